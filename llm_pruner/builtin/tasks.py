@@ -1,0 +1,140 @@
+"""Two zero-shot tasks for lm-eval, made from the held-out text of the built-in corpus."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from llm_pruner.builtin.corpus import Document, load_corpus
+from llm_pruner.errors import DataError
+from llm_pruner.files import staged_directory
+
+CHOICES = 4
+
+_CONTEXT_WORDS = 12
+_CONTINUATION_WORDS = 10
+_CANDIDATES = 12  # continuations drawn per item, of which those nearest in length are offered
+_SENTENCE_WORDS = range(8, 19)
+_SENTENCE_OPENING = 2  # words given as the context of a sentence
+_SWAPS = 1
+
+_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+_SENTENCE = re.compile(r"[A-Z][A-Za-z,'’ -]*[.]")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question: the right choice is ``choices[label]``; a space goes between context and choice."""
+
+    context: str
+    choices: list[str]
+    label: int
+
+
+def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
+    """Write the tasks as a folder for lm-eval's ``TaskManager(include_path=...)`` and return their names.
+
+    The task files name their data by absolute path, because lm-eval resolves a relative one against the
+    working directory: a folder that was moved must be written anew.
+
+    Raises:
+        DataError: if the held-out text is too short for so many items.
+    """
+    import yaml
+
+    documents = load_corpus()["test"]
+    with staged_directory(output) as folder:
+        for name, build in TASKS.items():
+            questions = build(documents, random.Random(seed))
+            if len(questions) < items:
+                raise DataError(f"{name}: the held-out text yields {len(questions)} items, not {items}")
+            lines = (json.dumps(asdict(question), ensure_ascii=False) for question in questions[:items])
+            (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+            definition = _definition(name, output.resolve() / f"{name}.jsonl")
+            (folder / f"{name}.yaml").write_text(
+                yaml.safe_dump(definition, sort_keys=False), encoding="utf-8"
+            )
+    return list(TASKS)
+
+
+def _definition(name: str, data: Path) -> dict[str, object]:
+    return {
+        "task": name,
+        "dataset_path": "json",
+        "dataset_kwargs": {"data_files": {"test": str(data)}},
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{context}}",
+        "doc_to_choice": "choices",
+        "doc_to_target": "label",
+        "metric_list": [
+            {"metric": metric, "aggregation": "mean", "higher_is_better": True}
+            for metric in ("acc", "acc_norm")
+        ],
+        "metadata": {"version": 1.0},
+    }
+
+
+def _continuations(documents: Sequence[Document], rng: random.Random) -> list[Item]:
+    """The start of a paragraph with its own next words, and with those of three other documents."""
+    starts = [
+        (
+            document.name,
+            " ".join(words[:_CONTEXT_WORDS]),
+            " ".join(words[_CONTEXT_WORDS:][:_CONTINUATION_WORDS]),
+        )
+        for document in documents
+        for words in map(str.split, document.paragraphs)
+        if len(words) >= _CONTEXT_WORDS + _CONTINUATION_WORDS
+    ]
+    rng.shuffle(starts)
+    questions = []
+    for name, context, right in starts:
+        foreign = [other for source, _, other in rng.sample(starts, 2 * _CANDIDATES) if source != name]
+        wrong = sorted(foreign[:_CANDIDATES], key=lambda other: abs(len(other) - len(right)))[: CHOICES - 1]
+        questions.append(_item(context, right, wrong, rng))
+    return questions
+
+
+def _word_orders(documents: Sequence[Document], rng: random.Random) -> list[Item]:
+    """A sentence, and three versions of it in each of which neighbouring words changed places."""
+    questions = []
+    for opening, words in _sentences(documents):
+        places = [
+            place for place in range(len(words) - 2) if words[place].lower() != words[place + 1].lower()
+        ]
+        if len(places) >= CHOICES - 1:
+            wrong = [_swapped(words, place) for place in rng.sample(places, CHOICES - 1)]
+            questions.append(_item(opening, " ".join(words), wrong, rng))
+    rng.shuffle(questions)
+    return questions
+
+
+def _sentences(documents: Sequence[Document]) -> Iterator[tuple[str, list[str]]]:
+    """Plain sentences of suitable length, each as its opening and its remaining words."""
+    for document in documents:
+        for paragraph in document.paragraphs:
+            for sentence in _SENTENCE_END.split(paragraph):
+                words = sentence.split()
+                if len(words) in _SENTENCE_WORDS and _SENTENCE.fullmatch(sentence):
+                    yield " ".join(words[:_SENTENCE_OPENING]), words[_SENTENCE_OPENING:]
+
+
+def _swapped(words: Sequence[str], place: int) -> str:
+    return " ".join([*words[:place], words[place + 1], words[place], *words[place + 2 :]])
+
+
+def _item(context: str, right: str, wrong: Sequence[str], rng: random.Random) -> Item:
+    choices = [right, *wrong]
+    rng.shuffle(choices)
+    return Item(context, choices, choices.index(right))
+
+
+TASKS: dict[str, Callable[[Sequence[Document], random.Random], list[Item]]] = {
+    "builtin_continuation": _continuations,
+    "builtin_word_order": _word_orders,
+}

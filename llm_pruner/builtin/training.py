@@ -1,0 +1,356 @@
+"""Trains the built-in base model from scratch: a small Llama, good enough to tell pruning methods apart."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.builtin.corpus import load_corpus
+from llm_pruner.errors import CheckpointError, ConfigError
+from llm_pruner.files import staged_directory, staged_file, write_json
+from llm_pruner.provenance import Run
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+BOS, EOS, PAD = "<s>", "</s>", "<pad>"
+
+_WORDS = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\n+|\s+"
+_SHARDS = 2  # parts of a batch whose gradients are computed side by side
+_CHECKS = 6  # validation points on the curve before the last step
+_CHECK_WINDOWS = 48
+
+
+@dataclass(frozen=True)
+class BuiltinModel:
+    """Size and schedule of the built-in model.
+
+    Lengths are in tokens, learning rates are peaks, ``warmup`` is a share of the steps.
+
+    Raises:
+        ConfigError: if the sizes do not fit each other, naming every misfit.
+    """
+
+    vocab_size: int = 2048
+    hidden_size: int = 128
+    num_hidden_layers: int = 8
+    num_attention_heads: int = 8
+    num_key_value_heads: int = 4
+    head_dim: int = 16
+    intermediate_size: int = 384
+    max_position_embeddings: int = 512
+    steps: int = 760
+    batch_size: int = 8
+    sequence_length: int = 128
+    muon_learning_rate: float = 0.015
+    adamw_learning_rate: float = 0.03
+    weight_decay: float = 0.1
+    warmup: float = 0.05
+    clip: float = 1.0
+
+    def __post_init__(self) -> None:
+        alphabet = 256 + len((BOS, EOS, PAD))
+        checks = {
+            f"vocab_size must be at least {alphabet} (every byte and the special tokens)": (
+                self.vocab_size >= alphabet
+            ),
+            "num_attention_heads must be a multiple of num_key_value_heads": (
+                self.num_attention_heads % self.num_key_value_heads == 0
+            ),
+            "sequence_length must lie between 2 and max_position_embeddings": (
+                2 <= self.sequence_length <= self.max_position_embeddings
+            ),
+            "steps and batch_size must be at least 1": min(self.steps, self.batch_size) >= 1,
+        }
+        if problems := [message for message, holds in checks.items() if not holds]:
+            raise ConfigError(problems, source="built-in model")
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Linear warm-up to 1, then linear to zero; ``step`` counts from 0."""
+        warmup = max(1, round(self.warmup * self.steps))
+        return min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup))
+
+
+def train_builtin(
+    output: Path,
+    spec: BuiltinModel,
+    *,
+    seed: int,
+    figure: Path | None = None,
+    record: Path | None = None,
+    progress: bool = True,
+    device: str = "cpu",
+) -> dict[str, Any]:
+    """Train tokenizer and model on the built-in corpus and write them to ``output`` as a Hugging Face folder.
+
+    ``figure`` is a PNG of the loss curve and ``record`` the returned description as JSON: losses in nats per
+    token, validation perplexity over non-overlapping windows of ``sequence_length``, bits per byte.
+
+    The same seed gives the same weights, to the bit, on the same machine, however many threads there are.
+
+    Raises:
+        CheckpointError: if the training diverges; nothing is written then.
+    """
+    import torch
+
+    run = Run(options=asdict(spec), seed=seed, device=device)
+    corpus = load_corpus()
+    texts = {split: [document.text for document in corpus[split]] for split in ("train", "validation")}
+    tokenizer = _train_tokenizer(texts["train"], spec)
+    tokens = {split: _encode(tokenizer, texts[split]).to(device) for split in texts}
+    windows = tokens["validation"].unfold(0, spec.sequence_length, spec.sequence_length)
+
+    with torch.random.fork_rng(devices=[]), _pool() as pool:
+        torch.manual_seed(seed)
+        model = _new_model(spec, tokenizer).to(device)
+        losses, checks = _fit(model, tokens["train"], windows, spec, seed=seed, pool=pool, progress=progress)
+        validation_loss = _mean_loss(model, windows, spec.batch_size, pool)
+        checks.append((spec.steps, validation_loss))
+
+    bytes_per_token = sum(len(text.encode()) for text in texts["validation"]) / tokens["validation"].numel()
+    result = {
+        "parameters": model.num_parameters(),
+        "tokens": {split: len(ids) for split, ids in tokens.items()}
+        | {"seen": spec.steps * spec.batch_size * spec.sequence_length},
+        "validation": {
+            "loss": validation_loss,
+            "perplexity": math.exp(validation_loss),
+            "bits_per_byte": validation_loss / math.log(2) / bytes_per_token,
+        },
+        "history": {
+            "train": losses,
+            "validation": [{"step": step, "loss": loss} for step, loss in checks],
+        },
+        "run": run.describe(),
+    }
+    with staged_directory(output) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    if figure is not None:
+        _draw(result, figure)
+    if record is not None:
+        write_json(record, result)
+    return result
+
+
+def _train_tokenizer(texts: Sequence[str], spec: BuiltinModel) -> PreTrainedTokenizerFast:
+    """Byte-level BPE: every string round-trips, and no special token is added unasked."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_WORDS), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=spec.vocab_size,
+        special_tokens=[BOS, EOS, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BOS,
+        eos_token=EOS,
+        pad_token=PAD,
+        model_max_length=spec.max_position_embeddings,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def _encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> torch.Tensor:
+    """All documents as one sequence of ids, each between its own bos and eos."""
+    import torch
+
+    rows = tokenizer(list(texts), verbose=False)["input_ids"]
+    ids = ([tokenizer.bos_token_id, *row, tokenizer.eos_token_id] for row in rows)
+    return torch.tensor(list(itertools.chain.from_iterable(ids)))
+
+
+def _new_model(spec: BuiltinModel, tokenizer: PreTrainedTokenizerFast) -> LlamaForCausalLM:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=spec.vocab_size,
+        hidden_size=spec.hidden_size,
+        num_hidden_layers=spec.num_hidden_layers,
+        num_attention_heads=spec.num_attention_heads,
+        num_key_value_heads=spec.num_key_value_heads,
+        head_dim=spec.head_dim,
+        intermediate_size=spec.intermediate_size,
+        max_position_embeddings=spec.max_position_embeddings,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
+    )
+    return LlamaForCausalLM(config)
+
+
+@contextmanager
+def _pool() -> Iterator[Executor]:
+    """Workers for whole shards, each with single-threaded kernels.
+
+    At this size one kernel is too short to be worth splitting over cores: two workers halve the wall time,
+    while kernels of two threads lose it again in waking each other up.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(min(threads, _SHARDS)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _fit(
+    model: LlamaForCausalLM,
+    tokens: torch.Tensor,
+    validation: torch.Tensor,
+    spec: BuiltinModel,
+    *,
+    seed: int,
+    pool: Executor,
+    progress: bool,
+) -> tuple[list[float], list[tuple[int, float]]]:
+    """Train in place; the loss of every step, and the validation points ``(step, loss)`` on the way."""
+    import torch
+    from tqdm import tqdm
+
+    parameters = list(model.parameters())
+    optimizers = _optimizers(model, spec)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(each, spec.learning_rate_factor) for each in optimizers]
+    batches = _batches(tokens, spec, torch.Generator().manual_seed(seed))
+    sample = validation[:: max(1, len(validation) // _CHECK_WINDOWS)]
+    interval = max(1, spec.steps // (_CHECKS + 1))
+    losses: list[float] = []
+    checks: list[tuple[int, float]] = []
+    bar = tqdm(range(spec.steps), desc="training", unit="step", disable=not progress)
+    for step in bar:
+        if step % interval == 0:
+            checks.append((step, _mean_loss(model, sample, spec.batch_size, pool)))
+        loss = _set_gradients(model, parameters, next(batches), pool)
+        if not math.isfinite(loss):
+            raise CheckpointError(f"training diverged: loss {loss} at step {step}; lower the learning rates")
+        torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
+        list(pool.map(_step, optimizers))
+        for schedule in schedules:
+            schedule.step()
+        losses.append(loss)
+        bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
+    return losses, checks
+
+
+def _optimizers(model: LlamaForCausalLM, spec: BuiltinModel) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, dealt out to the workers; AdamW for embeddings and norms."""
+    import torch
+
+    matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
+    owned = {id(parameter) for parameter in matrices}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in owned]
+    adamw = torch.optim.AdamW(rest, lr=spec.adamw_learning_rate, weight_decay=spec.weight_decay)
+    muons = [
+        torch.optim.Muon(matrices[shard::_SHARDS], lr=spec.muon_learning_rate, weight_decay=spec.weight_decay)
+        for shard in range(_SHARDS)
+    ]
+    return [*muons, adamw]
+
+
+def _step(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.step()
+
+
+def _batches(tokens: torch.Tensor, spec: BuiltinModel, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Endless batches ``[batch_size, sequence_length]``; every epoch cuts the text elsewhere and reshuffles."""
+    import torch
+
+    length = spec.sequence_length
+    while True:
+        offset = int(torch.randint(length, (1,), generator=generator))
+        windows = tokens[offset:].unfold(0, length, length)
+        order = torch.randperm(len(windows), generator=generator)
+        for rows in order[: len(order) // spec.batch_size * spec.batch_size].split(spec.batch_size):
+            yield windows[rows]
+
+
+def _set_gradients(
+    model: LlamaForCausalLM, parameters: list[torch.nn.Parameter], batch: torch.Tensor, pool: Executor
+) -> float:
+    """Set the gradients of the batch's mean loss, and return that loss."""
+    import torch
+
+    def shard_gradients(shard: torch.Tensor) -> tuple[float, tuple[torch.Tensor, ...]]:
+        loss = model(input_ids=shard, labels=shard, use_cache=False).loss * (len(shard) / len(batch))
+        return loss.item(), torch.autograd.grad(loss, parameters)
+
+    results = list(pool.map(shard_gradients, batch.chunk(_SHARDS)))
+    for parameter, *gradients in zip(parameters, *(gradients for _, gradients in results), strict=True):
+        parameter.grad = sum(gradients[1:], start=gradients[0])
+    return sum(loss for loss, _ in results)
+
+
+def _mean_loss(model: LlamaForCausalLM, windows: torch.Tensor, batch_size: int, pool: Executor) -> float:
+    """Mean negative log-likelihood in nats per predicted token of ``windows`` ``[count, length]``."""
+    import torch
+
+    def total(batch: torch.Tensor) -> float:
+        with torch.inference_mode():
+            return model(input_ids=batch, labels=batch, use_cache=False).loss.item() * len(batch)
+
+    return sum(pool.map(total, windows.split(batch_size))) / len(windows)
+
+
+def _draw(result: dict[str, Any], path: Path) -> None:
+    """Loss over steps, as a PNG."""
+    from matplotlib.figure import Figure
+
+    train = result["history"]["train"]
+    points = result["history"]["validation"]
+    quality = result["validation"]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(
+        range(1, len(train) + 1),
+        train,
+        color="tab:blue",
+        alpha=0.3,
+        linewidth=0.8,
+        label="train, every batch",
+    )
+    axes.plot(
+        range(1, len(train) + 1), _running_mean(train, 0.95), color="tab:blue", label="train, running mean"
+    )
+    axes.plot(
+        [p["step"] for p in points], [p["loss"] for p in points], "o-", color="tab:orange", label="validation"
+    )
+    axes.set(
+        xlabel="step",
+        ylabel="loss (nats per token)",
+        title=f"Built-in model: validation perplexity {quality['perplexity']:.1f}, "
+        f"{quality['bits_per_byte']:.2f} bits per byte",
+    )
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with staged_file(path) as staged:
+        figure.savefig(staged, dpi=150)
+
+
+def _running_mean(values: Sequence[float], decay: float) -> list[float]:
+    """Exponential running mean, corrected for its start."""
+    sums = itertools.accumulate(values, lambda mean, value: decay * mean + (1 - decay) * value, initial=0.0)
+    return [mean / (1 - decay**count) for count, mean in enumerate(sums) if count]

@@ -1,0 +1,58 @@
+"""Token files: samples drawn once, kept as safetensors, so that any run can be repeated on exactly the same tokens."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.errors import DataError
+from llm_pruner.files import staged_file
+
+if TYPE_CHECKING:
+    import torch
+
+KEY = "input_ids"
+
+
+def read_tokens(path: str | os.PathLike[str]) -> torch.Tensor:
+    """Token ids of a file: int64 [samples, length].
+
+    Raises:
+        DataError: if the file is missing or damaged, or holds something else.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not Path(path).exists():
+        raise DataError(f"{path}: no such token file")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise DataError(f"{path}: not a safetensors file, or truncated ({error})") from None
+    if KEY not in tensors:
+        raise DataError(f"{path}: has no '{KEY}' (found: {', '.join(tensors) or 'nothing'})")
+    tokens = tensors[KEY]
+    if tokens.dtype != torch.int64 or tokens.ndim != 2 or not tokens.numel():
+        raise DataError(
+            f"{path}: '{KEY}' must be int64 [samples, length] and not empty, not {tokens.dtype} {tuple(tokens.shape)}"
+        )
+    return tokens
+
+
+def write_tokens(path: str | os.PathLike[str], tokens: torch.Tensor, facts: dict[str, Any]) -> None:
+    """Write token ids, int64 [samples, length], with the facts about where they come from in the header."""
+    from safetensors.torch import save_file
+
+    with staged_file(path) as staged:
+        save_file({KEY: tokens.contiguous()}, staged, metadata={"facts": json.dumps(facts, sort_keys=True)})
+
+
+def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The facts written beside the tokens; empty for a file made elsewhere."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="np") as handle:
+        return json.loads((handle.metadata() or {}).get("facts", "{}"))

@@ -1,0 +1,34 @@
+"""Which device a job runs on."""
+
+from __future__ import annotations
+
+
+def pick_device(request: str = "auto") -> str:
+    """``auto`` is the GPU with the most free memory, else the CPU; anything else is taken as it is.
+
+    Returns:
+        A device string for torch: ``cpu``, ``cuda:1``, ``mps``.
+    """
+    if request != "auto":
+        return request
+    import torch
+
+    if torch.cuda.is_available():
+        free = [torch.cuda.mem_get_info(index)[0] for index in range(torch.cuda.device_count())]
+        return f"cuda:{free.index(max(free))}"
+    return "cpu"
+
+
+def limit_threads() -> int:
+    """Let torch use the threads its job was given (OMP_NUM_THREADS), never more than there are cores.
+
+    A run started with more cores than the machine has would otherwise make every job slower by an order.
+    """
+    import os
+
+    import torch
+
+    granted = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
+    threads = max(1, min(granted, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(threads)
+    return threads

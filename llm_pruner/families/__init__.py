@@ -1,0 +1,27 @@
+"""The mechanisms. Each is written once and driven by any method that names it.
+
+========  ===================================================================
+dense     nothing goes
+width     whole key-value groups with their query heads, and MLP channels
+depth     whole layers
+sparse    single weights, freely or N of every M
+========  ===================================================================
+
+A family's module has ``prune`` and, where scores do not depend on the amount, ``score``.
+"""
+
+from __future__ import annotations
+
+from llm_pruner.families.options import DenseOptions, DepthOptions, FamilyOptions, SparseOptions, WidthOptions
+
+FAMILY_OPTIONS: dict[str, type[FamilyOptions]] = {
+    "dense": DenseOptions,
+    "width": WidthOptions,
+    "depth": DepthOptions,
+    "sparse": SparseOptions,
+}
+
+
+def family_module(family: str) -> str:
+    """Dotted name of the module that holds a family's mechanism."""
+    return f"llm_pruner.families.{family}"

@@ -1,0 +1,30 @@
+"""Options every method of a family understands."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, PositiveInt
+
+
+class FamilyOptions(BaseModel):
+    """Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DenseOptions(FamilyOptions):
+    pass
+
+
+class WidthOptions(FamilyOptions):
+    uniform: bool = False
+    """Give every layer the same shape, so that any serving engine loads the model."""
+    multiple_of: PositiveInt = 1
+    """Keep widths that are multiples of this."""
+
+
+class DepthOptions(FamilyOptions):
+    pass
+
+
+class SparseOptions(FamilyOptions):
+    pass

@@ -1,0 +1,91 @@
+"""Single weights become zero, freely or N of every M. Layer by layer, each seeing what the pruned ones before make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llm_pruner.evidence import Evidence, input_norms
+from llm_pruner.families.job import Job, Outcome
+from llm_pruner.files import staged_directory
+from llm_pruner.masks import n_of_m_mask, unstructured_mask
+from llm_pruner.methods import get_method
+from llm_pruner.methods.base import SaliencyMethod
+from llm_pruner.models.architecture import LINEARS, read_architecture
+from llm_pruner.models.checkpoint import (
+    CheckpointWriter,
+    WeightReader,
+    copy_companions,
+    layer_prefix,
+    write_config,
+)
+from llm_pruner.streaming import LayerStream, StreamedLayer
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.variants import Variant
+
+
+def prune(job: Job) -> Outcome:
+    """Zero the least salient linear weights of every block.
+
+    Raises:
+        PlanError: if N:M does not divide the model's rows.
+    """
+    method = get_method(job.variant.method)(**job.variant.method_options)
+    assert isinstance(method, SaliencyMethod)
+    architecture = read_architecture(job.base)
+    zeros = 0
+    with (
+        staged_directory(job.model) as folder,
+        WeightReader(job.base) as weights,
+        CheckpointWriter(folder) as writer,
+    ):
+        for name in weights.names():
+            if not name.startswith("model.layers."):
+                writer.add(name, weights.tensor(name))
+        for index, parameters, evidence in _layers(job, method, weights):
+            for linear in LINEARS:
+                weight = parameters[f"{linear}.weight"]
+                mask = choose(job.variant, method, weight, evidence[linear])
+                weight.masked_fill_(mask, 0)
+                zeros += int(mask.sum())
+            for name, tensor in parameters.items():
+                writer.add(layer_prefix(index) + name, tensor)
+        write_config(folder, architecture.config)
+        copy_companions(job.base, folder)
+    return Outcome(zeros / architecture.linear_parameters())
+
+
+def choose(variant: Variant, method: SaliencyMethod, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+    """bool [out_features, in_features]: the weights of one linear layer that go."""
+    saliency = method.saliency(weight, evidence)
+    if variant.structure == "unstructured":
+        return unstructured_mask(saliency, variant.amount, method.comparison)
+    n, m = map(int, variant.structure.split(":"))
+    return n_of_m_mask(saliency, n, m)
+
+
+def _layers(
+    job: Job, method: SaliencyMethod, weights: WeightReader
+) -> Iterator[tuple[int, dict[str, torch.Tensor], dict[str, Evidence]]]:
+    """(layer, its parameters, evidence by linear). Parameters changed in place are what the next layer sees."""
+    if method.evidence == "none":
+        for index in range(read_architecture(job.base).num_layers):
+            yield index, weights.layer(index), {name: Evidence(index, name) for name in LINEARS}
+        return
+    assert method.evidence == "input_norm" and job.input_ids is not None
+    layer: StreamedLayer
+    for layer in LayerStream(
+        job.base,
+        method.first_samples(job.input_ids),
+        device=job.device,
+        batch_size=job.batch_size,
+        progress=job.progress,
+        description=f"{job.variant.name} layers",
+    ):
+        norms = input_norms(layer)
+        evidence = {name: Evidence(layer.index, name, input_norm=norm) for name, norm in norms.items()}
+        yield layer.index, {name: value.data for name, value in layer.module.named_parameters()}, evidence
+        layer.changed()

@@ -1,0 +1,143 @@
+"""Whole key-value groups go with their query heads, and MLP channels: the model gets really smaller.
+
+A method is a saliency of single weights. Here it is summed over the rows and columns that must go together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.errors import PlanError
+from llm_pruner.evidence import Evidence, input_norms, loss_gradients
+from llm_pruner.families.job import Job, Outcome
+from llm_pruner.methods.base import Method, SaliencyMethod
+from llm_pruner.models.architecture import (
+    ATTENTION_INPUTS,
+    ATTENTION_OUTPUT,
+    LINEARS,
+    MLP_INPUTS,
+    MLP_OUTPUT,
+    LayerShape,
+    read_architecture,
+)
+from llm_pruner.models.checkpoint import WeightReader
+from llm_pruner.planning.allocation import GroupScores, allocate
+from llm_pruner.streaming import LayerStream
+from llm_pruner.surgery import cut
+
+if TYPE_CHECKING:
+    import torch
+
+
+def score(
+    method: Method, base: Path, input_ids: torch.Tensor | None, *, device: str, batch_size: int, progress: bool
+) -> list[dict[str, Any]]:
+    """Each layer's group scores: ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
+    assert isinstance(method, SaliencyMethod)
+    architecture = read_architecture(base)
+    tokens = None if input_ids is None else method.first_samples(input_ids)
+    layers = []
+    for index, saliencies in _saliencies(method, base, tokens, device, batch_size, progress):
+        attention, mlp = sum_over_groups(saliencies, architecture.layers[index])
+        layers.append({"index": index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
+    return layers
+
+
+def prune(job: Job) -> Outcome:
+    """Remove the lowest-scored groups and channels until the asked share of all parameters is gone.
+
+    Raises:
+        PlanError: if the ratio leaves nothing or the scores do not fit the model.
+    """
+    assert job.scores is not None
+    architecture = read_architecture(job.base)
+    scores = [GroupScores(entry["attention"], entry["mlp"]) for entry in job.scores]
+    try:
+        plan = allocate(architecture, scores, job.variant.amount, **job.variant.options)
+    except PlanError as error:
+        raise PlanError(f"{job.variant.name}: {error}") from None
+    cut(job.base, plan, job.model, progress=job.progress)
+    reached = plan.removed_parameters(architecture) / architecture.total_parameters
+    notes = []
+    shapes = architecture.layers
+    if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
+        notes.append("attention is left whole: no smaller number of groups fits the options and the target")
+    return Outcome(reached, plan, notes)
+
+
+def sum_over_groups(
+    saliencies: Mapping[str, torch.Tensor], shape: LayerShape
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Saliency of a layer's units: what is cut together is summed together.
+
+    A key-value group owns its k and v rows, the q rows of its (contiguous) query heads and the o columns they
+    feed; an MLP channel owns its gate and up rows and its down column.
+
+    Args:
+        saliencies: [out_features, in_features] by linear name.
+
+    Returns:
+        (attention [key_value_groups], mlp [channels]).
+    """
+
+    def rows(name: str, units: int) -> torch.Tensor:
+        return saliencies[name].sum(dim=1).view(units, -1).sum(dim=1)
+
+    def columns(name: str, units: int) -> torch.Tensor:
+        return saliencies[name].sum(dim=0).view(units, -1).sum(dim=1)
+
+    groups, channels = shape.key_value_groups, shape.channels
+    attention = sum((rows(f"self_attn.{name}", groups) for name in ATTENTION_INPUTS), start=0)
+    mlp = sum((rows(f"mlp.{name}", channels) for name in MLP_INPUTS), start=0)
+    return (
+        attention + columns(f"self_attn.{ATTENTION_OUTPUT}", groups),
+        mlp + columns(f"mlp.{MLP_OUTPUT}", channels),
+    )
+
+
+def _saliencies(
+    method: SaliencyMethod, base: Path, tokens: torch.Tensor | None, device: str, batch_size: int, progress: bool
+) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
+    """Saliency of every weight of the dense model, layer by layer, with as little of it in memory as can be."""
+    if method.evidence == "gradient":
+        assert tokens is not None
+        gradients = loss_gradients(base, tokens, device=device, batch_size=batch_size, progress=progress)
+        for index, linears in gradients:
+            yield (
+                index,
+                {
+                    name: method.saliency(weight, Evidence(index, name, gradient=gradient))
+                    for name, (weight, gradient) in linears.items()
+                },
+            )
+    elif method.evidence == "input_norm":
+        assert tokens is not None
+        stream = LayerStream(
+            base, tokens, device=device, batch_size=batch_size, progress=progress, description=f"{method.name} layers"
+        )
+        for layer in stream:
+            norms = input_norms(layer)
+            yield (
+                layer.index,
+                {
+                    name: method.saliency(
+                        layer.module.get_submodule(name).weight, Evidence(layer.index, name, input_norm=norm)
+                    )
+                    for name, norm in norms.items()
+                },
+            )
+    else:
+        with WeightReader(base) as weights:
+            for index in range(read_architecture(base).num_layers):
+                layer = weights.layer(index)
+                yield (
+                    index,
+                    {name: method.saliency(layer[f"{name}.weight"], Evidence(index, name)) for name in LINEARS},
+                )
+
+
+def _rounded(scores: torch.Tensor) -> list[float]:
+    """Nine significant digits: all that float32 holds."""
+    return [float(f"{value:.9g}") for value in scores.tolist()]

@@ -1,0 +1,84 @@
+"""What a method is. Everything it shares with others (groups, allocation, masks, surgery) lives in its family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.evidence import Evidence
+    from llm_pruner.streaming import LayerStream
+
+
+class MethodOptions(BaseModel):
+    """Options of a method; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CalibratedOptions(MethodOptions):
+    """Options of a method that looks at calibration samples."""
+
+    samples: PositiveInt | None = None
+    """Use the first n calibration samples; all of them by default."""
+
+
+class SeededOptions(MethodOptions):
+    """Options of a method that draws at random."""
+
+    seed: NonNegativeInt = 0
+
+
+class Method(ABC):
+    """A pruning method, made from its options. Importing its module must not import torch."""
+
+    name: ClassVar[str]
+    """As written in configurations and folder names."""
+    title: ClassVar[str]
+    """One line for people."""
+    paper: ClassVar[str]
+    """Where it comes from."""
+    families: ClassVar[tuple[str, ...]]
+    """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``."""
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
+
+    def __init__(self, **options: Any) -> None:
+        self.options = self.Options(**options)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether it looks at calibration samples."""
+        return isinstance(self.options, CalibratedOptions)
+
+    def first_samples(self, input_ids: torch.Tensor) -> torch.Tensor:
+        """The calibration samples this method uses: int64 [samples, length]."""
+        if isinstance(self.options, CalibratedOptions) and self.options.samples:
+            return input_ids[: self.options.samples]
+        return input_ids
+
+
+class SaliencyMethod(Method):
+    """Scores single weights. Width pruning sums them over groups, sparsity ranks them one by one."""
+
+    evidence: ClassVar[Literal["none", "input_norm", "gradient"]] = "none"
+    comparison: ClassVar[Literal["matrix", "row"]] = "matrix"
+    """Weights that unstructured sparsity ranks against each other: the whole matrix, or each output row."""
+
+    @abstractmethod
+    def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        """Saliency of every weight, [out_features, in_features], higher is more important."""
+
+
+class LayerScoreMethod(Method):
+    """Scores whole layers; depth pruning removes the lowest."""
+
+    families = ("depth",)
+    Options = CalibratedOptions
+
+    @abstractmethod
+    def layer_scores(self, stream: LayerStream) -> list[float]:
+        """One score a layer, higher is more important."""

@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from llm_pruner.methods.base import Method
+
+
+class Dense(Method):
+    """The base model itself, measured like the rest."""
+
+    name = "Dense"
+    title = "The base model, nothing removed"
+    paper = ""
+    families = ("dense",)

@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm_pruner.methods.base import SaliencyMethod
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.evidence import Evidence
+
+
+class Magnitude(SaliencyMethod):
+    """|W|: the smaller the weight, the less it is missed. Needs no data."""
+
+    name = "Magnitude"
+    title = "Smallest absolute weights"
+    paper = "Han et al., Learning both Weights and Connections for Efficient Neural Networks, 2015 (arXiv:1506.02626)"
+    families = ("width", "sparse")
+    comparison = "matrix"
+
+    def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        return weight.float().abs()

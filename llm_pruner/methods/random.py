@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+from llm_pruner.methods.base import SaliencyMethod, SeededOptions
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.evidence import Evidence
+
+
+class Random(SaliencyMethod):
+    """A control: whatever beats this has learnt something about the model."""
+
+    name = "Random"
+    title = "Random choice, the control"
+    paper = ""
+    families = ("width", "sparse")
+    Options = SeededOptions
+
+    def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        import torch
+
+        assert isinstance(self.options, SeededOptions)
+        place = f"{self.options.seed}/{evidence.layer}/{evidence.linear}"
+        generator = torch.Generator().manual_seed(zlib.crc32(place.encode()))
+        return torch.rand(weight.shape, generator=generator).to(weight.device)

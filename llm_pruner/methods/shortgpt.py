@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm_pruner.methods.base import LayerScoreMethod
+
+if TYPE_CHECKING:
+    from llm_pruner.streaming import LayerStream
+
+
+class ShortGPT(LayerScoreMethod):
+    """Block influence: 1 − mean over all tokens of the cosine between a layer's input and output.
+
+    Scored once on the whole model; the lowest layers go. The last layer's output is taken before the final norm.
+    """
+
+    name = "ShortGPT"
+    title = "Layers that change the hidden state least (block influence)"
+    paper = "Men et al., ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, 2024 (arXiv:2403.03853)"
+
+    def layer_scores(self, stream: LayerStream) -> list[float]:
+        import torch
+
+        scores = []
+        for layer in stream:
+            total, tokens = 0.0, 0
+            for before, after in layer.run():
+                cosine = torch.nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)
+                total += cosine.double().sum().item()
+                tokens += cosine.numel()
+            scores.append(1.0 - total / tokens)
+        return scores

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm_pruner.methods.base import CalibratedOptions, SaliencyMethod
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.evidence import Evidence
+
+
+class Wanda(SaliencyMethod):
+    """|W_ij| · ‖X_j‖₂: weights times the norm of the input they meet, compared within each output row."""
+
+    name = "Wanda"
+    title = "Weights times the norm of their input activations"
+    paper = "Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2023 (arXiv:2306.11695)"
+    families = ("width", "sparse")
+    Options = CalibratedOptions
+    evidence = "input_norm"
+    comparison = "row"
+
+    def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        assert evidence.input_norm is not None
+        return weight.float().abs() * evidence.input_norm

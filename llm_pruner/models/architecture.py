@@ -1,0 +1,215 @@
+"""The model families this project knows, described without torch: names of modules and shapes of layers.
+
+Llama, Mistral, Qwen2 and Qwen3 share one block layout. What differs between them (biases, q/k norms, head_dim
+apart from hidden/heads, sliding windows) is read from the checkpoint itself. A new family of this layout is one
+entry in ``FAMILIES``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from llm_pruner.errors import CheckpointError, nearest
+from llm_pruner.files import read_json
+from llm_pruner.models.headers import TensorEntry, read_headers
+
+
+
+@dataclass(frozen=True)
+class Family:
+    """What this project must know of a model family beyond the common block layout."""
+
+    model_class: str
+    """The class of transformers that runs it."""
+    heads_divide_hidden: bool = False
+    """Its configuration class refuses a number of query heads that does not divide the hidden size."""
+
+
+FAMILIES: Mapping[str, Family] = {
+    "llama": Family("LlamaForCausalLM", heads_divide_hidden=True),
+    "mistral": Family("MistralForCausalLM"),
+    "qwen2": Family("Qwen2ForCausalLM"),
+    "qwen3": Family("Qwen3ForCausalLM"),
+}
+"""By ``model_type`` of config.json."""
+
+ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
+ATTENTION_OUTPUT = "o_proj"
+MLP_INPUTS = ("gate_proj", "up_proj")
+MLP_OUTPUT = "down_proj"
+LINEARS = (
+    *(f"self_attn.{name}" for name in (*ATTENTION_INPUTS, ATTENTION_OUTPUT)),
+    *(f"mlp.{name}" for name in (*MLP_INPUTS, MLP_OUTPUT)),
+)
+"""The linear layers of a decoder block, by their name within it."""
+
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.(self_attn|mlp)?")
+_PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """Widths of one decoder layer."""
+
+    heads: int
+    key_value_groups: int
+    channels: int
+    """MLP channels (``intermediate_size``)."""
+    group_parameters: int
+    """Parameters that go with one key-value group: its k and v rows, its query heads' q rows and o columns."""
+    channel_parameters: int
+    """Parameters that go with one MLP channel: its gate and up rows and its down column."""
+
+    @property
+    def heads_per_group(self) -> int:
+        return self.heads // self.key_value_groups
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A checkpoint's shape: family, layers, and where its parameters are."""
+
+    folder: Path
+    config: dict[str, Any]
+    tensors: dict[str, TensorEntry]
+
+    @property
+    def family(self) -> str:
+        return str(self.config["model_type"])
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.config["num_hidden_layers"])
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self.config["hidden_size"])
+
+    @property
+    def head_dim(self) -> int:
+        return int(self.config.get("head_dim") or self.hidden_size // self.config["num_attention_heads"])
+
+    @cached_property
+    def layers(self) -> tuple[LayerShape, ...]:
+        return tuple(self._layer_shape(index) for index in range(self.num_layers))
+
+    @property
+    def total_parameters(self) -> int:
+        """All parameters stored in the checkpoint; a tied output embedding is stored, and counted, once."""
+        return sum(tensor.numel for tensor in self.tensors.values())
+
+    def accepts_heads(self, heads: int) -> bool:
+        """Whether transformers' own configuration class takes this number of query heads for every layer."""
+        return not FAMILIES[self.family].heads_divide_hidden or self.hidden_size % heads == 0
+
+    def layer_config(self, index: int) -> dict[str, int]:
+        """Heads, key-value heads and MLP width of one layer, ``per_layer_config`` applied."""
+        overrides = {int(key): value for key, value in (self.config.get("per_layer_config") or {}).items()}
+        own = overrides.get(index, {})
+        return {key: int(own.get(key, self.config[key])) for key in _PER_LAYER}
+
+    def linear_parameters(self) -> int:
+        """Weights of the blocks' linear layers, those that unstructured and N:M sparsity are measured on."""
+        return sum(
+            tensor.numel
+            for name, tensor in self.tensors.items()
+            if name.startswith("model.layers.") and name.endswith("_proj.weight")
+        )
+
+    def _layer_shape(self, index: int) -> LayerShape:
+        sizes = self.layer_config(index)
+        heads, groups = sizes["num_attention_heads"], sizes["num_key_value_heads"]
+        prefix = f"model.layers.{index}"
+        rows = {name: self._size(f"{prefix}.self_attn.{name}.weight") for name in ATTENTION_INPUTS}
+        biases = sum(
+            self.tensors[key].numel
+            for name in ATTENTION_INPUTS
+            if (key := f"{prefix}.self_attn.{name}.bias") in self.tensors
+        )
+        attention = sum(rows.values()) + self._size(f"{prefix}.self_attn.{ATTENTION_OUTPUT}.weight") + biases
+        channels = sizes["intermediate_size"]
+        mlp = sum(self._size(f"{prefix}.mlp.{name}.weight") for name in (*MLP_INPUTS, MLP_OUTPUT))
+        mlp += sum(
+            self.tensors[key].numel for name in MLP_INPUTS if (key := f"{prefix}.mlp.{name}.bias") in self.tensors
+        )
+        return LayerShape(heads, groups, channels, attention // groups, mlp // channels)
+
+    def _size(self, name: str) -> int:
+        try:
+            return self.tensors[name].numel
+        except KeyError:
+            raise CheckpointError(
+                f"{self.folder}: the weights lack '{name}'; config.json and checkpoint do not belong together"
+            ) from None
+
+
+def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> str:
+    """The family of a configuration.
+
+    Raises:
+        CheckpointError: for an architecture that is not supported, naming it and those that are.
+    """
+    family = config.get("model_type")
+    if family not in FAMILIES:
+        architectures = ", ".join(config.get("architectures") or ["unknown"])
+        hint = nearest(str(family), FAMILIES)
+        raise CheckpointError(
+            f"{place}: model_type '{family}' ({architectures}) is not supported{hint} "
+            f"(supported: {', '.join(sorted(FAMILIES))})"
+        )
+    return str(family)
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """config.json of a model folder, of a supported family.
+
+    Raises:
+        CheckpointError: if the folder or the file is missing, or the family is not supported.
+    """
+    path = Path(folder) / "config.json"
+    if not path.exists():
+        raise CheckpointError(f"{folder}: no config.json there; is this a Hugging Face model folder?")
+    config = read_json(path)
+    check_family(config, path)
+    return dict(config)
+
+
+def read_architecture(folder: str | os.PathLike[str]) -> Architecture:
+    """Shape of the checkpoint in ``folder``, from config.json and the safetensors headers, without torch.
+
+    Raises:
+        CheckpointError: for a missing, truncated, inconsistent or unsupported checkpoint.
+    """
+    config = read_config(folder)
+    return Architecture(Path(folder), config, read_headers(folder))
+
+
+def check_finite(folder: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError if any weight is NaN or infinite, naming the tensor."""
+    for entry in read_headers(folder).values():
+        if not entry.is_finite():
+            raise CheckpointError(
+                f"{entry.file}: '{entry.name}' holds NaN or infinite values; this checkpoint is damaged"
+            )
+
+
+def component(parameter: str) -> tuple[int | None, str]:
+    """Where a parameter belongs: its layer (None outside the blocks) and its part.
+
+    >>> component("model.layers.3.self_attn.q_proj.weight")
+    (3, 'attention')
+    >>> component("model.embed_tokens.weight")
+    (None, 'embedding')
+    """
+    match = _LAYER.match(parameter)
+    if match:
+        part = {"self_attn": "attention", "mlp": "mlp", None: "norm"}[match.group(2)]
+        return int(match.group(1)), part
+    outside = {"model.embed_tokens.weight": "embedding", "lm_head.weight": "lm_head", "model.norm.weight": "norm"}
+    return None, outside.get(parameter, "other")

@@ -1,0 +1,194 @@
+"""Reading and writing model folders: whole models, single tensors, and shards as they are made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.errors import CheckpointError
+from llm_pruner.files import write_json
+from llm_pruner.models.architecture import FAMILIES, read_config
+from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, checkpoint_files, read_headers
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+RAGGED_MODULE = "modeling_ragged"
+MAX_SHARD_BYTES = 4 * 2**30
+
+
+def load(
+    folder: str | os.PathLike[str], *, dtype: str = "auto", device: str = "cpu", device_map: str | None = None
+) -> PreTrainedModel:
+    """Load a model folder of any kind this project writes, in evaluation mode.
+
+    Layers of different widths are run by this package's own class, so no ``trust_remote_code`` is needed and no
+    code from the folder is executed.
+
+    Args:
+        folder: a Hugging Face model folder.
+        dtype: ``auto`` (as stored), ``float32``, ``bfloat16`` or ``float16``.
+        device: where the model goes; ignored with ``device_map``.
+        device_map: passed to transformers (for example ``auto``: spread over several GPUs by accelerate).
+
+    Raises:
+        CheckpointError: if the folder is missing, truncated or of an unsupported architecture.
+    """
+    config = read_config(folder)
+    read_headers(folder)
+    model_class: Any
+    if config.get("per_layer_config"):
+        from llm_pruner.models import ragged
+
+        model_class = getattr(ragged, ragged_class(config["model_type"]))
+    else:
+        import transformers
+
+        model_class = getattr(transformers, FAMILIES[config["model_type"]].model_class)
+    kwargs = {"device_map": device_map} if device_map else {}
+    model = model_class.from_pretrained(folder, dtype=dtype, **kwargs)
+    return (model if device_map else model.to(device)).eval()
+
+
+def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
+    """The tokenizer of a model folder."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{folder}: no usable tokenizer there ({error})") from None
+
+
+def ragged_class(family: str) -> str:
+    """Name of the class that runs a family's models of different layer widths."""
+    return f"Ragged{FAMILIES[family].model_class}"
+
+
+class WeightReader:
+    """Tensors of a checkpoint, one at a time, memory-mapped; use as a context manager."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.entries = read_headers(folder)
+        self._files = checkpoint_files(folder)
+        self._stack = ExitStack()
+        self._open: dict[Path, Any] = {}
+
+    def __enter__(self) -> WeightReader:
+        from safetensors import safe_open
+
+        for file in self._files:
+            self._open[file] = self._stack.enter_context(safe_open(file, framework="pt"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def names(self) -> Iterator[str]:
+        """Parameter names in the order of the checkpoint's files."""
+        yield from self.entries
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor on the CPU, in its stored dtype."""
+        return self._open[self.entries[name].file].get_tensor(name)
+
+    def layer(self, index: int) -> dict[str, torch.Tensor]:
+        """The parameters of one decoder layer, by their name within it."""
+        prefix = layer_prefix(index)
+        return {name.removeprefix(prefix): self.tensor(name) for name in self.entries if name.startswith(prefix)}
+
+
+class CheckpointWriter:
+    """Writes a model's tensors as they come, in shards, then the index; peak memory is one shard.
+
+    Use as a context manager on a folder being staged; the index appears when the block ends without error.
+    """
+
+    def __init__(self, folder: Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+        self.folder = folder
+        self.max_shard_bytes = max_shard_bytes
+        self._pending: dict[str, torch.Tensor] = {}
+        self._pending_bytes = 0
+        self._shards: list[tuple[Path, list[str]]] = []
+        self._total_bytes = 0
+
+    def __enter__(self) -> CheckpointWriter:
+        return self
+
+    def __exit__(self, error: object, *_: object) -> None:
+        if error is None:
+            self._finish()
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        """Queue a tensor; it is copied, so the caller may go on changing its own."""
+        size = tensor.numel() * tensor.element_size()
+        if self._pending and self._pending_bytes + size > self.max_shard_bytes:
+            self._flush()
+        self._pending[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        self._pending_bytes += size
+        self._total_bytes += size
+
+    def _flush(self) -> None:
+        from safetensors.torch import save_file
+
+        path = self.folder / f"part-{len(self._shards):05d}.safetensors"
+        save_file(self._pending, path, metadata={"format": "pt"})
+        self._shards.append((path, list(self._pending)))
+        self._pending, self._pending_bytes = {}, 0
+
+    def _finish(self) -> None:
+        self._flush()
+        count = len(self._shards)
+        if count == 1:
+            self._shards[0][0].rename(self.folder / SINGLE_FILE)
+            return
+        weight_map = {}
+        for number, (path, names) in enumerate(self._shards, start=1):
+            final = path.rename(self.folder / f"model-{number:05d}-of-{count:05d}.safetensors")
+            weight_map.update(dict.fromkeys(names, final.name))
+        index = {"metadata": {"total_size": self._total_bytes}, "weight_map": weight_map}
+        write_json(self.folder / INDEX_FILE, index)
+
+
+def layer_prefix(index: int) -> str:
+    return f"model.layers.{index}."
+
+
+def write_config(folder: Path, config: Mapping[str, Any]) -> None:
+    """Write config.json; where layers differ in width, also the modelling file that runs them."""
+    config = dict(config)
+    if config.get("per_layer_config"):
+        from importlib.util import find_spec
+
+        name = ragged_class(config["model_type"])
+        config["architectures"] = [name]
+        # transformers' own validation of the configuration reads the global values
+        config["allow_global_per_layer_attribute_access"] = True
+        config["auto_map"] = {"AutoModelForCausalLM": f"{RAGGED_MODULE}.{name}"}
+        spec = find_spec("llm_pruner.models.ragged")
+        assert spec and spec.origin
+        shutil.copyfile(spec.origin, folder / f"{RAGGED_MODULE}.py")
+    write_json(folder / "config.json", config)
+
+
+def copy_companions(base: Path, folder: Path) -> None:
+    """Copy what belongs to a model besides weights and config.json: tokenizer and generation settings."""
+    weights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
+    skip = {"config.json", INDEX_FILE, f"{RAGGED_MODULE}.py", "README.md"}
+    for path in sorted(base.iterdir()):
+        if path.is_file() and path.suffix not in weights and path.name not in skip:
+            if path.name.endswith(".index.json"):
+                continue
+            shutil.copyfile(path, folder / path.name)
+
+
+def link_folder(source: Path, target: Path) -> None:
+    """Fill ``target`` with links to the files of ``source``: the same model under a second name, at no cost."""
+    for path in sorted(source.resolve().iterdir()):
+        if path.is_file():
+            (target / path.name).symlink_to(path.resolve())

@@ -1,0 +1,135 @@
+"""A plan says which layers, key-value groups and MLP channels stay: small, readable, and checked against its model."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_pruner.errors import PlanError
+from llm_pruner.files import read_json, write_text
+from llm_pruner.models.architecture import Architecture
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """What stays of one layer, by original indices in ascending order."""
+
+    index: int
+    groups: tuple[int, ...]
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What stays of a model."""
+
+    base_layers: int
+    layers: tuple[LayerPlan, ...]
+
+    @classmethod
+    def keep_everything(cls, architecture: Architecture) -> Plan:
+        return cls.keep_layers(architecture, range(architecture.num_layers))
+
+    @classmethod
+    def keep_layers(cls, architecture: Architecture, indices: Iterable[int]) -> Plan:
+        """Whole layers, the rest removed."""
+        shapes = architecture.layers
+        return cls(
+            architecture.num_layers,
+            tuple(
+                LayerPlan(i, tuple(range(shapes[i].key_value_groups)), tuple(range(shapes[i].channels)))
+                for i in sorted(indices)
+            ),
+        )
+
+    @property
+    def kept_layers(self) -> tuple[int, ...]:
+        return tuple(layer.index for layer in self.layers)
+
+    @property
+    def removed_layers(self) -> tuple[int, ...]:
+        return tuple(sorted(set(range(self.base_layers)) - set(self.kept_layers)))
+
+    def check(self, architecture: Architecture) -> None:
+        """Raise PlanError unless the plan fits the model and leaves something in every kept layer."""
+        if self.base_layers != architecture.num_layers:
+            raise PlanError(
+                f"this plan is for {self.base_layers} layers, {architecture.folder} has {architecture.num_layers}"
+            )
+        if not self.layers:
+            raise PlanError("this plan leaves no layer")
+        if list(self.kept_layers) != sorted(set(self.kept_layers)):
+            raise PlanError(f"kept layers must be ascending and distinct, not {list(self.kept_layers)}")
+        for layer in self.layers:
+            if not 0 <= layer.index < self.base_layers:
+                raise PlanError(f"layer {layer.index} is not one of the model's {self.base_layers}")
+            shape = architecture.layers[layer.index]
+            for name, kept, available in (
+                ("key-value groups", layer.groups, shape.key_value_groups),
+                ("MLP channels", layer.channels, shape.channels),
+            ):
+                if not kept:
+                    raise PlanError(f"layer {layer.index} would keep none of its {available} {name}")
+                if list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= available:
+                    raise PlanError(
+                        f"layer {layer.index}: kept {name} must be ascending and within 0 … {available - 1}"
+                    )
+
+    def removed_parameters(self, architecture: Architecture) -> int:
+        """Parameters that go with everything this plan leaves out."""
+        per_layer: dict[int, int] = dict.fromkeys(range(architecture.num_layers), 0)
+        for name, tensor in architecture.tensors.items():
+            if name.startswith("model.layers."):
+                per_layer[int(name.split(".")[2])] += tensor.numel
+        removed = sum(per_layer[index] for index in self.removed_layers)
+        for layer in self.layers:
+            shape = architecture.layers[layer.index]
+            removed += (shape.key_value_groups - len(layer.groups)) * shape.group_parameters
+            removed += (shape.channels - len(layer.channels)) * shape.channel_parameters
+        return removed
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "base": {"num_layers": self.base_layers},
+            "kept_layers": list(self.kept_layers),
+            "layers": [
+                {"index": layer.index, "groups": list(layer.groups), "channels": list(layer.channels)}
+                for layer in self.layers
+            ],
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Plan:
+        return cls(
+            value["base"]["num_layers"],
+            tuple(
+                LayerPlan(layer["index"], tuple(layer["groups"]), tuple(layer["channels"]))
+                for layer in value["layers"]
+            ),
+        )
+
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write JSON, one line a layer so that two plans can be compared with ``diff``."""
+        value = self.to_dict()
+        layers = ",\n    ".join(json.dumps(layer) for layer in value["layers"])
+        base, kept = json.dumps(value["base"]), json.dumps(value["kept_layers"])
+        text = f'{{\n  "base": {base},\n  "kept_layers": {kept},\n  "layers": [\n    {layers}\n  ]\n}}\n'
+        write_text(path, text)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan written by ``write``.
+
+        Raises:
+            DataError: if the file is missing or not JSON.
+            PlanError: if it is JSON but not a plan.
+        """
+        value = read_json(Path(path))
+        try:
+            return cls.from_dict(value)
+        except (KeyError, TypeError) as error:
+            raise PlanError(f"{path}: not a pruning plan ({error!r})") from None

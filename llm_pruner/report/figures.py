@@ -1,0 +1,390 @@
+"""Figures of a run: quality against size, what each layer lost, and what the scores say about the layers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from llm_pruner.files import staged_file
+from llm_pruner.report.style import UNKNOWN, Style, method_styles, run_styles
+from llm_pruner.report.table import Model, Results, layers_table, summary_table
+
+_DPI = 150
+_GRID = {"color": "#E3E3E3", "linewidth": 0.7, "zorder": 0}
+_FRONT: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 1}
+_QUALITIES = {
+    "perplexity": ("Perplexity (lower is better)", False),
+    "zero_shot_acc": ("Zero-shot accuracy (higher is better)", True),
+}
+"""Column of the summary to the axis label and whether larger is better."""
+_SIZES = {"parameters": "Parameters stored", "nonzero": "Non-zero parameters"}
+
+Quality = Literal["perplexity", "zero_shot_acc"]
+Box = tuple[float, float, float, float]
+"""Left, bottom, right and top, in pixels."""
+
+
+# --- pure parts --------------------------------------------------------------------------------------------
+
+
+def pareto_front(
+    sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False
+) -> list[bool]:
+    """Which points no other point beats: none is at most as large and at least as good, and better in one.
+
+    Equal points are on the front together.
+    """
+    costs = [-quality if larger_is_better else quality for quality in qualities]
+    order = sorted(range(len(costs)), key=lambda index: (sizes[index], costs[index]))
+    front = [False] * len(costs)
+    best, size_of_best = math.inf, math.nan
+    for index in order:
+        if costs[index] < best:
+            best, size_of_best = costs[index], sizes[index]
+            front[index] = True
+        elif costs[index] == best and sizes[index] == size_of_best:
+            front[index] = True
+    return front
+
+
+def place_labels(
+    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], area: Box, gap: float = 7.0
+) -> list[Box]:
+    """A box for each point's label: near its point, inside ``area``, clear of points and of other labels.
+
+    Greedy, from the most crowded point to the loneliest, over rings of candidate places that widen; where no
+    place is free the one with the least overlap is taken. All in pixels.
+    """
+    obstacles = [(x - gap / 2, y - gap / 2, x + gap / 2, y + gap / 2) for x, y in points]
+    boxes: list[Box | None] = [None] * len(points)
+    for index in sorted(range(len(points)), key=lambda one: -_crowding(points, one)):
+        taken = [*obstacles, *(box for box in boxes if box is not None)]
+        candidates = [box for box in _candidates(points[index], sizes[index], gap) if _inside(box, area)]
+        candidates = candidates or list(_candidates(points[index], sizes[index], gap))
+        boxes[index] = _first_free(candidates, taken)
+    return [box for box in boxes if box is not None]
+
+
+def _first_free(candidates: Sequence[Box], taken: Sequence[Box]) -> Box:
+    """The first candidate that touches nothing, or the one that overlaps least."""
+    least, best = math.inf, candidates[0]
+    for box in candidates:
+        shared = sum(_overlap(box, other) for other in taken)
+        if shared < least:
+            least, best = shared, box
+        if shared == 0:
+            break
+    return best
+
+
+def _candidates(point: tuple[float, float], size: tuple[float, float], gap: float) -> list[Box]:
+    """Places for a label around its point, nearest first: right, left, above, below and the corners."""
+    (x, y), (width, height) = point, size
+    boxes = []
+    for ring in range(12):
+        distance = gap + ring * 0.9 * height
+        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
+            reach = distance if not (across and up) else 0.75 * distance
+            left = x + across * reach + (across - 1) / 2 * width
+            bottom = y + up * reach + (up - 1) / 2 * height
+            boxes.append((left, bottom, left + width, bottom + height))
+    return boxes
+
+
+def _overlap(one: Box, other: Box) -> float:
+    """Shared area of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(width, 0.0) * max(height, 0.0)
+
+
+def _inside(box: Box, area: Box) -> bool:
+    return box[0] >= area[0] and box[1] >= area[1] and box[2] <= area[2] and box[3] <= area[3]
+
+
+def _crowding(points: Sequence[tuple[float, float]], index: int) -> float:
+    """How near the other points are."""
+    return sum(1 / (1 + math.dist(points[index], other)) for other in points)
+
+
+def _short_count(value: float, _position: int | None = None) -> str:
+    """``1.5M``, ``8B``."""
+    for scale, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.4g}{unit}"
+    return f"{value:.4g}"
+
+
+# --- quality against size ----------------------------------------------------------------------------------
+
+
+def plot_quality_against_size(
+    results: Results, path: str | os.PathLike[str], quality: Quality = "perplexity"
+) -> None:
+    """Quality over stored parameters, and over non-zero parameters where the run has sparse models.
+
+    A structured model is really smaller; a sparse one is stored at full size and gains only in the second panel.
+    It is drawn hollow in both. The models that no other beats in size and quality are joined.
+    """
+    frame = summary_table(results).frame
+    styles = run_styles(results)
+    sizes = ["parameters", "nonzero"] if any(model.is_sparse for model in results.models) else ["parameters"]
+    figure = _new_figure(8 * len(sizes), 7.6)
+    axes = [figure.add_subplot(1, len(sizes), place) for place in range(1, len(sizes) + 1)]
+    panels = [frame.dropna(subset=[size, quality]) for size in sizes]
+    for panel, size, points in zip(axes, sizes, panels, strict=True):
+        _draw_quality(panel, points, size, quality, styles)
+    drawn = [
+        model for model in results.models if any((points["variant"] == model.name).any() for points in panels)
+    ]
+    _add_legend(figure, drawn, styles)
+    _settle_layout(figure)
+    for panel, size, points in zip(axes, sizes, panels, strict=True):
+        _label_points(panel, points["variant"].tolist(), points[size].tolist(), points[quality].tolist())
+    _save(figure, path)
+
+
+def _draw_quality(
+    axes: Axes, points: pd.DataFrame, size: str, quality: str, styles: Mapping[str, Style]
+) -> None:
+    label, larger_is_better = _QUALITIES[quality]
+    axes.set(xlabel=_SIZES[size], ylabel=label)
+    axes.xaxis.set_major_formatter(FuncFormatter(_short_count))
+    axes.grid(**_GRID)
+    axes.margins(x=0.12, y=0.10)
+    values = points[quality].astype(float)
+    if quality == "perplexity" and len(values) and values.max() > 3 * values.min() > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    if quality == "zero_shot_acc":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    front = points[pareto_front(points[size].tolist(), values.tolist(), larger_is_better)].sort_values(size)
+    axes.plot(front[size].astype(float), front[quality].astype(float), **_FRONT)
+    for _, row in points.iterrows():
+        style = styles[UNKNOWN if pd.isna(row["method"]) else row["method"]]
+        sparse = not pd.isna(row["family"]) and row["family"] == "sparse"
+        axes.plot(row[size], row[quality], **_point(style, sparse))
+
+
+def _point(style: Style, hollow: bool) -> dict[str, Any]:
+    return {
+        "marker": style.marker,
+        "markersize": 13 if style.marker == "*" else 8.5,
+        "markerfacecolor": "white" if hollow else style.colour,
+        "markeredgecolor": style.colour if hollow else "white",
+        "markeredgewidth": 1.8 if hollow else 0.8,
+        "linestyle": "none",
+        "zorder": 3,
+    }
+
+
+def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, Style]) -> None:
+    """Every drawn method, hollow where it is sparse, and the front."""
+    kinds = dict.fromkeys((model.method or UNKNOWN, model.is_sparse) for model in models)
+    handles = [
+        Line2D([], [], **_point(styles[method], sparse), label=f"{method} (sparse)" if sparse else method)
+        for method, sparse in kinds
+    ]
+    handles.append(Line2D([], [], **_FRONT, label="best at its size"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+
+
+def _label_points(axes: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
+    """Write each name beside its point, with a thin line to it where it had to move away. Needs a settled layout."""
+    points = (
+        [(float(px), float(py)) for px, py in axes.transData.transform(list(zip(x, y, strict=True)))]
+        if x
+        else []
+    )
+    texts = [
+        axes.annotate(name, (0, 0), xycoords="figure pixels", fontsize=8, color="#333333") for name in names
+    ]
+    extents = [text.get_window_extent() for text in texts]
+    frame = axes.get_window_extent()
+    boxes = place_labels(
+        points, [(box.width + 2, box.height) for box in extents], (frame.x0, frame.y0, frame.x1, frame.y1)
+    )
+    for text, point, box in zip(texts, points, boxes, strict=True):
+        text.set_position((box[0] + 1, box[1] + 0.25 * (box[3] - box[1])))
+        nearest = (min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3]))
+        if math.dist(point, nearest) > 14:
+            axes.annotate(
+                "",
+                point,
+                nearest,
+                xycoords="figure pixels",
+                textcoords="figure pixels",
+                arrowprops={
+                    "arrowstyle": "-",
+                    "color": "#9A9A9A",
+                    "linewidth": 0.6,
+                    "shrinkA": 0,
+                    "shrinkB": 4,
+                },
+            )
+
+
+# --- layers ------------------------------------------------------------------------------------------------
+
+
+def plot_layer_reduction(results: Results, path: str | os.PathLike[str]) -> None:
+    """What each pruned model took from each layer: attention beside MLP, one row a model, one column a layer.
+
+    Shown is the share of non-zero parameters that were removed or zeroed, so that sparse and structured models
+    share one scale. A row without an analysis stays grey.
+    """
+    table = layers_table(results)
+    frame = table.frame[table.frame["variant"] != results.base.name]
+    layers = [column.title for column in table.columns if column.key.startswith("layer_")]
+    names = list(dict.fromkeys(frame["variant"]))
+    figure = _new_figure(3.4 + 2 * max(3.2, 0.42 * len(layers)), 1.7 + 0.32 * max(len(names), 3))
+    panels = figure.subplots(1, 2, sharey=True)
+    image = None
+    for axes, block in zip(panels, ("Attention", "MLP"), strict=True):
+        shares = frame.loc[frame["block"] == block, [f"layer_{layer}" for layer in layers]]
+        values = shares.to_numpy(dtype=float, na_value=np.nan).reshape(len(names), len(layers))
+        image = _draw_heat(axes, values, layers, names)
+        axes.set_title(block, fontsize=11)
+        axes.set_xlabel("Layer of the base model")
+    bar = figure.colorbar(image, ax=list(panels), fraction=0.03, pad=0.02)
+    bar.set_label("Removed or zeroed")
+    bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    bar.outline.set_visible(False)
+    _save(figure, path)
+
+
+def _draw_heat(axes: Axes, values: np.ndarray, layers: Sequence[str], names: Sequence[str]) -> AxesImage:
+    axes.set_facecolor("#DDDDDD")
+    rows, columns = values.shape
+    image = axes.imshow(
+        values, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(-0.5, columns - 0.5, rows - 0.5, -0.5)
+    )
+    step = max(1, math.ceil(columns / 16))
+    axes.set_xticks(range(0, columns, step), layers[::step])
+    axes.set_yticks(range(rows), names)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    for edge in range(1, rows):
+        axes.axhline(edge - 0.5, color="white", linewidth=1.5)
+    for edge in range(1, columns):
+        axes.axvline(edge - 0.5, color="white", linewidth=1.5 if step == 1 else 0.4)
+    if step == 1:
+        for row, column in zip(*np.nonzero(values >= 0.0005), strict=True):
+            share = values[row, column]
+            axes.text(
+                column,
+                row,
+                f"{100 * share:.0f}",
+                ha="center",
+                va="center",
+                fontsize=7.5,
+                color="white" if share > 0.55 else "#333333",
+            )
+    return image
+
+
+def plot_layer_scores(
+    scores: Sequence[Mapping[str, Any]],
+    path: str | os.PathLike[str],
+    styles: Mapping[str, Style] | None = None,
+) -> None:
+    """How important each score finds each layer: one panel a score, one bar a layer.
+
+    A depth score has one value per layer. Of a width score the mean over the layer's key-value groups and the
+    mean over its MLP channels stand side by side. Each is divided by its largest magnitude, as the units of two
+    scores have nothing in common.
+
+    Args:
+        scores: contents of the files in ``resources/scores``.
+        styles: colours by method, from ``run_styles``, to match the other figures.
+    """
+    styles = {**method_styles(score["method"] for score in scores), **(styles or {})}
+    columns = min(3, max(1, len(scores)))
+    rows = max(1, math.ceil(len(scores) / columns))
+    layers = max((len(score["layers"]) for score in scores), default=8)
+    figure = _new_figure(columns * max(4.2, 0.16 * layers), 0.4 + 2.5 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, score in zip(panels, scores, strict=False):
+        _draw_scores(axes, score, styles[score["method"]].colour)
+    for axes in panels[len(scores) :]:
+        axes.set_axis_off()
+    figure.supxlabel("Layer", fontsize=10)
+    figure.supylabel("Score relative to the largest", fontsize=10)
+    _save(figure, path)
+
+
+def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
+    indices = np.array([layer["index"] for layer in score["layers"]])
+    series = layer_series(score)
+    width = 0.8 / len(series)
+    for place, (name, values) in enumerate(series.items()):
+        offset = (place - (len(series) - 1) / 2) * width
+        axes.bar(
+            indices + offset,
+            values,
+            width,
+            color=colour,
+            alpha=1 if place == 0 else 0.45,
+            zorder=2,
+            label=name,
+        )
+    axes.set_title(f"{score['id']} ({score['family']})", fontsize=10, loc="left")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.axhline(0, color="#555555", linewidth=0.8, zorder=3)
+    axes.set_ylim(min(0.0, *(value * 1.1 for values in series.values() for value in values)), 1.25)
+    axes.grid(axis="y", **_GRID)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8, ncols=len(series), loc="upper right", borderaxespad=0.1)
+
+
+def layer_series(score: Mapping[str, Any]) -> dict[str, list[float]]:
+    """One normalised value per layer: ``{"score": ...}`` of a depth score, attention and MLP of a width score."""
+    layers = score["layers"]
+    if score["family"] == "depth":
+        return {"score": _normalised([layer["score"] for layer in layers])}
+    return {
+        title: _normalised([float(np.mean(layer[key])) for layer in layers])
+        for title, key in (("attention", "attention"), ("MLP", "mlp"))
+    }
+
+
+def _normalised(values: Sequence[float]) -> list[float]:
+    """Divided by the largest magnitude; all zeros stay zeros."""
+    largest = max((abs(value) for value in values), default=0.0)
+    return [value / largest if largest else 0.0 for value in values]
+
+
+# --- canvas ------------------------------------------------------------------------------------------------
+
+
+def _new_figure(width: float, height: float) -> Figure:
+    """An empty figure in inches, without pyplot and its global state."""
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _settle_layout(figure: Figure) -> None:
+    """Fix the axes where they are, so that pixel positions taken from now on hold."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
+def _save(figure: Figure, path: str | os.PathLike[str]) -> None:
+    with staged_file(path) as staged:
+        # Without the version in its metadata the same numbers make the same file.
+        figure.savefig(staged, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})

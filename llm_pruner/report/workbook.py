@@ -1,0 +1,243 @@
+"""summary.xlsx: the run's tables as sheets, with a heat map of the layers and native charts."""
+
+from __future__ import annotations
+
+import os
+from itertools import groupby
+from typing import Any
+
+import pandas as pd
+from openpyxl import Workbook
+from openpyxl.chart import BarChart, Reference, ScatterChart, Series
+from openpyxl.chart.shapes import GraphicalProperties
+from openpyxl.formatting.rule import CellIsRule, ColorScaleRule
+from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
+from openpyxl.utils import get_column_letter
+from openpyxl.worksheet.worksheet import Worksheet
+
+from llm_pruner.files import staged_file
+from llm_pruner.report.style import UNKNOWN, method_styles, run_styles
+from llm_pruner.report.table import (
+    TEXT,
+    Column,
+    Results,
+    Table,
+    efficiency_table,
+    layers_table,
+    provenance_table,
+    summary_table,
+    zero_shot_table,
+)
+
+_HEADER_FONT = Font(bold=True, color="FFFFFF")
+_HEADER_FILL = PatternFill("solid", fgColor="1F3A5F")
+_HEADER_ALIGNMENT = Alignment(horizontal="center", vertical="center", wrap_text=True)
+_NOTE_FONT = Font(italic=True, color="595959")
+_RULE = Border(bottom=Side("thin", color="D9D9D9"))
+_BLOCK_END = Border(bottom=Side("medium", color="1F3A5F"))
+_NARROWEST, _WIDEST = 9, 46
+_HEAT = ("FFFFFF", "6BAED6", "08306B")
+"""Nothing, half and everything gone."""
+_EXCEL_MARKERS = {
+    "o": "circle",
+    "s": "square",
+    "^": "triangle",
+    "D": "diamond",
+    "v": "dash",
+    "P": "plus",
+    "X": "x",
+    "*": "star",
+}
+
+
+def write_workbook(results: Results, path: str | os.PathLike[str]) -> None:
+    """Write the sheets Summary, Layers, Zero-shot, Efficiency and Provenance; equal results make equal cells."""
+    book = Workbook()
+    book.remove(book.active)
+    summary, layers, zero_shot, efficiency, provenance = (
+        summary_table(results),
+        layers_table(results),
+        zero_shot_table(results),
+        efficiency_table(results),
+        provenance_table(results),
+    )
+    sheet = _add_sheet(book, summary, frozen_columns=1)
+    _add_scatter(sheet, summary, results)
+    sheet = _add_sheet(book, layers, frozen_columns=3)
+    _add_heat(sheet, layers)
+    sheet = _add_sheet(book, zero_shot, frozen_columns=1)
+    _add_bars(sheet, zero_shot, ["mean_acc", "mean_acc_norm"], "Zero-shot accuracy", "mean over tasks")
+    sheet = _add_sheet(book, efficiency, frozen_columns=1)
+    _add_bars(sheet, efficiency, ["decode_ms_1"], "Decode latency at batch 1", "ms per token")
+    _add_bars(sheet, efficiency, ["prefill_ms_1"], "Prefill latency at batch 1", "ms per prompt", offset=9)
+    _add_sheet(book, provenance, frozen_columns=1)
+    with staged_file(path) as staged:
+        book.save(staged)
+
+
+# --- sheets ------------------------------------------------------------------------------------------------
+
+
+def _shown(table: Table) -> list[Column]:
+    return [column for column in table.columns if not column.raw]
+
+
+def _place(table: Table, key: str) -> int | None:
+    """Number of a column in the sheet, from 1; None where the table lacks it or nothing was measured."""
+    for number, column in enumerate(_shown(table), start=1):
+        if column.key == key and table.frame[key].notna().any():
+            return number
+    return None
+
+
+def _add_sheet(book: Workbook, table: Table, frozen_columns: int) -> Worksheet:
+    """A sheet with the table, its note below, frozen and filterable headings, ready to print."""
+    sheet = book.create_sheet(table.title)
+    columns = _shown(table)
+    for number, column in enumerate(columns, start=1):
+        heading = sheet.cell(1, number, column.title)
+        heading.font, heading.fill, heading.alignment = _HEADER_FONT, _HEADER_FILL, _HEADER_ALIGNMENT
+        texts = [_write_cell(sheet, row, number, column, value) for row, value in _values(table, column)]
+        sheet.column_dimensions[get_column_letter(number)].width = _width(column, texts)
+    rows = len(table.frame)
+    last = get_column_letter(len(columns))
+    sheet.row_dimensions[1].height = 48
+    sheet.freeze_panes = sheet.cell(2, frozen_columns + 1)
+    sheet.auto_filter.ref = f"A1:{last}{rows + 1}"
+    if table.note:
+        sheet.cell(rows + 3, 1, table.note).font = _NOTE_FONT
+    _set_up_print(sheet)
+    return sheet
+
+
+def _values(table: Table, column: Column) -> list[tuple[int, Any]]:
+    """Sheet row and value of every cell of a column, None for an empty one."""
+    values = table.frame[column.key].astype(object)
+    return [(row, None if pd.isna(value) else value) for row, value in enumerate(values, start=2)]
+
+
+def _write_cell(sheet: Worksheet, row: int, number: int, column: Column, value: Any) -> str:
+    """Fill one cell and return what it shows."""
+    cell = sheet.cell(row, number, value)
+    cell.border = _RULE
+    is_text = column.format is TEXT
+    cell.alignment = Alignment(horizontal="left" if is_text else "right", vertical="top", wrap_text=is_text)
+    if value is None:
+        return ""
+    if is_text:
+        cell.data_type = "s"  # a text that begins with '=' is no formula
+    cell.number_format = column.format.excel
+    cell.font = Font(bold=number == 1)
+    return column.format.text(value)
+
+
+def _width(column: Column, texts: list[str]) -> float:
+    """Wide enough for the longest value and the longest word of the heading, within bounds."""
+    longest_word = max(len(word) for word in column.title.split())
+    content = max(map(len, texts), default=0)
+    # The heading's filter button and the cell's padding take about three characters.
+    return min(max(content, longest_word, _NARROWEST) + 3, _WIDEST)
+
+
+def _set_up_print(sheet: Worksheet) -> None:
+    sheet.page_setup.orientation = "landscape"
+    sheet.page_setup.paperSize = sheet.PAPERSIZE_A4
+    sheet.page_setup.fitToWidth = 1
+    sheet.page_setup.fitToHeight = 0
+    sheet.sheet_properties.pageSetUpPr.fitToPage = True
+    sheet.print_title_rows = "1:1"
+    sheet.oddFooter.center.text = "&A, page &P of &N"
+    sheet.page_margins.left = sheet.page_margins.right = 0.4
+    sheet.page_margins.top = sheet.page_margins.bottom = 0.6
+
+
+def _add_heat(sheet: Worksheet, table: Table) -> None:
+    """Colour the layers from nothing to everything gone, on one scale for all models."""
+    columns = _shown(table)
+    first = next((n for n, column in enumerate(columns, start=1) if column.key.startswith("layer_")), None)
+    if first is None or table.frame.empty:
+        return
+    area = f"{get_column_letter(first)}2:{get_column_letter(len(columns))}{len(table.frame) + 1}"
+    nothing, half, everything = _HEAT
+    scale = ColorScaleRule("num", 0, nothing, "num", 0.5, half, "num", 1, everything)
+    white = CellIsRule(operator="greaterThan", formula=["0.6"], font=Font(color="FFFFFF"))
+    sheet.conditional_formatting.add(area, scale)
+    sheet.conditional_formatting.add(area, white)
+    for number in range(first, len(columns) + 1):
+        sheet.column_dimensions[get_column_letter(number)].width = 10
+    blocks = table.frame["block"].tolist()
+    for row, (block, following) in enumerate(zip(blocks, blocks[1:], strict=False), start=2):
+        if block != following:
+            for number in range(1, len(columns) + 1):
+                sheet.cell(row, number).border = _BLOCK_END
+
+
+# --- charts ------------------------------------------------------------------------------------------------
+
+
+def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
+    """Perplexity against parameters, a series for each run of rows of one method, sparse ones hollow."""
+    x, y = _place(table, "parameters"), _place(table, "perplexity")
+    if x is None or y is None:
+        return
+    chart = ScatterChart(style=2)
+    chart.title = "Perplexity against size"
+    chart.width, chart.height = 26, 14
+    styles = run_styles(results)
+    for (method, sparse), group in groupby(
+        enumerate(results.models, start=2), key=lambda row: (row[1].method or UNKNOWN, row[1].is_sparse)
+    ):
+        rows = [row for row, _ in group]
+        values, sizes = (Reference(sheet, min_col=c, min_row=rows[0], max_row=rows[-1]) for c in (y, x))
+        series = Series(values, sizes, title=f"{method} (sparse)" if sparse else method)
+        colour = styles[method].colour.removeprefix("#")
+        series.graphicalProperties.line.noFill = True
+        series.marker.symbol, series.marker.size = _EXCEL_MARKERS[styles[method].marker], 9
+        fill = {"noFill": True} if sparse else {"solidFill": colour}
+        series.marker.graphicalProperties = GraphicalProperties(**fill)
+        series.marker.graphicalProperties.line.solidFill = colour
+        chart.series.append(series)
+    frame = table.frame
+    _label_axes(chart, "Parameters stored", "Perplexity (lower is better)")
+    chart.x_axis.number_format = '[>=1000000000]0.00,,,"B";0.00,,"M"'
+    smallest, largest = frame["parameters"].min(), frame["parameters"].max()
+    margin = max(largest - smallest, 0.1 * largest) * 0.08
+    chart.x_axis.scaling.min, chart.x_axis.scaling.max = float(smallest - margin), float(largest + margin)
+    if frame["perplexity"].max() > 20 * frame["perplexity"].min() > 0:
+        chart.y_axis.scaling.logBase = 10
+    chart.legend.position = "r"
+    sheet.add_chart(chart, f"B{len(frame) + 5}")
+
+
+def _add_bars(
+    sheet: Worksheet, table: Table, keys: list[str], title: str, unit: str, offset: int = 0
+) -> None:
+    """Horizontal bars, one for each model and column, in the order of the table."""
+    places = [place for key in keys if (place := _place(table, key)) is not None]
+    if not places:
+        return
+    rows = len(table.frame)
+    chart = BarChart()
+    chart.type = "bar"
+    chart.title = title
+    chart.width, chart.height = 17, max(8.0, 2.5 + 0.62 * rows)
+    chart.gapWidth = 40
+    colours = [style.colour.removeprefix("#") for style in method_styles(keys).values()]
+    for place, colour in zip(places, colours, strict=False):
+        chart.add_data(Reference(sheet, min_col=place, min_row=1, max_row=rows + 1), titles_from_data=True)
+        chart.series[-1].graphicalProperties = GraphicalProperties(solidFill=colour)
+    chart.set_categories(Reference(sheet, min_col=1, min_row=2, max_row=rows + 1))
+    _label_axes(chart, None, unit)
+    chart.x_axis.scaling.orientation = "maxMin"
+    chart.y_axis.crosses = "max"
+    chart.y_axis.scaling.min = 0
+    if len(places) == 1:
+        chart.legend = None
+    else:
+        chart.legend.position = "b"
+    sheet.add_chart(chart, f"{get_column_letter(2 + offset)}{rows + 5}")
+
+
+def _label_axes(chart: BarChart | ScatterChart, x_title: str | None, y_title: str) -> None:
+    chart.x_axis.title, chart.y_axis.title = x_title, y_title
+    chart.x_axis.delete = chart.y_axis.delete = False  # openpyxl leaves axes out by default

@@ -1,0 +1,155 @@
+"""Calibration through a model one layer at a time: a layer's weights are read from disk when its turn comes.
+
+The only loop over decoder layers. Peak memory is one layer plus the hidden states of the calibration samples,
+whatever the depth of the model.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.models.architecture import FAMILIES, read_architecture
+from llm_pruner.models.checkpoint import WeightReader, ragged_class
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class StreamedLayer:
+    """One decoder layer on the device, with the hidden states that enter it."""
+
+    def __init__(
+        self, index: int, module: nn.Module, inputs: list[torch.Tensor], arguments: dict[int, dict[str, Any]]
+    ) -> None:
+        self.index = index
+        self.module = module
+        self.inputs = inputs
+        """Batches of float [batch, length, hidden]."""
+        self._arguments = arguments
+        self._outputs: list[torch.Tensor] | None = None
+
+    def run(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Run every batch through the layer as it is now; yields (input, output), each [batch, length, hidden]."""
+        import torch
+
+        outputs = []
+        with torch.no_grad():
+            for hidden in self.inputs:
+                output = self.module(hidden, **self._arguments[hidden.shape[0]])
+                outputs.append(output)
+                yield hidden, output
+        self._outputs = outputs
+
+    def changed(self) -> None:
+        """Say that the layer's weights were changed, so that the next layer sees what the new ones make."""
+        self._outputs = None
+
+    def outputs(self) -> list[torch.Tensor]:
+        """What enters the next layer; computed unless ``run`` already did and nothing changed since."""
+        if self._outputs is None:
+            for _ in self.run():
+                pass
+        assert self._outputs is not None
+        return self._outputs
+
+
+class LayerStream:
+    """Iterates over a model's decoder layers, carrying calibration samples through them.
+
+    Args:
+        folder: model folder; any supported family, layers of any width.
+        input_ids: int64 [samples, length], no padding.
+        device: where the current layer and the hidden states live.
+        batch_size: samples run at once.
+        progress: show a progress bar on stderr.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        input_ids: torch.Tensor,
+        *,
+        device: str = "cpu",
+        batch_size: int = 8,
+        progress: bool = False,
+        description: str = "layers",
+    ) -> None:
+        self.folder = folder
+        self.architecture = read_architecture(folder)
+        self.input_ids = input_ids
+        self.device = device
+        self.batch_size = batch_size
+        self.progress = progress
+        self.description = description
+
+    def __iter__(self) -> Iterator[StreamedLayer]:
+        import torch
+        from torch import nn
+        from tqdm import tqdm
+
+        with WeightReader(self.folder) as weights, torch.no_grad():
+            model = self._skeleton()
+            backbone = model.model
+            _assign(backbone.embed_tokens, {"weight": weights.tensor("model.embed_tokens.weight")}, self.device)
+            # built anew: its frequencies are computed, not stored, so the skeleton's are empty
+            backbone.rotary_emb = type(backbone.rotary_emb)(config=model.config).to(self.device)
+            layers, backbone.layers = list(backbone.layers), nn.ModuleList()
+            hidden, arguments = self._enter(model, len(layers))
+            progress = tqdm(layers, desc=self.description, unit="layer", disable=not self.progress)
+            for index, module in enumerate(progress):
+                _assign(module, weights.layer(index), self.device)
+                layer = StreamedLayer(index, module, hidden, arguments[index])
+                yield layer
+                if index + 1 < len(layers):
+                    hidden = layer.outputs()
+                module.to("meta")
+
+    def _skeleton(self) -> Any:
+        """The model without weights, in evaluation mode."""
+        import torch
+        import transformers
+
+        config = transformers.AutoConfig.from_pretrained(self.folder)
+        family = self.architecture.family
+        model_class: Any
+        if self.architecture.config.get("per_layer_config"):
+            from llm_pruner.models import ragged
+
+            model_class = getattr(ragged, ragged_class(family))
+        else:
+            model_class = getattr(transformers, FAMILIES[family].model_class)
+        with torch.device("meta"):
+            return model_class(config).eval()
+
+    def _enter(self, model: Any, layers: int) -> tuple[list[torch.Tensor], list[dict[int, dict[str, Any]]]]:
+        """Hidden states in front of the first layer, and each layer's arguments (mask, positions) by batch size."""
+        from torch import nn
+
+        backbone = model.model
+        arguments: list[dict[int, dict[str, Any]]] = [{} for _ in range(layers)]
+
+        class Recorder(nn.Module):
+            """Stands in for a layer: notes what it is called with and passes the hidden states on."""
+
+            def __init__(self, index: int) -> None:
+                super().__init__()
+                self.index = index
+
+            def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+                arguments[self.index][hidden_states.shape[0]] = kwargs
+                return hidden_states
+
+        backbone.layers = nn.ModuleList(Recorder(index) for index in range(layers))
+        backbone.norm = nn.Identity()
+        hidden = [
+            backbone(input_ids=batch.to(self.device), use_cache=False).last_hidden_state
+            for batch in self.input_ids.split(self.batch_size)
+        ]
+        return hidden, arguments
+
+
+def _assign(module: nn.Module, state: dict[str, torch.Tensor], device: str) -> None:
+    module.load_state_dict({name: tensor.to(device) for name, tensor in state.items()}, assign=True)

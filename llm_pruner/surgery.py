@@ -1,0 +1,138 @@
+"""Plan + checkpoint → smaller checkpoint. The one place where a weight changes its shape.
+
+Works on the safetensors files, tensor by tensor: no model is built, and peak memory is one shard.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.files import staged_directory
+from llm_pruner.models.architecture import (
+    ATTENTION_INPUTS,
+    ATTENTION_OUTPUT,
+    FAMILIES,
+    MLP_INPUTS,
+    MLP_OUTPUT,
+    Architecture,
+    LayerShape,
+    read_architecture,
+)
+from llm_pruner.models.checkpoint import (
+    CheckpointWriter,
+    WeightReader,
+    copy_companions,
+    layer_prefix,
+    write_config,
+)
+from llm_pruner.planning.plan import LayerPlan, Plan
+
+if TYPE_CHECKING:
+    import torch
+
+
+def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None:
+    """Write the model that ``plan`` leaves of ``base`` as a Hugging Face folder.
+
+    Args:
+        base: model folder.
+        plan: what stays.
+        output: the new folder; it appears only when complete.
+        progress: show a progress bar on stderr.
+
+    Raises:
+        CheckpointError: if ``base`` cannot be read.
+        PlanError: if the plan does not fit it.
+    """
+    from tqdm import tqdm
+
+    architecture = read_architecture(base)
+    plan.check(architecture)
+    positions = {layer.index: position for position, layer in enumerate(plan.layers)}
+    with staged_directory(output) as folder, WeightReader(base) as weights, CheckpointWriter(folder) as writer:
+        for name in tqdm(list(weights.names()), desc="cutting", unit="tensor", disable=not progress):
+            if not name.startswith("model.layers."):
+                writer.add(name, weights.tensor(name))
+                continue
+            index = int(name.split(".")[2])
+            if index not in positions:
+                continue
+            layer = plan.layers[positions[index]]
+            inner = name.removeprefix(layer_prefix(index))
+            tensor = slice_parameter(
+                inner, weights.tensor(name), layer, architecture.layers[index], architecture.head_dim
+            )
+            writer.add(layer_prefix(positions[index]) + inner, tensor)
+        write_config(folder, smaller_config(architecture, plan))
+        copy_companions(base, folder)
+
+
+def slice_parameter(
+    name: str, tensor: torch.Tensor, layer: LayerPlan, shape: LayerShape, head_dim: int
+) -> torch.Tensor:
+    """What ``layer`` keeps of one of its parameters; ``name`` is relative to the layer.
+
+    Query heads are contiguous within their key-value group: group g owns heads g·n … g·n+n−1.
+    """
+    import torch
+
+    module, _, kind = name.rpartition(".")
+    linear = module.rpartition(".")[2]
+    if linear in ATTENTION_INPUTS or linear == ATTENTION_OUTPUT:
+        per_group = head_dim if linear in ("k_proj", "v_proj") else head_dim * shape.heads_per_group
+        kept = expand(layer.groups, per_group)
+    elif linear in MLP_INPUTS or linear == MLP_OUTPUT:
+        kept = list(layer.channels)
+    else:
+        return tensor
+    if linear in (ATTENTION_OUTPUT, MLP_OUTPUT):
+        # the output bias belongs to the residual stream, not to the units that go
+        return tensor if kind == "bias" else tensor.index_select(1, torch.tensor(kept))
+    return tensor.index_select(0, torch.tensor(kept))
+
+
+def expand(units: Sequence[int], width: int) -> list[int]:
+    """Indices of the rows that belong to units of ``width`` consecutive rows each.
+
+    >>> expand([0, 2], 2)
+    [0, 1, 4, 5]
+    """
+    return [unit * width + offset for unit in units for offset in range(width)]
+
+
+def smaller_config(architecture: Architecture, plan: Plan) -> dict[str, Any]:
+    """config.json of the pruned model.
+
+    Layers of one shape that transformers' own class accepts are described by the ordinary global keys. Otherwise
+    those keep the base's values and ``per_layer_config`` says what differs.
+    """
+    config = copy.deepcopy(architecture.config)
+    for key in ("per_layer_config", "auto_map", "allow_global_per_layer_attribute_access"):
+        config.pop(key, None)
+    widths = [_layer_widths(architecture, layer) for layer in plan.layers]
+    uniform = all(width == widths[0] for width in widths)
+    if uniform and architecture.accepts_heads(widths[0]["num_attention_heads"]):
+        config.update(widths[0])
+    else:
+        config["per_layer_config"] = {
+            str(position): own
+            for position, width in enumerate(widths)
+            if (own := {key: value for key, value in width.items() if value != config[key]})
+        }
+    config["architectures"] = [FAMILIES[architecture.family].model_class]
+    config["num_hidden_layers"] = len(plan.layers)
+    config["head_dim"] = architecture.head_dim
+    if config.get("layer_types"):
+        config["layer_types"] = [config["layer_types"][index] for index in plan.kept_layers]
+    return config
+
+
+def _layer_widths(architecture: Architecture, layer: LayerPlan) -> dict[str, int]:
+    return {
+        "num_attention_heads": len(layer.groups) * architecture.layers[layer.index].heads_per_group,
+        "num_key_value_heads": len(layer.groups),
+        "intermediate_size": len(layer.channels),
+    }
