@@ -35,7 +35,6 @@ def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
     Returns:
         float32 [in_features] by linear name.
     """
-    import torch
 
     sums: dict[str, torch.Tensor] = {}
     samples = sum(hidden.shape[0] for hidden in layer.inputs)
@@ -91,8 +90,8 @@ def loss_gradients(
             layer.get_submodule(name).weight.requires_grad_(True)
     batches = tqdm(input_ids.split(batch_size), desc="gradients", unit="batch", disable=not progress)
     for batch in batches:
-        batch = batch.to(device)
-        loss = model(input_ids=batch, labels=batch, use_cache=False).loss
+        ids = batch.to(device)
+        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         (loss * len(batch) / len(input_ids)).backward()
     for index, layer in enumerate(layers):
         linears = {name: layer.get_submodule(name).weight for name in LINEARS}

@@ -10,9 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def unstructured_mask(
-    saliency: torch.Tensor, sparsity: float, comparison: Literal["matrix", "row"]
-) -> torch.Tensor:
+def unstructured_mask(saliency: torch.Tensor, sparsity: float, comparison: Literal["matrix", "row"]) -> torch.Tensor:
     """Exactly the lowest share of weights, ties in index order.
 
     Args:

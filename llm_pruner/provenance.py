@@ -58,7 +58,11 @@ class Run:
             "seconds": self.seconds,
             "seed": self.seed,
             "device": self.device,
-            "machine": {"system": platform.platform(), "processor": platform.machine(), "cores": os.cpu_count()},
+            "machine": {
+                "system": platform.platform(),
+                "processor": platform.machine(),
+                "cores": os.cpu_count(),
+            },
             "options": self.options,
             "versions": package_versions(),
         }

@@ -14,13 +14,12 @@ from llm_pruner.errors import CheckpointError
 from llm_pruner.families import family_module
 from llm_pruner.families.job import Job
 from llm_pruner.files import read_json, write_json
-from llm_pruner.methods import get_method
 from llm_pruner.provenance import Run
-from llm_pruner.variants import Variant
+from llm_pruner.variants import Variant, build_method
 
 
 def compute_scores(
-    method: str,
+    implementation: str,
     family: str,
     options: Mapping[str, Any],
     base: Path,
@@ -35,7 +34,7 @@ def compute_scores(
     """Score the base model once, for every amount of a method, and write the scores as JSON.
 
     Args:
-        method: name of the method.
+        implementation: ``module:Class`` of the method.
         family: ``width`` or ``depth``.
         options: the method's options.
         base: model folder.
@@ -48,22 +47,22 @@ def compute_scores(
     """
     device = pick_device(device)
     limit_threads()
-    pruner = get_method(method)(**options)
+    method = build_method(implementation, options)
     run = Run(options, device=device)
-    input_ids = read_tokens(calibration) if calibration and pruner.calibrated else None
+    input_ids = read_tokens(calibration) if calibration and method.calibrated else None
     layers = import_module(family_module(family)).score(
-        pruner, base, input_ids, device=device, batch_size=batch_size, progress=progress
+        method, base, input_ids, device=device, batch_size=batch_size, progress=progress
     )
     for layer in layers:
         values = [layer["score"]] if family == "depth" else [*layer["attention"], *layer["mlp"]]
         if not all(map(math.isfinite, values)):
             raise CheckpointError(
-                f"{base}: {method} gives layer {layer['index']} scores that are not finite; "
+                f"{base}: {method.name} gives layer {layer['index']} scores that are not finite; "
                 "the weights overflow in this dtype or are damaged"
             )
     scores = {
         "id": name,
-        "method": method,
+        "method": method.name,
         "family": family,
         "options": dict(options),
         "layers": layers,

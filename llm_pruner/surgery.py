@@ -52,7 +52,11 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
     architecture = read_architecture(base)
     plan.check(architecture)
     positions = {layer.index: position for position, layer in enumerate(plan.layers)}
-    with staged_directory(output) as folder, WeightReader(base) as weights, CheckpointWriter(folder) as writer:
+    with (
+        staged_directory(output) as folder,
+        WeightReader(base) as weights,
+        CheckpointWriter(folder) as writer,
+    ):
         for name in tqdm(list(weights.names()), desc="cutting", unit="tensor", disable=not progress):
             if not name.startswith("model.layers."):
                 writer.add(name, weights.tensor(name))

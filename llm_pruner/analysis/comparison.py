@@ -19,9 +19,7 @@ ORIGINAL_FILE = "original_model_analysis.json"
 PRUNED_FILE = "pruned_model_analysis.json"
 LAYERS_FILE = "pruning_summary_by_layer.txt"
 
-_LEGEND = (
-    "removed: share of the parameters that are no longer stored; zeros: share of those stored that are zero."
-)
+_LEGEND = "removed: share of the parameters that are no longer stored; zeros: share of those stored that are zero."
 
 
 def reduction_ratio(before: int, after: int) -> float:

@@ -75,9 +75,7 @@ def describe_structures(summary: Mapping[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def write_summary(
-    model_dirs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]
-) -> dict[str, Any]:
+def write_summary(model_dirs: Sequence[str | os.PathLike[str]], output: str | os.PathLike[str]) -> dict[str, Any]:
     """Write ``models_structure_summary.json`` and ``.txt`` into ``output`` and return the summary."""
     summary = summarize_structures(model_dirs)
     write_json(Path(output) / f"{SUMMARY_FILE}.json", summary)

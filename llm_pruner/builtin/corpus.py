@@ -247,11 +247,7 @@ def _shared_ngrams(train: Iterable[Document], held_out: Iterable[Document]) -> s
     """N-grams of the held-out documents that also occur in train."""
     candidates = {ngram for document in held_out for text in document.paragraphs for ngram in _ngrams(text)}
     return {
-        ngram
-        for document in train
-        for text in document.paragraphs
-        for ngram in _ngrams(text)
-        if ngram in candidates
+        ngram for document in train for text in document.paragraphs for ngram in _ngrams(text) if ngram in candidates
     }
 
 

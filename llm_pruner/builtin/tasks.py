@@ -7,6 +7,7 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 
 from llm_pruner.builtin.corpus import Document, load_corpus
@@ -15,12 +16,12 @@ from llm_pruner.files import staged_directory
 
 CHOICES = 4
 
-_CONTEXT_WORDS = 12
+_CONTEXT_WORDS = range(12, 33)
 _CONTINUATION_WORDS = 10
 _CANDIDATES = 12  # continuations drawn per item, of which those nearest in length are offered
-_SENTENCE_WORDS = range(8, 19)
+_SENTENCE_WORDS = range(8, 21)
 _SENTENCE_OPENING = 2  # words given as the context of a sentence
-_SWAPS = 1
+_SWAPPED_LETTERS = 4
 
 _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
 _SENTENCE = re.compile(r"[A-Z][A-Za-z,'’ -]*[.]")
@@ -55,9 +56,7 @@ def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
             lines = (json.dumps(asdict(question), ensure_ascii=False) for question in questions[:items])
             (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
             definition = _definition(name, output.resolve() / f"{name}.jsonl")
-            (folder / f"{name}.yaml").write_text(
-                yaml.safe_dump(definition, sort_keys=False), encoding="utf-8"
-            )
+            (folder / f"{name}.yaml").write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
     return list(TASKS)
 
 
@@ -72,8 +71,7 @@ def _definition(name: str, data: Path) -> dict[str, object]:
         "doc_to_choice": "choices",
         "doc_to_target": "label",
         "metric_list": [
-            {"metric": metric, "aggregation": "mean", "higher_is_better": True}
-            for metric in ("acc", "acc_norm")
+            {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")
         ],
         "metadata": {"version": 1.0},
     }
@@ -81,34 +79,32 @@ def _definition(name: str, data: Path) -> dict[str, object]:
 
 def _continuations(documents: Sequence[Document], rng: random.Random) -> list[Item]:
     """The start of a paragraph with its own next words, and with those of three other documents."""
-    starts = [
-        (
-            document.name,
-            " ".join(words[:_CONTEXT_WORDS]),
-            " ".join(words[_CONTEXT_WORDS:][:_CONTINUATION_WORDS]),
-        )
-        for document in documents
-        for words in map(str.split, document.paragraphs)
-        if len(words) >= _CONTEXT_WORDS + _CONTINUATION_WORDS
-    ]
+    starts = []
+    for document in documents:
+        for words in map(str.split, document.paragraphs):
+            cut = min(len(words) - _CONTINUATION_WORDS, max(_CONTEXT_WORDS))
+            if cut in _CONTEXT_WORDS:
+                continuation = words[cut : cut + _CONTINUATION_WORDS]
+                starts.append((document.name, " ".join(words[:cut]), " ".join(continuation)))
     rng.shuffle(starts)
     questions = []
     for name, context, right in starts:
-        foreign = [other for source, _, other in rng.sample(starts, 2 * _CANDIDATES) if source != name]
-        wrong = sorted(foreign[:_CANDIDATES], key=lambda other: abs(len(other) - len(right)))[: CHOICES - 1]
-        questions.append(_item(context, right, wrong, rng))
+        foreign = sorted({other for source, _, other in starts if source != name} - {right})
+        candidates = rng.sample(foreign, min(_CANDIDATES, len(foreign)))
+        candidates.sort(key=lambda other: abs(len(other) - len(right)))
+        if len(candidates) >= CHOICES - 1:
+            questions.append(_item(context, right, candidates[: CHOICES - 1], rng))
     return questions
 
 
 def _word_orders(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """A sentence, and three versions of it in each of which neighbouring words changed places."""
+    """A sentence, and three versions of it in each of which two longer words changed places."""
     questions = []
     for opening, words in _sentences(documents):
-        places = [
-            place for place in range(len(words) - 2) if words[place].lower() != words[place + 1].lower()
-        ]
-        if len(places) >= CHOICES - 1:
-            wrong = [_swapped(words, place) for place in rng.sample(places, CHOICES - 1)]
+        places = [place for place, word in enumerate(words) if word.isalpha() and len(word) >= _SWAPPED_LETTERS]
+        pairs = [pair for pair in combinations(places, 2) if len({words[place] for place in pair}) == 2]
+        if len(pairs) >= CHOICES - 1:
+            wrong = [_swapped(words, *pair) for pair in rng.sample(pairs, CHOICES - 1)]
             questions.append(_item(opening, " ".join(words), wrong, rng))
     rng.shuffle(questions)
     return questions
@@ -124,8 +120,10 @@ def _sentences(documents: Sequence[Document]) -> Iterator[tuple[str, list[str]]]
                     yield " ".join(words[:_SENTENCE_OPENING]), words[_SENTENCE_OPENING:]
 
 
-def _swapped(words: Sequence[str], place: int) -> str:
-    return " ".join([*words[:place], words[place + 1], words[place], *words[place + 2 :]])
+def _swapped(words: Sequence[str], first: int, second: int) -> str:
+    order = list(words)
+    order[first], order[second] = words[second], words[first]
+    return " ".join(order)
 
 
 def _item(context: str, right: str, wrong: Sequence[str], rng: random.Random) -> Item:

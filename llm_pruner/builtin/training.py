@@ -276,7 +276,7 @@ def _step(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _batches(tokens: torch.Tensor, spec: BuiltinModel, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless batches ``[batch_size, sequence_length]``; every epoch cuts the text elsewhere and reshuffles."""
+    """Endless batches ``[batch_size, sequence_length]``, cut elsewhere and reshuffled each epoch."""
     import torch
 
     length = spec.sequence_length
@@ -332,12 +332,8 @@ def _draw(result: dict[str, Any], path: Path) -> None:
         linewidth=0.8,
         label="train, every batch",
     )
-    axes.plot(
-        range(1, len(train) + 1), _running_mean(train, 0.95), color="tab:blue", label="train, running mean"
-    )
-    axes.plot(
-        [p["step"] for p in points], [p["loss"] for p in points], "o-", color="tab:orange", label="validation"
-    )
+    axes.plot(range(1, len(train) + 1), _running_mean(train, 0.95), color="tab:blue", label="train, running mean")
+    axes.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", color="tab:orange", label="validation")
     axes.set(
         xlabel="step",
         ylabel="loss (nats per token)",

@@ -12,15 +12,6 @@ A family's module has ``prune`` and, where scores do not depend on the amount, `
 
 from __future__ import annotations
 
-from llm_pruner.families.options import DenseOptions, DepthOptions, FamilyOptions, SparseOptions, WidthOptions
-
-FAMILY_OPTIONS: dict[str, type[FamilyOptions]] = {
-    "dense": DenseOptions,
-    "width": WidthOptions,
-    "depth": DepthOptions,
-    "sparse": SparseOptions,
-}
-
 
 def family_module(family: str) -> str:
     """Dotted name of the module that holds a family's mechanism."""

@@ -19,7 +19,13 @@ if TYPE_CHECKING:
 
 
 def score(
-    method: Method, base: Path, input_ids: torch.Tensor | None, *, device: str, batch_size: int, progress: bool
+    method: Method,
+    base: Path,
+    input_ids: torch.Tensor | None,
+    *,
+    device: str,
+    batch_size: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     """Each layer's score: ``{"index": 0, "score": 0.44}``."""
     assert isinstance(method, LayerScoreMethod) and input_ids is not None

@@ -28,3 +28,11 @@ class DepthOptions(FamilyOptions):
 
 class SparseOptions(FamilyOptions):
     pass
+
+
+FAMILY_OPTIONS: dict[str, type[FamilyOptions]] = {
+    "dense": DenseOptions,
+    "width": WidthOptions,
+    "depth": DepthOptions,
+    "sparse": SparseOptions,
+}

@@ -9,7 +9,6 @@ from llm_pruner.evidence import Evidence, input_norms
 from llm_pruner.families.job import Job, Outcome
 from llm_pruner.files import staged_directory
 from llm_pruner.masks import n_of_m_mask, unstructured_mask
-from llm_pruner.methods import get_method
 from llm_pruner.methods.base import SaliencyMethod
 from llm_pruner.models.architecture import LINEARS, read_architecture
 from llm_pruner.models.checkpoint import (
@@ -33,7 +32,7 @@ def prune(job: Job) -> Outcome:
     Raises:
         PlanError: if N:M does not divide the model's rows.
     """
-    method = get_method(job.variant.method)(**job.variant.method_options)
+    method = job.variant.build_method()
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(job.base)
     zeros = 0

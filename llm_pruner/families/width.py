@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 
 
 def score(
-    method: Method, base: Path, input_ids: torch.Tensor | None, *, device: str, batch_size: int, progress: bool
+    method: Method,
+    base: Path,
+    input_ids: torch.Tensor | None,
+    *,
+    device: str,
+    batch_size: int,
+    progress: bool,
 ) -> list[dict[str, Any]]:
     """Each layer's group scores: ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
     assert isinstance(method, SaliencyMethod)
@@ -67,9 +73,7 @@ def prune(job: Job) -> Outcome:
     return Outcome(reached, plan, notes)
 
 
-def sum_over_groups(
-    saliencies: Mapping[str, torch.Tensor], shape: LayerShape
-) -> tuple[torch.Tensor, torch.Tensor]:
+def sum_over_groups(saliencies: Mapping[str, torch.Tensor], shape: LayerShape) -> tuple[torch.Tensor, torch.Tensor]:
     """Saliency of a layer's units: what is cut together is summed together.
 
     A key-value group owns its k and v rows, the q rows of its (contiguous) query heads and the o columns they
@@ -98,7 +102,12 @@ def sum_over_groups(
 
 
 def _saliencies(
-    method: SaliencyMethod, base: Path, tokens: torch.Tensor | None, device: str, batch_size: int, progress: bool
+    method: SaliencyMethod,
+    base: Path,
+    tokens: torch.Tensor | None,
+    device: str,
+    batch_size: int,
+    progress: bool,
 ) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
     """Saliency of every weight of the dense model, layer by layer, with as little of it in memory as can be."""
     if method.evidence == "gradient":
@@ -115,7 +124,12 @@ def _saliencies(
     elif method.evidence == "input_norm":
         assert tokens is not None
         stream = LayerStream(
-            base, tokens, device=device, batch_size=batch_size, progress=progress, description=f"{method.name} layers"
+            base,
+            tokens,
+            device=device,
+            batch_size=batch_size,
+            progress=progress,
+            description=f"{method.name} layers",
         )
         for layer in stream:
             norms = input_norms(layer)

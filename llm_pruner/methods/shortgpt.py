@@ -16,7 +16,7 @@ class ShortGPT(LayerScoreMethod):
 
     name = "ShortGPT"
     title = "Layers that change the hidden state least (block influence)"
-    paper = "Men et al., ShortGPT: Layers in Large Language Models are More Redundant Than You Expect, 2024 (arXiv:2403.03853)"
+    paper = "Men et al., ShortGPT: Layers in Large Language Models are More Redundant, 2024 (arXiv:2403.03853)"
 
     def layer_scores(self, stream: LayerStream) -> list[float]:
         import torch

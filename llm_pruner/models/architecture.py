@@ -20,7 +20,6 @@ from llm_pruner.files import read_json
 from llm_pruner.models.headers import TensorEntry, read_headers
 
 
-
 @dataclass(frozen=True)
 class Family:
     """What this project must know of a model family beyond the common block layout."""
@@ -149,6 +148,28 @@ class Architecture:
             ) from None
 
 
+def planned_architecture(config: Mapping[str, Any]) -> Architecture:
+    """The shape a model of this configuration will have, before there are weights (biases and q/k norms left out)."""
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    head_dim = config.get("head_dim") or hidden // config["num_attention_heads"]
+    queries, keys = (config[key] * head_dim for key in ("num_attention_heads", "num_key_value_heads"))
+    channels = config["intermediate_size"]
+    rows = dict(zip(LINEARS, (queries, keys, keys, hidden, channels, channels, hidden), strict=True))
+    columns = dict(zip(LINEARS, (hidden, hidden, hidden, queries, hidden, hidden, channels), strict=True))
+    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    for index in range(layers):
+        for name in LINEARS:
+            shapes[f"model.layers.{index}.{name}.weight"] = (rows[name], columns[name])
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"model.layers.{index}.{norm}.weight"] = (hidden,)
+    shapes["model.norm.weight"] = (hidden,)
+    if not config.get("tie_word_embeddings"):
+        shapes["lm_head.weight"] = (config["vocab_size"], hidden)
+    nowhere = Path()
+    tensors = {name: TensorEntry(name, nowhere, "F32", shape, 0, 0) for name, shape in shapes.items()}
+    return Architecture(nowhere, dict(config), tensors)
+
+
 def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> str:
     """The family of a configuration.
 
@@ -211,5 +232,9 @@ def component(parameter: str) -> tuple[int | None, str]:
     if match:
         part = {"self_attn": "attention", "mlp": "mlp", None: "norm"}[match.group(2)]
         return int(match.group(1)), part
-    outside = {"model.embed_tokens.weight": "embedding", "lm_head.weight": "lm_head", "model.norm.weight": "norm"}
+    outside = {
+        "model.embed_tokens.weight": "embedding",
+        "lm_head.weight": "lm_head",
+        "model.norm.weight": "norm",
+    }
     return None, outside.get(parameter, "other")

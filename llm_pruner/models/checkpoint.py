@@ -55,12 +55,12 @@ def load(
     return (model if device_map else model.to(device)).eval()
 
 
-def load_tokenizer(folder: str | os.PathLike[str]) -> Any:
+def load_tokenizer(folder: str | os.PathLike[str], trust_remote_code: bool = False) -> Any:
     """The tokenizer of a model folder."""
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: no usable tokenizer there ({error})") from None
 

@@ -119,9 +119,7 @@ def read_file_header(file: Path) -> dict[str, TensorEntry]:
         )
     expected = max((entry.begin + entry.nbytes for entry in entries.values()), default=8 + length)
     if size < expected:
-        raise CheckpointError(
-            f"{file}: truncated, {size:,} of {expected:,} bytes are there; copy or download it again"
-        )
+        raise CheckpointError(f"{file}: truncated, {size:,} of {expected:,} bytes are there; copy or download it again")
     return entries
 
 

@@ -141,9 +141,7 @@ def keep_highest(scores: Sequence[float], remove: int) -> tuple[int, ...]:
     return tuple(sorted(order[remove:]))
 
 
-def group_sizes(
-    architecture: Architecture, shape: LayerShape, *, uniform: bool, multiple_of: int
-) -> tuple[int, ...]:
+def group_sizes(architecture: Architecture, shape: LayerShape, *, uniform: bool, multiple_of: int) -> tuple[int, ...]:
     """Numbers of key-value groups that may go from a layer."""
     head_dim, groups = architecture.head_dim, shape.key_value_groups
 
@@ -240,3 +238,14 @@ def _check_reachable(architecture: Architecture, slots: Sequence[Slot], budget: 
             f"a ratio of {ratio:.4f} asks for {budget:,} of {total:,} parameters; one group and one step of channels "
             f"must stay in every layer, so at most {most:,} ({most / total:.4f}) can go by width"
         )
+
+
+def check_ratio(architecture: Architecture, ratio: float, *, uniform: bool = False, multiple_of: int = 1) -> None:
+    """Raise PlanError if no scores whatever could make ``allocate`` reach this ratio."""
+    blank = [GroupScores([0.0] * shape.key_value_groups, [0.0] * shape.channels) for shape in architecture.layers]
+    slots = [
+        slot
+        for component in ("attention", "mlp")
+        for slot in _slots(architecture, blank, component, uniform, multiple_of)
+    ]
+    _check_reachable(architecture, slots, round(ratio * architecture.total_parameters), ratio)

@@ -107,8 +107,7 @@ class Plan:
         return cls(
             value["base"]["num_layers"],
             tuple(
-                LayerPlan(layer["index"], tuple(layer["groups"]), tuple(layer["channels"]))
-                for layer in value["layers"]
+                LayerPlan(layer["index"], tuple(layer["groups"]), tuple(layer["channels"])) for layer in value["layers"]
             ),
         )
 

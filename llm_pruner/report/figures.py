@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from llm_pruner.files import staged_file
@@ -21,7 +22,7 @@ from llm_pruner.report.style import UNKNOWN, Style, method_styles, run_styles
 from llm_pruner.report.table import Model, Results, layers_table, summary_table
 
 _DPI = 150
-_GRID = {"color": "#E3E3E3", "linewidth": 0.7, "zorder": 0}
+_GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.7}
 _FRONT: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 1}
 _QUALITIES = {
     "perplexity": ("Perplexity (lower is better)", False),
@@ -38,9 +39,7 @@ Box = tuple[float, float, float, float]
 # --- pure parts --------------------------------------------------------------------------------------------
 
 
-def pareto_front(
-    sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False
-) -> list[bool]:
+def pareto_front(sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False) -> list[bool]:
     """Which points no other point beats: none is at most as large and at least as good, and better in one.
 
     Equal points are on the front together.
@@ -59,19 +58,22 @@ def pareto_front(
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], sizes: Sequence[tuple[float, float]], area: Box, gap: float = 7.0
+    points: Sequence[tuple[float, float]],
+    sizes: Sequence[tuple[float, float]],
+    area: Box,
+    radius: float = 11.0,
 ) -> list[Box]:
-    """A box for each point's label: near its point, inside ``area``, clear of points and of other labels.
+    """A box for each point's label: near its point, inside ``area``, clear of markers and other labels.
 
     Greedy, from the most crowded point to the loneliest, over rings of candidate places that widen; where no
-    place is free the one with the least overlap is taken. All in pixels.
+    place is free the one with the least overlap is taken. All in pixels; ``radius`` is that of a marker.
     """
-    obstacles = [(x - gap / 2, y - gap / 2, x + gap / 2, y + gap / 2) for x, y in points]
+    obstacles = [(x - radius, y - radius, x + radius, y + radius) for x, y in points]
     boxes: list[Box | None] = [None] * len(points)
     for index in sorted(range(len(points)), key=lambda one: -_crowding(points, one)):
         taken = [*obstacles, *(box for box in boxes if box is not None)]
-        candidates = [box for box in _candidates(points[index], sizes[index], gap) if _inside(box, area)]
-        candidates = candidates or list(_candidates(points[index], sizes[index], gap))
+        candidates = [box for box in _candidates(points[index], sizes[index], radius) if _inside(box, area)]
+        candidates = candidates or list(_candidates(points[index], sizes[index], radius))
         boxes[index] = _first_free(candidates, taken)
     return [box for box in boxes if box is not None]
 
@@ -88,14 +90,14 @@ def _first_free(candidates: Sequence[Box], taken: Sequence[Box]) -> Box:
     return best
 
 
-def _candidates(point: tuple[float, float], size: tuple[float, float], gap: float) -> list[Box]:
+def _candidates(point: tuple[float, float], size: tuple[float, float], radius: float) -> list[Box]:
     """Places for a label around its point, nearest first: right, left, above, below and the corners."""
     (x, y), (width, height) = point, size
     boxes = []
-    for ring in range(12):
-        distance = gap + ring * 0.9 * height
+    for ring in range(16):
+        distance = radius + 1 + ring * 0.6 * height
         for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-            reach = distance if not (across and up) else 0.75 * distance
+            reach = distance
             left = x + across * reach + (across - 1) / 2 * width
             bottom = y + up * reach + (up - 1) / 2 * height
             boxes.append((left, bottom, left + width, bottom + height))
@@ -129,54 +131,75 @@ def _short_count(value: float, _position: int | None = None) -> str:
 # --- quality against size ----------------------------------------------------------------------------------
 
 
-def plot_quality_against_size(
-    results: Results, path: str | os.PathLike[str], quality: Quality = "perplexity"
-) -> None:
+def plot_quality_against_size(results: Results, path: str | os.PathLike[str], quality: Quality = "perplexity") -> None:
     """Quality over stored parameters, and over non-zero parameters where the run has sparse models.
 
-    A structured model is really smaller; a sparse one is stored at full size and gains only in the second panel.
-    It is drawn hollow in both. The models that no other beats in size and quality are joined.
+    A structured model is really smaller; a sparse one is stored at full size and gains only in the second
+    panel. It is drawn hollow in both. The models that no other beats in size and quality are joined.
+    A perplexity far above the others is drawn at the upper edge and written into its label.
     """
     frame = summary_table(results).frame
     styles = run_styles(results)
     sizes = ["parameters", "nonzero"] if any(model.is_sparse for model in results.models) else ["parameters"]
     figure = _new_figure(8 * len(sizes), 7.6)
     axes = [figure.add_subplot(1, len(sizes), place) for place in range(1, len(sizes) + 1)]
-    panels = [frame.dropna(subset=[size, quality]) for size in sizes]
+    panels = [_panel_points(frame, size, quality) for size in sizes]
     for panel, size, points in zip(axes, sizes, panels, strict=True):
         _draw_quality(panel, points, size, quality, styles)
-    drawn = [
-        model for model in results.models if any((points["variant"] == model.name).any() for points in panels)
-    ]
-    _add_legend(figure, drawn, styles)
+    drawn = set().union(*(points["variant"] for points in panels))
+    _add_legend(figure, [model for model in results.models if model.name in drawn], styles)
     _settle_layout(figure)
-    for panel, size, points in zip(axes, sizes, panels, strict=True):
-        _label_points(panel, points["variant"].tolist(), points[size].tolist(), points[quality].tolist())
+    for panel, points in zip(axes, panels, strict=True):
+        _label_points(panel, points)
     _save(figure, path)
 
 
-def _draw_quality(
-    axes: Axes, points: pd.DataFrame, size: str, quality: str, styles: Mapping[str, Style]
-) -> None:
-    label, larger_is_better = _QUALITIES[quality]
-    axes.set(xlabel=_SIZES[size], ylabel=label)
+def ceiling(perplexities: Sequence[float]) -> float:
+    """Where to cut the axis: a little above the highest perplexity that is within 20 times the best.
+
+    Infinite if all are, and higher where more than a quarter would be cut off.
+
+    >>> ceiling([10, 11, 12, 100, 5000])
+    130.0
+    """
+    if not perplexities:
+        return math.inf
+    limit = max(20 * min(perplexities), float(np.quantile(perplexities, 0.75)))
+    shown = [value for value in perplexities if value <= limit]
+    return math.inf if len(shown) == len(perplexities) else 1.3 * max(shown)
+
+
+def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
+    """The models that have both numbers: where each is drawn, its label, and whether it is on the front."""
+    points = frame.dropna(subset=[size, quality])
+    x, values = points[size].astype(float), points[quality].astype(float)
+    larger_is_better = _QUALITIES[quality][1]
+    y = values if larger_is_better else values.clip(upper=ceiling(values.tolist()))
+    labels = [
+        name if shown == value else f"{name} ↑ {value:,.0f}"
+        for name, shown, value in zip(points["variant"], y, values, strict=True)
+    ]
+    front = pareto_front(x.tolist(), values.tolist(), larger_is_better)
+    return points.assign(x=x, y=y, label=labels, front=front)
+
+
+def _draw_quality(axes: Axes, points: pd.DataFrame, size: str, quality: str, styles: Mapping[str, Style]) -> None:
+    axes.set(xlabel=_SIZES[size], ylabel=_QUALITIES[quality][0])
     axes.xaxis.set_major_formatter(FuncFormatter(_short_count))
     axes.grid(**_GRID)
-    axes.margins(x=0.12, y=0.10)
-    values = points[quality].astype(float)
-    if quality == "perplexity" and len(values) and values.max() > 3 * values.min() > 0:
-        axes.set_yscale("log")
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.margins(x=0.12, y=0.08)
+    axes.spines[["top", "right"]].set_visible(False)
     if quality == "zero_shot_acc":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    front = points[pareto_front(points[size].tolist(), values.tolist(), larger_is_better)].sort_values(size)
-    axes.plot(front[size].astype(float), front[quality].astype(float), **_FRONT)
-    for _, row in points.iterrows():
-        style = styles[UNKNOWN if pd.isna(row["method"]) else row["method"]]
-        sparse = not pd.isna(row["family"]) and row["family"] == "sparse"
-        axes.plot(row[size], row[quality], **_point(style, sparse))
+    elif points["y"].max() > 3 * points["y"].min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    front = points[points["front"]].sort_values(["x", "y"])
+    axes.plot(front["x"], front["y"], drawstyle="steps-post", **_FRONT)
+    for row in points.fillna({"method": UNKNOWN, "family": ""}).to_dict("records"):
+        axes.plot(row["x"], row["y"], **_point(styles[row["method"]], row["family"] == "sparse"))
 
 
 def _point(style: Style, hollow: bool) -> dict[str, Any]:
@@ -202,39 +225,36 @@ def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, St
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
 
 
-def _label_points(axes: Axes, names: Sequence[str], x: Sequence[float], y: Sequence[float]) -> None:
-    """Write each name beside its point, with a thin line to it where it had to move away. Needs a settled layout."""
-    points = (
-        [(float(px), float(py)) for px, py in axes.transData.transform(list(zip(x, y, strict=True)))]
-        if x
-        else []
-    )
+def _label_points(axes: Axes, points: pd.DataFrame) -> None:
+    """Write each label beside its point, with a line where it had to move away. Needs a settled layout."""
+    if points.empty:
+        return
+    pixels = [(float(x), float(y)) for x, y in axes.transData.transform(points[["x", "y"]].to_numpy())]
     texts = [
-        axes.annotate(name, (0, 0), xycoords="figure pixels", fontsize=8, color="#333333") for name in names
+        axes.annotate(
+            label,
+            (0, 0),
+            xycoords="figure pixels",
+            fontsize=8.5,
+            fontweight="bold" if on_front else "normal",
+            color="#222222",
+            path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
+            zorder=4,
+        )
+        for label, on_front in zip(points["label"], points["front"], strict=True)
     ]
     extents = [text.get_window_extent() for text in texts]
     frame = axes.get_window_extent()
     boxes = place_labels(
-        points, [(box.width + 2, box.height) for box in extents], (frame.x0, frame.y0, frame.x1, frame.y1)
+        pixels, [(box.width + 4, box.height + 1) for box in extents], (frame.x0, frame.y0, frame.x1, frame.y1)
     )
-    for text, point, box in zip(texts, points, boxes, strict=True):
-        text.set_position((box[0] + 1, box[1] + 0.25 * (box[3] - box[1])))
+    for text, point, box, extent in zip(texts, pixels, boxes, extents, strict=True):
+        # ``extent`` was measured with the anchor at the origin, so its y0 is the depth below the baseline.
+        text.set_position((box[0] + 2, box[1] - extent.y0))
         nearest = (min(max(point[0], box[0]), box[2]), min(max(point[1], box[1]), box[3]))
-        if math.dist(point, nearest) > 14:
-            axes.annotate(
-                "",
-                point,
-                nearest,
-                xycoords="figure pixels",
-                textcoords="figure pixels",
-                arrowprops={
-                    "arrowstyle": "-",
-                    "color": "#9A9A9A",
-                    "linewidth": 0.6,
-                    "shrinkA": 0,
-                    "shrinkB": 4,
-                },
-            )
+        if math.dist(point, nearest) > 20:
+            line = {"arrowstyle": "-", "color": "#8A8A8A", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4}
+            axes.annotate("", point, nearest, xycoords="figure pixels", textcoords="figure pixels", arrowprops=line)
 
 
 # --- layers ------------------------------------------------------------------------------------------------
@@ -252,7 +272,6 @@ def plot_layer_reduction(results: Results, path: str | os.PathLike[str]) -> None
     names = list(dict.fromkeys(frame["variant"]))
     figure = _new_figure(3.4 + 2 * max(3.2, 0.42 * len(layers)), 1.7 + 0.32 * max(len(names), 3))
     panels = figure.subplots(1, 2, sharey=True)
-    image = None
     for axes, block in zip(panels, ("Attention", "MLP"), strict=True):
         shares = frame.loc[frame["block"] == block, [f"layer_{layer}" for layer in layers]]
         values = shares.to_numpy(dtype=float, na_value=np.nan).reshape(len(names), len(layers))
@@ -300,7 +319,7 @@ def _draw_heat(axes: Axes, values: np.ndarray, layers: Sequence[str], names: Seq
 def plot_layer_scores(
     scores: Sequence[Mapping[str, Any]],
     path: str | os.PathLike[str],
-    styles: Mapping[str, Style] | None = None,
+    results: Results | None = None,
 ) -> None:
     """How important each score finds each layer: one panel a score, one bar a layer.
 
@@ -310,9 +329,10 @@ def plot_layer_scores(
 
     Args:
         scores: contents of the files in ``resources/scores``.
-        styles: colours by method, from ``run_styles``, to match the other figures.
+        results: the run, so that a method has the colour that it has in the run's other figures.
     """
-    styles = {**method_styles(score["method"] for score in scores), **(styles or {})}
+    methods = [score["method"] for score in scores]
+    styles = method_styles(methods) if results is None else run_styles(results, methods)
     columns = min(3, max(1, len(scores)))
     rows = max(1, math.ceil(len(scores) / columns))
     layers = max((len(score["layers"]) for score in scores), default=8)
@@ -344,9 +364,12 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
         )
     axes.set_title(f"{score['id']} ({score['family']})", fontsize=10, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2.5, 5, 10]))
     axes.axhline(0, color="#555555", linewidth=0.8, zorder=3)
     axes.set_ylim(min(0.0, *(value * 1.1 for values in series.values() for value in values)), 1.25)
     axes.grid(axis="y", **_GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
     if len(series) > 1:
         axes.legend(frameon=False, fontsize=8, ncols=len(series), loc="upper right", borderaxespad=0.1)
 

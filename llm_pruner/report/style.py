@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llm_pruner.report.table import Results
 
-# Okabe and Ito's palette, told apart with every common colour vision; its yellow is too pale for points on white.
+# Okabe and Ito's palette, told apart with every common colour vision; its yellow is too pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F5AA8", "#8C564B")
 # Their number and that of the colours share no factor, so 56 methods look different.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -36,7 +36,7 @@ def method_styles(methods: Iterable[str]) -> dict[str, Style]:
 _BASE = Style("#222222", "*")
 
 
-def run_styles(results: Results) -> dict[str, Style]:
-    """The styles of all methods of a run, the base in black."""
+def run_styles(results: Results, more: Iterable[str] = ()) -> dict[str, Style]:
+    """The styles of all methods of a run, the base in black, and then of ``more`` methods."""
     pruned = [model.method or UNKNOWN for model in results.models if model.name != results.base.name]
-    return {**method_styles(pruned), results.base.method or UNKNOWN: _BASE}
+    return {**method_styles([*pruned, *more]), results.base.method or UNKNOWN: _BASE}

@@ -87,9 +87,7 @@ def read_results(model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dens
     Raises:
         DataError: for a damaged file, naming it.
     """
-    models = sorted(
-        (_read_model(Path(folder)) for folder in model_dirs), key=lambda model: model.name != base
-    )
+    models = sorted((_read_model(Path(folder)) for folder in model_dirs), key=lambda model: model.name != base)
     found = next((model for model in models if model.name == base), Model(base))
     return Results(tuple(models), found)
 
@@ -144,9 +142,7 @@ def _bytes_text(value: float) -> str:
 def _decimal(places: int, unit: str = "") -> Format:
     """Fixed decimals with an optional unit behind them."""
     digits = f"#,##0.{'0' * places}"
-    return Format(
-        "Float64", f'{digits}"{unit}"' if unit else digits, lambda value: f"{value:,.{places}f}{unit}"
-    )
+    return Format("Float64", f'{digits}"{unit}"' if unit else digits, lambda value: f"{value:,.{places}f}{unit}")
 
 
 TEXT = Format("string", "@", str)
@@ -154,6 +150,7 @@ COUNT = Format("Int64", "#,##0", "{:,}".format)
 SHARE = Format("Float64", "0.00 %", lambda value: f"{100 * value:.2f} %")
 BYTES = Format("Int64", '[>=1000000000]#,##0.00,,," GB";#,##0.0,," MB"', _bytes_text)
 ONE, TWO, THREE, FOUR = (_decimal(places) for places in (1, 2, 3, 4))
+WHOLE = Format("Float64", "0 %", lambda value: f"{100 * value:.0f} %")
 TIMES = _decimal(2, " ×")
 
 
@@ -232,7 +229,7 @@ def amount_text(amount: Mapping[str, Any] | None) -> str | None:
     value, of = amount["amount"], amount["of"]
     if of == "layers":
         return f"{value:g} layer{'s' if value != 1 else ''}"
-    return SHARE.text(value) + (" of weights" if of == "weights" else "")
+    return SHARE.text(value) + (" zeros" if of == "weights" else "")
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -320,11 +317,7 @@ def layers_table(results: Results) -> Table:
             block, model = record
             held = {one["layer_idx"]: one for one in model.comparison.get("layers") or ()}.get(layer)
             key = _BLOCKS[block]
-            return (
-                dig(held, "nonzero_reduction_ratio")
-                if key is None
-                else dig(held, key, "nonzero_reduction_ratio")
-            )
+            return dig(held, "nonzero_reduction_ratio") if key is None else dig(held, key, "nonzero_reduction_ratio")
 
         return value
 
@@ -332,12 +325,10 @@ def layers_table(results: Results) -> Table:
         Column("block", "Block", TEXT, lambda record: record[0]),
         Column("variant", "Variant", TEXT, lambda record: record[1].name),
         Column("structure", "Structure", TEXT, lambda record: dig(record[1].pruning, "structure")),
-        *(Column(f"layer_{layer}", f"{layer}", SHARE, reduction(layer)) for layer in range(layers)),
+        *(Column(f"layer_{layer}", f"{layer}", WHOLE, reduction(layer)) for layer in range(layers)),
     ]
     records = [(block, model) for block in _BLOCKS for model in results.models]
-    note = (
-        "Share of each block's non-zero parameters that were removed or zeroed, by the base's layer number."
-    )
+    note = "Share of each block's non-zero parameters that were removed or zeroed, by the base's layer number."
     return build_table("Layers", columns, records, note)
 
 
@@ -457,17 +448,12 @@ def markdown(table: Table) -> str:
     """The compact columns as a Markdown table for people."""
     columns = [column for column in table.columns if column.compact]
     rows = [
-        [
-            "" if pd.isna(value) else column.format.text(value)
-            for column, value in zip(columns, row, strict=True)
-        ]
+        ["" if pd.isna(value) else column.format.text(value) for column, value in zip(columns, row, strict=True)]
         for row in table.frame[[column.key for column in columns]].itertuples(index=False)
     ]
     alignment = ["left" if column.format is TEXT else "right" for column in columns]
     headings = [column.title for column in columns]
-    return (
-        tabulate(rows, headings, "pipe", disable_numparse=True, colalign=alignment if rows else None) + "\n"
-    )
+    return tabulate(rows, headings, "pipe", disable_numparse=True, colalign=alignment if rows else None) + "\n"
 
 
 def write_markdown(table: Table, path: str | os.PathLike[str]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import pandas as pd
 from openpyxl import Workbook
 from openpyxl.chart import BarChart, Reference, ScatterChart, Series
 from openpyxl.chart.shapes import GraphicalProperties
+from openpyxl.drawing.line import LineProperties
 from openpyxl.formatting.rule import CellIsRule, ColorScaleRule
 from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
@@ -18,6 +20,7 @@ from openpyxl.worksheet.worksheet import Worksheet
 from llm_pruner.files import staged_file
 from llm_pruner.report.style import UNKNOWN, method_styles, run_styles
 from llm_pruner.report.table import (
+    SHARE,
     TEXT,
     Column,
     Results,
@@ -29,13 +32,18 @@ from llm_pruner.report.table import (
     zero_shot_table,
 )
 
-_HEADER_FONT = Font(bold=True, color="FFFFFF")
+_FONT = "Calibri"
+_HEADER_FONT = Font(_FONT, 11, bold=True, color="FFFFFF")
 _HEADER_FILL = PatternFill("solid", fgColor="1F3A5F")
 _HEADER_ALIGNMENT = Alignment(horizontal="center", vertical="center", wrap_text=True)
-_NOTE_FONT = Font(italic=True, color="595959")
+_NOTE_FONT = Font(_FONT, 10, italic=True, color="595959")
 _RULE = Border(bottom=Side("thin", color="D9D9D9"))
 _BLOCK_END = Border(bottom=Side("medium", color="1F3A5F"))
-_NARROWEST, _WIDEST = 9, 46
+_LINE_HEIGHT = 15
+_NARROWEST, _WIDEST = 8, 60
+_PAGE_WIDTH = 190
+_PAGE_ROWS = 60
+"""What is still legible on a landscape page, in characters and in rows."""
 _HEAT = ("FFFFFF", "6BAED6", "08306B")
 """Nothing, half and everything gone."""
 _EXCEL_MARKERS = {
@@ -69,7 +77,7 @@ def write_workbook(results: Results, path: str | os.PathLike[str]) -> None:
     _add_bars(sheet, zero_shot, ["mean_acc", "mean_acc_norm"], "Zero-shot accuracy", "mean over tasks")
     sheet = _add_sheet(book, efficiency, frozen_columns=1)
     _add_bars(sheet, efficiency, ["decode_ms_1"], "Decode latency at batch 1", "ms per token")
-    _add_bars(sheet, efficiency, ["prefill_ms_1"], "Prefill latency at batch 1", "ms per prompt", offset=9)
+    _add_bars(sheet, efficiency, ["prefill_ms_1"], "Prefill latency at batch 1", "ms per prompt", offset=6)
     _add_sheet(book, provenance, frozen_columns=1)
     with staged_file(path) as staged:
         book.save(staged)
@@ -94,19 +102,26 @@ def _add_sheet(book: Workbook, table: Table, frozen_columns: int) -> Worksheet:
     """A sheet with the table, its note below, frozen and filterable headings, ready to print."""
     sheet = book.create_sheet(table.title)
     columns = _shown(table)
+    rows = len(table.frame)
+    lines = [1] * (rows + 2)
+    total_width = 0.0
     for number, column in enumerate(columns, start=1):
         heading = sheet.cell(1, number, column.title)
         heading.font, heading.fill, heading.alignment = _HEADER_FONT, _HEADER_FILL, _HEADER_ALIGNMENT
         texts = [_write_cell(sheet, row, number, column, value) for row, value in _values(table, column)]
-        sheet.column_dimensions[get_column_letter(number)].width = _width(column, texts)
-    rows = len(table.frame)
+        width = _width(column, texts)
+        sheet.column_dimensions[get_column_letter(number)].width = width
+        total_width += width
+        for row, text in enumerate([column.title, *texts], start=1):
+            lines[row] = max(lines[row], _lines(text, width))
+    for row in range(1, rows + 2):
+        sheet.row_dimensions[row].height = _LINE_HEIGHT * lines[row] + (8 if row == 1 else 0)
     last = get_column_letter(len(columns))
-    sheet.row_dimensions[1].height = 48
     sheet.freeze_panes = sheet.cell(2, frozen_columns + 1)
     sheet.auto_filter.ref = f"A1:{last}{rows + 1}"
     if table.note:
         sheet.cell(rows + 3, 1, table.note).font = _NOTE_FONT
-    _set_up_print(sheet)
+    _set_up_print(sheet, pages_wide=math.ceil(total_width / _PAGE_WIDTH))
     return sheet
 
 
@@ -121,13 +136,13 @@ def _write_cell(sheet: Worksheet, row: int, number: int, column: Column, value: 
     cell = sheet.cell(row, number, value)
     cell.border = _RULE
     is_text = column.format is TEXT
-    cell.alignment = Alignment(horizontal="left" if is_text else "right", vertical="top", wrap_text=is_text)
+    cell.alignment = Alignment(horizontal="left" if is_text else "right", vertical="top", wrap_text=is_text, indent=1)
     if value is None:
         return ""
     if is_text:
         cell.data_type = "s"  # a text that begins with '=' is no formula
     cell.number_format = column.format.excel
-    cell.font = Font(bold=number == 1)
+    cell.font = Font(_FONT, 11, bold=number == 1)
     return column.format.text(value)
 
 
@@ -136,16 +151,22 @@ def _width(column: Column, texts: list[str]) -> float:
     longest_word = max(len(word) for word in column.title.split())
     content = max(map(len, texts), default=0)
     # The heading's filter button and the cell's padding take about three characters.
-    return min(max(content, longest_word, _NARROWEST) + 3, _WIDEST)
+    return min(1.1 * max(content, longest_word, _NARROWEST) + 3, _WIDEST)
 
 
-def _set_up_print(sheet: Worksheet) -> None:
+def _lines(text: str, width: float) -> int:
+    """Lines that a wrapped text takes; words are not split, so a line holds a little less than the width."""
+    return 1 if len(text) <= width - 2 else math.ceil(len(text) / (0.85 * width))
+
+
+def _set_up_print(sheet: Worksheet, pages_wide: int) -> None:
     sheet.page_setup.orientation = "landscape"
     sheet.page_setup.paperSize = sheet.PAPERSIZE_A4
-    sheet.page_setup.fitToWidth = 1
-    sheet.page_setup.fitToHeight = 0
+    sheet.page_setup.fitToWidth = pages_wide
+    sheet.page_setup.fitToHeight = math.ceil(sheet.max_row / _PAGE_ROWS)
     sheet.sheet_properties.pageSetUpPr.fitToPage = True
     sheet.print_title_rows = "1:1"
+    sheet.print_title_cols = "A:A"
     sheet.oddFooter.center.text = "&A, page &P of &N"
     sheet.page_margins.left = sheet.page_margins.right = 0.4
     sheet.page_margins.top = sheet.page_margins.bottom = 0.6
@@ -164,9 +185,9 @@ def _add_heat(sheet: Worksheet, table: Table) -> None:
     sheet.conditional_formatting.add(area, scale)
     sheet.conditional_formatting.add(area, white)
     for number in range(first, len(columns) + 1):
-        sheet.column_dimensions[get_column_letter(number)].width = 10
+        sheet.column_dimensions[get_column_letter(number)].width = 8
     blocks = table.frame["block"].tolist()
-    for row, (block, following) in enumerate(zip(blocks, blocks[1:], strict=False), start=2):
+    for row, (block, following) in enumerate(pairwise(blocks), start=2):
         if block != following:
             for number in range(1, len(columns) + 1):
                 sheet.cell(row, number).border = _BLOCK_END
@@ -199,6 +220,7 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
         chart.series.append(series)
     frame = table.frame
     _label_axes(chart, "Parameters stored", "Perplexity (lower is better)")
+    chart.y_axis.number_format = "General"
     chart.x_axis.number_format = '[>=1000000000]0.00,,,"B";0.00,,"M"'
     smallest, largest = frame["parameters"].min(), frame["parameters"].max()
     margin = max(largest - smallest, 0.1 * largest) * 0.08
@@ -206,12 +228,10 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
     if frame["perplexity"].max() > 20 * frame["perplexity"].min() > 0:
         chart.y_axis.scaling.logBase = 10
     chart.legend.position = "r"
-    sheet.add_chart(chart, f"B{len(frame) + 5}")
+    sheet.add_chart(chart, f"A{len(frame) + 5}")
 
 
-def _add_bars(
-    sheet: Worksheet, table: Table, keys: list[str], title: str, unit: str, offset: int = 0
-) -> None:
+def _add_bars(sheet: Worksheet, table: Table, keys: list[str], title: str, unit: str, *, offset: int = 0) -> None:
     """Horizontal bars, one for each model and column, in the order of the table."""
     places = [place for key in keys if (place := _place(table, key)) is not None]
     if not places:
@@ -231,13 +251,17 @@ def _add_bars(
     chart.x_axis.scaling.orientation = "maxMin"
     chart.y_axis.crosses = "max"
     chart.y_axis.scaling.min = 0
+    chart.y_axis.number_format = "0 %" if _shown(table)[places[0] - 1].format is SHARE else "General"
     if len(places) == 1:
         chart.legend = None
     else:
         chart.legend.position = "b"
-    sheet.add_chart(chart, f"{get_column_letter(2 + offset)}{rows + 5}")
+    sheet.add_chart(chart, f"{get_column_letter(1 + offset)}{rows + 5}")
 
 
 def _label_axes(chart: BarChart | ScatterChart, x_title: str | None, y_title: str) -> None:
     chart.x_axis.title, chart.y_axis.title = x_title, y_title
     chart.x_axis.delete = chart.y_axis.delete = False  # openpyxl leaves axes out by default
+    for axis in (chart.x_axis, chart.y_axis):
+        if axis.majorGridlines is not None:
+            axis.majorGridlines.spPr = GraphicalProperties(ln=LineProperties(solidFill="E3E3E3"))

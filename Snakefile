@@ -1,0 +1,24 @@
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/model.smk"
+include: "rules/scores.smk"
+include: "rules/prune.smk"
+include: "rules/analysis.smk"
+include: "rules/evaluation.smk"
+include: "rules/summary.smk"
+
+
+report: "report/workflow.rst"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.summary.output,

@@ -1,0 +1,278 @@
+"""The configuration: what may be written in it, every default, and every check that needs no model.
+
+Checked as a whole before any job: all problems are reported at once, each with its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+)
+
+from llm_pruner.builtin.training import BuiltinModel
+from llm_pruner.data.sources import SOURCES, is_file
+from llm_pruner.errors import ConfigError, nearest
+from llm_pruner.methods import METHODS
+from llm_pruner.naming import known_options, resolve
+from llm_pruner.variants import Variant
+
+BUILTIN = "builtin"
+DENSE = "Dense"
+REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelConfig(Section):
+    source: str = BUILTIN
+    """``builtin``, the id of a model on the hub, or a local folder."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the hub."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Converted once if the checkpoint is stored otherwise; ``auto`` keeps it."""
+    device: str = "auto"
+    """``auto`` (the GPU with most free memory, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
+    trust_remote_code: bool = False
+    """Let the tokenizer run code from the model's repository."""
+    builtin: dict[str, Any] = Field(default_factory=dict)
+    """Size and training schedule of the built-in model, where they differ from its defaults."""
+
+    @field_validator("builtin")
+    @classmethod
+    def _known_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
+        known = {field.name for field in fields(BuiltinModel)}
+        for key in value:
+            if key not in known:
+                raise ValueError(f"unknown key '{key}'{nearest(key, known)}")
+        return value
+
+    @property
+    def is_local(self) -> bool:
+        """Whether ``source`` is a folder on this machine rather than an id on the hub."""
+        return self.source != BUILTIN and (self.source.startswith((".", "/", "~")) or Path(self.source).is_dir())
+
+
+class TextConfig(Section):
+    source: str = BUILTIN
+    """``builtin``, ``wikitext2``, ``c4``, ``ptb``, a text or JSONL file, or a token file (.safetensors)."""
+    split: str | None = None
+    """Of a named source; its usual one by default."""
+
+    @field_validator("source")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        if is_file(value) and not Path(value).is_file():
+            raise ValueError(f"neither a file nor a known source{nearest(value, SOURCES)}")
+        return value
+
+
+class CalibrationConfig(TextConfig):
+    samples: PositiveInt = 128
+    length: PositiveInt = 128
+    """Tokens in a sample."""
+    seed: NonNegativeInt = 0
+    batch_size: PositiveInt = 16
+
+
+class PerplexityConfig(TextConfig):
+    window: int = Field(default=128, ge=2)
+    """Tokens the model sees at once."""
+    stride: PositiveInt | None = None
+    """Tokens from one window to the next; the window itself (no overlap) by default, as papers do."""
+    max_windows: PositiveInt | None = None
+    batch_size: PositiveInt = 16
+
+
+class ZeroShotConfig(Section):
+    tasks: tuple[str, ...] | None = None
+    """Names of lm-eval tasks; by default those made for the built-in model, or the seven usual ones."""
+    num_fewshot: NonNegativeInt = 0
+    limit: PositiveInt | None = None
+    """Items a task, for a quick look."""
+    batch_size: PositiveInt = 32
+    items: PositiveInt = 400
+    """Items in each task made for the built-in model."""
+
+
+class EfficiencyConfig(Section):
+    prompt_length: PositiveInt = 128
+    new_tokens: int = Field(default=32, ge=2)
+    batch_sizes: tuple[PositiveInt, ...] = Field(default=(1, 4, 8), min_length=1)
+    repeats: PositiveInt = 5
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    model: ModelConfig = ModelConfig()
+    calibration: CalibrationConfig = CalibrationConfig()
+    perplexity: PerplexityConfig = PerplexityConfig()
+    zero_shot: ZeroShotConfig = ZeroShotConfig()
+    efficiency: EfficiencyConfig = EfficiencyConfig()
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Options of every variant of a method."""
+    variants: list[str | dict[str, dict[str, Any] | None]] = Field(min_length=1)
+    """Names, or names with options of their own: ``- GQA_uniform_2000: {uniform: true}``."""
+    seed: NonNegativeInt = 0
+
+    @property
+    def builtin_model(self) -> BuiltinModel:
+        return BuiltinModel(**self.model.builtin)
+
+    @property
+    def tasks(self) -> tuple[str, ...] | None:
+        """lm-eval tasks by name; None for those made for the built-in model."""
+        if self.zero_shot.tasks is None and self.model.source != BUILTIN:
+            return REAL_TASKS
+        return self.zero_shot.tasks
+
+
+def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config, dict[str, Variant]]:
+    """Validate a configuration and resolve its variants; Dense comes first, added if it is not listed.
+
+    Args:
+        raw: the parsed YAML.
+        source: what to call it in messages.
+
+    Raises:
+        ConfigError: with every problem found.
+    """
+    problems: list[str] = []
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        problems += [_explain(item) for item in error.errors()]
+        config = None
+    variants, named = _resolve_variants(raw)
+    problems += named
+    if config:
+        problems += _check_texts(config)
+    if problems or config is None:
+        raise ConfigError(problems, source)
+    return config, variants
+
+
+def split_of(text: TextConfig, use: Literal["calibration", "evaluation"]) -> str | None:
+    """The split that is read: the configured one, or the source's usual one for this use."""
+    if is_file(text.source):
+        return text.split
+    source = SOURCES[text.source]
+    return text.split or (source.calibration_split if use == "calibration" else source.evaluation_split)
+
+
+def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[str]]:
+    variants: dict[str, Variant] = {}
+    method_options, problems = _method_options(raw.get("methods"))
+    for place, name, own in _entries(raw.get("variants")):
+        if name in variants:
+            problems.append(f"{place}: '{name}' is listed twice; give one a label, such as GQA_uniform_2000")
+            continue
+        shared = method_options.get(name.partition("_")[0], {})
+        try:
+            variant = resolve(name, {**_understood(name, shared), **own})
+        except ConfigError as error:
+            problems += [f"{place}: '{name}': {problem}" for problem in error.problems]
+            continue
+        variants[name] = variant
+    return {DENSE: resolve(DENSE), **variants}, problems
+
+
+def _entries(raw: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(place, name, own options) of every entry of ``variants`` that has the right form."""
+    for index, entry in enumerate(raw if isinstance(raw, list) else []):
+        place = f"variants[{index}]"
+        if isinstance(entry, str):
+            yield place, entry, {}
+        elif isinstance(entry, dict):
+            for name, options in entry.items():
+                if isinstance(options, dict | None):
+                    yield place, str(name), options or {}
+
+
+def _method_options(raw: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    options, problems = {}, []
+    for method, own in (raw if isinstance(raw, dict) else {}).items():
+        if method not in METHODS:
+            problems.append(f"methods.{method}: unknown method{nearest(str(method), METHODS)}")
+        elif isinstance(own, dict):
+            known = known_options(method)
+            problems += [
+                f"methods.{method}.{key}: unknown option{nearest(key, known)}" for key in own if key not in known
+            ]
+            options[method] = {key: value for key, value in own.items() if key in known}
+    return options, problems
+
+
+def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a method's shared options, those this variant's family understands."""
+    try:
+        bare = resolve(name)
+    except ConfigError:
+        return {}
+    return {key: value for key, value in options.items() if key in bare.options or key in bare.method_options}
+
+
+def _check_texts(config: Config) -> list[str]:
+    problems = []
+    for name, text in (("calibration", config.calibration), ("perplexity", config.perplexity)):
+        if is_file(text.source) and text.split:
+            problems.append(f"{name}.split: a file has no splits, remove '{text.split}'")
+        elif not is_file(text.source) and text.split and text.split not in SOURCES[text.source].splits:
+            hint = nearest(text.split, SOURCES[text.source].splits)
+            problems.append(f"{name}.split: {text.source} has no split '{text.split}'{hint}")
+    calibration, perplexity = config.calibration, config.perplexity
+    same_file = is_file(calibration.source) and is_file(perplexity.source)
+    same_file = same_file and Path(calibration.source).resolve() == Path(perplexity.source).resolve()
+    same_split = calibration.source == perplexity.source and split_of(calibration, "calibration") == split_of(
+        perplexity, "evaluation"
+    )
+    if same_file or same_split:
+        what = (
+            calibration.source if same_file else f"{calibration.source}, split {split_of(calibration, 'calibration')}"
+        )
+        problems.append(
+            f"calibration.source: {what} is also what perplexity is measured on; calibrate on another split"
+        )
+    if (perplexity.stride or 0) > perplexity.window:
+        problems.append(
+            f"perplexity.stride: {perplexity.stride} is longer than the window of {perplexity.window}, tokens between "
+            "windows would be skipped"
+        )
+    model = config.model
+    if model.is_local and not Path(model.source).expanduser().is_dir():
+        problems.append(f"model.source: no folder '{model.source}'")
+    if model.source == BUILTIN and model.revision:
+        problems.append("model.revision: the built-in model has no revisions")
+    return problems
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    """A pydantic error as one line: place, what is wrong, the way out."""
+    location = list(item["loc"])
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    if item["type"] == "extra_forbidden":
+        return f"{place}: unknown key{nearest(str(location[-1]), _known_keys(location[:-1]))}"
+    if item["type"] == "missing":
+        return f"{place}: missing"
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{place}: {message}" + ("" if item["type"] == "value_error" else f", not {item['input']!r}")
+
+
+def _known_keys(location: list[Any]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

@@ -1,0 +1,130 @@
+"""Text to tokens, once a run: calibration samples and the stream perplexity is measured on."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.data.sources import SOURCES, TOKEN_SUFFIX, is_file, load_texts
+from llm_pruner.data.tokens import read_tokens, write_tokens
+from llm_pruner.errors import DataError
+from llm_pruner.models.checkpoint import load_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+
+def draw_calibration(
+    source: str, split: str | None, model: Path, output: Path, *, samples: int, length: int, seed: int,
+    trust_remote_code: bool = False,
+) -> None:
+    """Draw calibration samples without padding and without overlap, and write them as a token file.
+
+    Args:
+        source: see ``load_texts``; a token file is checked and taken as it is.
+        split: of a named source.
+        model: folder whose tokenizer is used.
+        samples: how many; every consumer takes its first n.
+        length: tokens in each.
+        seed: decides which.
+        trust_remote_code: let the tokenizer run code of its own.
+
+    Raises:
+        DataError: if the source has too little text, or a token file the wrong shape.
+    """
+    if source.endswith(TOKEN_SUFFIX):
+        tokens = read_tokens(source)
+        if tokens.shape[0] < samples or tokens.shape[1] != length:
+            raise DataError(
+                f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, the configuration asks for "
+                f"{samples} of {length}; set calibration.samples and calibration.length to what the file holds"
+            )
+        check_vocabulary(tokens, model, source)
+        write_tokens(output, tokens[:samples], {"source": source, **_digest(tokens[:samples])})
+        return
+    texts = load_texts(source, split)
+    generator = random.Random(seed)
+    tokenizer = load_tokenizer(model, trust_remote_code)
+    if is_file(source) or SOURCES[source].joined:
+        windows = _windows(_encode(tokenizer, _separator(source).join(texts)), length)
+        generator.shuffle(windows)
+    else:
+        windows = _single_documents(tokenizer, texts, length, samples, generator)
+    if len(windows) < samples:
+        raise DataError(
+            f"{source}{f' ({split})' if split else ''}: has text for {len(windows)} samples of {length} tokens, "
+            f"not {samples}; ask for fewer or shorter ones"
+        )
+    import torch
+
+    tokens = torch.tensor(windows[:samples], dtype=torch.int64)
+    facts = {"source": source, "split": split, "seed": seed, "length": length, **_digest(tokens)}
+    write_tokens(output, tokens, facts)
+
+
+def encode_evaluation(
+    source: str, split: str | None, model: Path, output: Path, *, trust_remote_code: bool = False
+) -> None:
+    """Encode a whole evaluation text as one stream of tokens, int64 [1, tokens].
+
+    Bytes a token are kept beside it, for bits per byte. A token file is checked and taken as it is.
+    """
+    import torch
+
+    if source.endswith(TOKEN_SUFFIX):
+        tokens = read_tokens(source)
+        check_vocabulary(tokens, model, source)
+        write_tokens(output, tokens, {"source": source, "split": None, **_digest(tokens)})
+        return
+    text = _separator(source).join(load_texts(source, split))
+    ids = _encode(load_tokenizer(model, trust_remote_code), text)
+    facts = {"source": source, "split": split, "bytes_per_token": len(text.encode()) / len(ids)}
+    tokens = torch.tensor([ids], dtype=torch.int64)
+    write_tokens(output, tokens, {**facts, **_digest(tokens)})
+
+
+def check_vocabulary(tokens: torch.Tensor, model: Path, source: str) -> None:
+    """Raise DataError if token ids do not fit the model's vocabulary."""
+    from llm_pruner.models.architecture import read_config
+
+    size = read_config(model)["vocab_size"]
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= size:
+        raise DataError(
+            f"{source}: token ids {low} … {high} do not fit a vocabulary of {size}; another model's tokens?"
+        )
+
+
+def _separator(source: str) -> str:
+    return "\n\n" if is_file(source) else SOURCES[source].separator
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    # a text longer than the model's context is meant here, so the tokenizer's warning is not
+    return tokenizer(text, verbose=False)["input_ids"]
+
+
+def _windows(ids: Sequence[int], length: int) -> list[Sequence[int]]:
+    return [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
+
+
+def _single_documents(
+    tokenizer: Any, texts: Sequence[str], length: int, samples: int, generator: random.Random
+) -> list[Sequence[int]]:
+    """One window from each of the first documents, in random order, that are long enough."""
+    windows: list[Sequence[int]] = []
+    for index in generator.sample(range(len(texts)), len(texts)):
+        ids = _encode(tokenizer, texts[index])
+        if len(ids) > length:
+            start = generator.randrange(len(ids) - length)
+            windows.append(ids[start : start + length])
+        if len(windows) == samples:
+            break
+    return windows
+
+
+def _digest(tokens: torch.Tensor) -> dict[str, str]:
+    return {"sha256": hashlib.sha256(tokens.numpy().tobytes()).hexdigest()}

@@ -1,0 +1,107 @@
+"""Where text comes from: the built-in corpus, data sets of the hub, text and JSONL files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_pruner.errors import DataError, nearest
+
+TOKEN_SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A named source of text."""
+
+    splits: tuple[str, ...]
+    calibration_split: str
+    evaluation_split: str
+    load: Callable[[str], list[str]]
+    """Split to texts, in a fixed order."""
+    joined: bool = True
+    """Read as one long text; otherwise a sample comes from a single document that is long enough."""
+    separator: str = "\n\n"
+
+
+def _builtin(split: str) -> list[str]:
+    from llm_pruner.builtin.corpus import load_split
+
+    return load_split(split)
+
+
+def _wikitext2(split: str) -> list[str]:
+    from datasets import load_dataset
+
+    return list(load_dataset("Salesforce/wikitext", "wikitext-2-raw-v1", split=split)["text"])
+
+
+def _ptb(split: str) -> list[str]:
+    from datasets import load_dataset
+
+    # the data set is a loading script; the hub keeps its conversion to parquet on this branch
+    data = load_dataset("ptb-text-only/ptb_text_only", split=split, revision="refs/convert/parquet")
+    return list(data["sentence"])
+
+
+def _c4(split: str) -> list[str]:
+    from datasets import load_dataset
+
+    # the first shard of each split, as the pruning papers use it
+    file = {
+        "train": "en/c4-train.00000-of-01024.json.gz",
+        "validation": "en/c4-validation.00000-of-00008.json.gz",
+    }
+    data = load_dataset("allenai/c4", data_files={split: file[split]}, split=split)
+    # papers evaluate on the first 1,100 documents of the validation shard
+    return list(data["text"][:1100] if split == "validation" else data["text"])
+
+
+SOURCES: Mapping[str, Source] = {
+    "builtin": Source(("train", "calibration", "validation", "test"), "calibration", "test", _builtin),
+    "wikitext2": Source(("train", "validation", "test"), "train", "test", _wikitext2),
+    "c4": Source(("train", "validation"), "train", "validation", _c4, joined=False, separator=" "),
+    "ptb": Source(("train", "validation", "test"), "train", "test", _ptb, separator=" "),
+}
+
+
+def is_file(source: str) -> bool:
+    """Whether a source is a path rather than a name."""
+    return source not in SOURCES
+
+
+def load_texts(source: str, split: str | None) -> list[str]:
+    """Texts of a source.
+
+    Args:
+        source: a name in ``SOURCES``, a ``.jsonl`` file with a ``text`` key on each line, or any other text file.
+        split: of a named source; files have none.
+
+    Raises:
+        DataError: for a missing, empty or malformed file.
+    """
+    if not is_file(source):
+        assert split is not None
+        return SOURCES[source].load(split)
+    path = Path(source)
+    if not path.is_file():
+        raise DataError(f"'{source}' is neither a file nor a known source{nearest(source, SOURCES)}")
+    texts = _jsonl(path) if path.suffix == ".jsonl" else [path.read_text(encoding="utf-8")]
+    if not any(text.strip() for text in texts):
+        raise DataError(f"{path}: no text in it")
+    return texts
+
+
+def _jsonl(path: Path) -> list[str]:
+    texts = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                texts.append(json.loads(line)["text"])
+            except (json.JSONDecodeError, KeyError, TypeError) as error:
+                raise DataError(f"{path}, line {number}: not a JSON object with a 'text' ({error!r})") from None
+    return texts

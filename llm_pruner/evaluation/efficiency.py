@@ -1,0 +1,164 @@
+"""How long a model takes and how much memory: measured on a process of its own, with nothing beside it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llm_pruner.device import limit_threads, pick_device
+from llm_pruner.files import write_json
+from llm_pruner.models.checkpoint import load
+from llm_pruner.models.headers import bytes_on_disk
+from llm_pruner.provenance import Run
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+T = TypeVar("T")
+
+
+def measure_efficiency(
+    folder: Path,
+    output: Path,
+    *,
+    name: str,
+    prompt_length: int = 128,
+    new_tokens: int = 32,
+    batch_sizes: Sequence[int] = (1, 4, 8),
+    repeats: int = 5,
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
+
+    Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. Medians of
+    ``repeats`` after one warm-up. Peak memory is what loading and running add to the process: on a GPU the
+    allocator's peak, on a CPU the growth of the resident set (a memory-mapped checkpoint counts once touched).
+
+    Args:
+        folder: model folder.
+        output: the JSON to write.
+        name: what the model is called in tables.
+
+    Returns:
+        ``load_seconds``, ``bytes_on_disk``, ``peak_memory_bytes``, ``device``, ``threads``, ``prompt_length``,
+        ``new_tokens``, and ``batches``: by batch size ``prefill_seconds``, ``prefill_tokens_per_second``,
+        ``decode_seconds_per_token``, ``decode_tokens_per_second``.
+    """
+    import torch
+    import transformers  # noqa: F401  imported before the clock starts, load_seconds is the model's alone
+
+    device = pick_device(device)
+    threads = limit_threads()
+    run = Run({"prompt_length": prompt_length, "new_tokens": new_tokens, "repeats": repeats}, device=device)
+    memory = _PeakMemory(device)
+    started = time.perf_counter()
+    model = load(folder, device=device)
+    _synchronize(device)
+    load_seconds = time.perf_counter() - started
+    generator = torch.Generator().manual_seed(0)
+    batches = []
+    for batch_size in batch_sizes:
+        shape = (batch_size, prompt_length)
+        prompt = torch.randint(0, model.config.vocab_size, shape, generator=generator).to(device)
+        batches.append(_measure(model, prompt, new_tokens, repeats))
+    result = {
+        "model": name,
+        "load_seconds": load_seconds,
+        "bytes_on_disk": bytes_on_disk(folder),
+        "peak_memory_bytes": memory.peak(),
+        "device": device,
+        "threads": threads,
+        "prompt_length": prompt_length,
+        "new_tokens": new_tokens,
+        "batches": batches,
+        "run": run.describe(),
+    }
+    write_json(output, result)
+    return result
+
+
+def _measure(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int, repeats: int) -> dict[str, Any]:
+    device = str(prompt.device)
+    prefill, decode = [], []
+    for repeat in range(repeats + 1):
+        seconds, state = _timed(device, lambda: _prefill(model, prompt))
+        decode_seconds, _ = _timed(device, lambda state=state: _decode(model, *state, new_tokens))
+        if repeat:
+            prefill.append(seconds)
+            decode.append(decode_seconds / new_tokens)
+    size, length = prompt.shape
+    prefill_seconds, decode_seconds = statistics.median(prefill), statistics.median(decode)
+    return {
+        "batch_size": size,
+        "prefill_seconds": prefill_seconds,
+        "prefill_tokens_per_second": size * length / prefill_seconds,
+        "decode_seconds_per_token": decode_seconds,
+        "decode_tokens_per_second": size / decode_seconds,
+    }
+
+
+def _prefill(model: PreTrainedModel, prompt: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    import torch
+
+    with torch.inference_mode():
+        output = model(input_ids=prompt, use_cache=True, logits_to_keep=1)
+    return output.logits[:, -1:].argmax(-1), output.past_key_values
+
+
+def _decode(model: PreTrainedModel, token: torch.Tensor, cache: Any, new_tokens: int) -> None:
+    import torch
+
+    with torch.inference_mode():
+        for _ in range(new_tokens):
+            output = model(input_ids=token, past_key_values=cache, use_cache=True)
+            token = output.logits[:, -1:].argmax(-1)
+
+
+def _timed(device: str, work: Callable[[], T]) -> tuple[float, T]:
+    _synchronize(device)
+    started = time.perf_counter()
+    result = work()
+    _synchronize(device)
+    return time.perf_counter() - started, result
+
+
+def _synchronize(device: str) -> None:
+    import torch
+
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+class _PeakMemory:
+    """Peak memory from construction on, beyond what the process held then."""
+
+    def __init__(self, device: str) -> None:
+        import torch
+
+        self._cuda = device if device.startswith("cuda") else None
+        if self._cuda:
+            torch.cuda.reset_peak_memory_stats(self._cuda)
+            self._before = torch.cuda.memory_allocated(self._cuda)
+        else:
+            # "5" sets the high-water mark of resident memory back to what is resident now
+            Path("/proc/self/clear_refs").write_text("5")
+            self._before = _resident("VmRSS")
+
+    def peak(self) -> int:
+        """Bytes."""
+        import torch
+
+        if self._cuda:
+            return torch.cuda.max_memory_allocated(self._cuda) - self._before
+        return _resident("VmHWM") - self._before
+
+
+def _resident(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) * 1024
+    raise OSError(f"/proc/self/status has no {field}")

@@ -1,0 +1,85 @@
+"""Perplexity by the field's convention, with everything that decides the number beside it."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.errors import CheckpointError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+def perplexity(
+    model: PreTrainedModel,
+    stream: torch.Tensor,
+    *,
+    window: int,
+    stride: int | None = None,
+    max_windows: int | None = None,
+    batch_size: int = 16,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Exponential of the token-weighted mean negative log-likelihood over windows of a text.
+
+    Windows do not overlap unless ``stride`` is shorter than ``window``; then each scores only the tokens its
+    predecessor has not. Papers leave the first token of a window without a prediction, and so does this. An
+    incomplete last window is dropped.
+
+    Args:
+        model: a causal language model.
+        stream: int64 [1, tokens], or [samples, window] for a file of ready-made windows.
+        window: tokens the model sees at once.
+        stride: tokens from one window to the next; ``window`` by default.
+        max_windows: stop after so many.
+        batch_size: windows run at once.
+
+    Returns:
+        ``window``, ``stride``, ``windows``, ``tokens`` (predicted), ``nll`` (nats a token), ``perplexity``.
+
+    Raises:
+        DataError: if the text is shorter than one window.
+        CheckpointError: if the model's output is not finite.
+    """
+    import torch
+    from tqdm import tqdm
+
+    stride = stride or window
+    windows = _windows(stream, window, stride)[:max_windows]
+    device = next(model.parameters()).device
+    total, tokens = 0.0, 0
+    batches = tqdm(windows.split(batch_size), desc="perplexity", unit="batch", disable=not progress)
+    with torch.inference_mode():
+        for number, batch in enumerate(batches):
+            ids = batch.to(device)
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
+            fresh = torch.ones_like(losses, dtype=torch.bool)
+            # overlapping windows score again what they share with the one before; only the very first scores all
+            fresh[int(number == 0) :, : max(0, window - stride - 1)] = False
+            total += losses[fresh].double().sum().item()
+            tokens += int(fresh.sum())
+    nll = total / tokens
+    if not math.isfinite(nll):
+        raise CheckpointError("the model's loss is not finite; its weights overflow in this dtype or are damaged")
+    return {
+        "window": window,
+        "stride": stride,
+        "windows": len(windows),
+        "tokens": tokens,
+        "nll": nll,
+        "perplexity": math.exp(nll),
+    }
+
+
+def _windows(stream: torch.Tensor, window: int, stride: int) -> torch.Tensor:
+    if stream.shape[0] == 1 and stream.shape[1] >= window:
+        return stream[0].unfold(0, window, stride)
+    if stream.shape[1] == window:
+        return stream
+    raise DataError(
+        f"evaluation tokens are {tuple(stream.shape)}, too short or the wrong shape for windows of {window}; "
+        "set perplexity.window to fit"
+    )

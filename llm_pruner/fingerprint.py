@@ -1,0 +1,113 @@
+"""Digest of the sources a job runs, so that editing them reruns the job and editing others does not.
+
+Found by following imports of this package from a job's entry points. Modules reached by name at run time (a method,
+a family) are entry points of their own, which is what keeps one method's edit from rerunning another.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+PACKAGE = "llm_pruner"
+
+
+def sources_digest(*entries: str | Path) -> str:
+    """A short digest of the code reached from ``entries``.
+
+    Comments, docstrings and formatting do not count: they change no result.
+
+    Args:
+        entries: dotted module names, or paths of scripts.
+    """
+    files = sorted({file for entry in entries for file in _closure(_file(entry))}, key=str)
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.name}\0{_normalised(file)}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def _closure(start: Path) -> set[Path]:
+    reached: set[Path] = set()
+    pending = [start]
+    while pending:
+        file = pending.pop()
+        if file not in reached:
+            reached.add(file)
+            pending += [_file(module) for module in _imports(file)]
+    return reached
+
+
+@cache
+def _imports(file: Path) -> tuple[str, ...]:
+    """Modules of this package that a file imports, anywhere but for type checking."""
+    return tuple(sorted({module for node in _runtime_nodes(_tree(file)) for module in _modules(node)}))
+
+
+def _runtime_nodes(node: ast.AST) -> Iterator[ast.AST]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from _runtime_nodes(child)
+
+
+def _modules(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Import):
+        yield from (alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+    elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
+        yield node.module
+        for alias in node.names:
+            submodule = f"{node.module}.{alias.name}"
+            if _is_module(submodule):
+                yield submodule
+
+
+@cache
+def _is_module(name: str) -> bool:
+    relative = Path(*name.split(".")[1:])
+    return (_root() / relative).is_dir() or (_root() / relative.with_suffix(".py")).is_file()
+
+
+def _file(entry: str | Path) -> Path:
+    if isinstance(entry, Path):
+        return entry
+    if entry.split(".")[0] != PACKAGE:
+        spec = find_spec(entry)
+        if spec is None or spec.origin is None:
+            raise ModuleNotFoundError(f"no module named '{entry}'")
+        return Path(spec.origin)
+    path = _root().joinpath(*entry.split(".")[1:])
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _root() -> Path:
+    return Path(__file__).parent
+
+
+@cache
+def _tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+
+
+@cache
+def _normalised(file: Path) -> str:
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [statement for statement in body if not _is_docstring(statement)] or [ast.Pass()]
+    return ast.dump(tree)
+
+
+def _is_docstring(statement: ast.AST) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )

@@ -1,0 +1,76 @@
+"""Checks of a configuration against its model, made before any job runs, as far as the model is already known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from llm_pruner.config import BUILTIN, Config
+from llm_pruner.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.models.architecture import LINEARS, Architecture, planned_architecture, read_architecture
+from llm_pruner.planning.allocation import check_ratio
+from llm_pruner.variants import Variant
+
+
+def preflight(config: Config, variants: Iterable[Variant], source: str = "config") -> None:
+    """Refuse what this model cannot give.
+
+    Args:
+        config: a valid configuration.
+        variants: as ``load_config`` resolved them.
+        source: what to call the configuration in messages.
+
+    Raises:
+        ConfigError: with every problem: an unsupported or damaged local model, ratios that leave nothing, more
+            layers than there are, rows that N:M does not divide, windows longer than the model's context.
+    """
+    try:
+        architecture = known_architecture(config)
+    except CheckpointError as error:
+        raise ConfigError([f"model.source: {error}"], source) from None
+    if architecture is None:
+        return
+    problems = [problem for variant in variants if (problem := _problem(variant, architecture))]
+    context = architecture.config.get("max_position_embeddings")
+    lengths = {
+        "calibration.length": config.calibration.length,
+        "perplexity.window": config.perplexity.window,
+        "efficiency.prompt_length + new_tokens": config.efficiency.prompt_length + config.efficiency.new_tokens,
+    }
+    problems += [
+        f"{key}: {length} tokens, but the model's context is {context}"
+        for key, length in lengths.items()
+        if context and length > context
+    ]
+    if problems:
+        raise ConfigError(problems, source)
+
+
+def known_architecture(config: Config) -> Architecture | None:
+    """The base model's shape, if it is known without a download."""
+    if config.model.source == BUILTIN:
+        return planned_architecture(
+            {**asdict(config.builtin_model), "model_type": "llama", "tie_word_embeddings": True}
+        )
+    return read_architecture(Path(config.model.source).expanduser()) if config.model.is_local else None
+
+
+def _problem(variant: Variant, architecture: Architecture) -> str | None:
+    if variant.family == "width":
+        try:
+            check_ratio(architecture, variant.amount, **variant.options)
+        except PlanError as error:
+            return f"variants: '{variant.name}': {error}"
+    if variant.family == "depth" and variant.amount >= architecture.num_layers:
+        return (
+            f"variants: '{variant.name}': the model has {architecture.num_layers} layers, "
+            f"at most {architecture.num_layers - 1} can go"
+        )
+    if ":" in variant.structure:
+        m = int(variant.structure.split(":")[1])
+        for linear in LINEARS:
+            columns = architecture.tensors[f"model.layers.0.{linear}.weight"].shape[1]
+            if columns % m:
+                return f"variants: '{variant.name}': {linear} has {columns} inputs, not a multiple of {m}"
+    return None

@@ -1,0 +1,96 @@
+# Reads the configuration, and what every rule shares. Parsing imports neither torch nor transformers.
+import fcntl
+import os
+import shutil
+from functools import cache
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from llm_pruner.config import BUILTIN, load_config, split_of
+from llm_pruner.data.sources import is_file
+from llm_pruner.errors import PrunerError
+from llm_pruner.families import family_module
+from llm_pruner.fingerprint import sources_digest
+from llm_pruner.preflight import preflight
+
+# Idle OpenMP threads that spin make everything slower by an order when jobs share cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+ROOT = Path(workflow.basedir)
+CONFIG_NAME = ", ".join(map(str, workflow.overwrite_configfiles or workflow.configfiles)) or "config"
+
+try:
+    CONFIG, VARIANTS = load_config(config, CONFIG_NAME)
+    preflight(CONFIG, VARIANTS.values(), CONFIG_NAME)
+except PrunerError as error:
+    raise WorkflowError(str(error)) from None
+
+if CONFIG.model.source == BUILTIN:
+    # the embedded default needs no network, so nothing may wait for one
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+SCORES = {variant.score: variant for variant in VARIANTS.values() if variant.score}
+PLANNED = [name for name, variant in VARIANTS.items() if variant.score]
+DIRECT = [name for name, variant in VARIANTS.items() if not variant.score]
+
+
+wildcard_constraints:
+    variant="|".join(VARIANTS),
+    score="|".join(SCORES) or "none",
+
+
+def code(script, *modules):
+    """Digest of the sources a job runs; in params, so that editing them reruns it."""
+    return sources_digest(ROOT / "workflow_scripts" / script, *modules)
+
+
+@cache
+def method_code(script, implementation, family):
+    return code(script, implementation.partition(":")[0], family_module(family))
+
+
+def torch_threads():
+    """Jobs on the built-in model are small: many side by side with one thread each beat few with many."""
+    return 1 if CONFIG.model.source == BUILTIN else 8
+
+
+def gpus():
+    """1 if jobs will run on a GPU, told without torch."""
+    if CONFIG.model.device == "auto":
+        return int(shutil.which("nvidia-smi") is not None)
+    return int(CONFIG.model.device.startswith("cuda"))
+
+
+def memory_mb(wildcards, attempt):
+    return (2_000 if CONFIG.model.source == BUILTIN else 32_000) * attempt
+
+
+def minutes(wildcards, attempt):
+    return (30 if CONFIG.model.source == BUILTIN else 240) * attempt
+
+
+def clear_stale_lock(folder=Path(".snakemake")):
+    """Let a run start after one that was killed.
+
+    Snakemake's lock is files, which outlive a killed process; a lock of the kernel does not. Whoever holds the
+    latter knows that the former are left over.
+    """
+    folder.mkdir(exist_ok=True)
+    handle = (folder / "llm_pruner.lock").open("w")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    shutil.rmtree(folder / "locks", ignore_errors=True)
+    return handle
+
+
+RUN_LOCK = clear_stale_lock() if workflow.is_main_process else None
+
+
+def text_file(text):
+    """A text or token file as an input of the job that reads it; named sources are none."""
+    return text.source if is_file(text.source) else []

@@ -1,0 +1,55 @@
+# Quality and speed of every model. Perplexity and zero-shot share one loaded model; timing runs alone.
+rule evaluate:
+    input:
+        model="baselines/{variant}/model",
+        tokens="resources/evaluation.safetensors",
+        tasks="resources/tasks" if CONFIG.tasks is None else [],
+    output:
+        perplexity="baselines/{variant}/evaluation/perplexity.json",
+        zero_shot="baselines/{variant}/evaluation/zero_shot.json",
+    log:
+        "logs/evaluate/{variant}.log",
+    benchmark:
+        "logs/benchmarks/evaluate/{variant}.tsv"
+    conda:
+        "../envs/evaluation.yaml"
+    threads: torch_threads()
+    resources:
+        mem_mb=memory_mb,
+        runtime=minutes,
+        gpu=gpus(),
+    params:
+        perplexity=CONFIG.perplexity.model_dump(include={"window", "stride", "max_windows", "batch_size"}),
+        tasks=CONFIG.tasks,
+        zero_shot=dict(
+            CONFIG.zero_shot.model_dump(include={"num_fewshot", "limit", "batch_size"}), seed=CONFIG.seed
+        ),
+        device=CONFIG.model.device,
+        code=code("evaluate.py"),
+    script:
+        "../workflow_scripts/evaluate.py"
+
+
+rule efficiency:
+    input:
+        model="baselines/{variant}/model",
+    output:
+        "baselines/{variant}/evaluation/efficiency.json",
+    log:
+        "logs/efficiency/{variant}.log",
+    benchmark:
+        "logs/benchmarks/efficiency/{variant}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    # all cores of the run, so that nothing else shares them while the clock runs
+    threads: workflow.cores or 8
+    resources:
+        mem_mb=memory_mb,
+        runtime=minutes,
+        gpu=gpus(),
+    params:
+        efficiency=CONFIG.efficiency.model_dump(),
+        device=CONFIG.model.device,
+        code=code("efficiency.py"),
+    script:
+        "../workflow_scripts/efficiency.py"

@@ -1,0 +1,15 @@
+from pathlib import Path
+
+from workflow_scripts.job import job
+
+from llm_pruner.analysis.comparison import write_analysis
+from llm_pruner.files import read_json
+
+with job(snakemake):
+    write_analysis(
+        snakemake.input.model,
+        snakemake.input.get("plan") or None,
+        Path(snakemake.output.comparison).parent,
+        snakemake.wildcards.variant,
+        original=read_json(snakemake.input.base),
+    )

@@ -1,0 +1,13 @@
+from pathlib import Path
+
+from workflow_scripts.job import job
+
+from llm_pruner.data.draw import draw_calibration
+
+with job(snakemake):
+    draw_calibration(
+        model=Path(snakemake.input.model),
+        output=Path(snakemake.output[0]),
+        trust_remote_code=snakemake.params.trust_remote_code,
+        **snakemake.params.text,
+    )

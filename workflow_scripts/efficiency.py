@@ -1,0 +1,14 @@
+from pathlib import Path
+
+from workflow_scripts.job import job
+
+from llm_pruner.evaluation.efficiency import measure_efficiency
+
+with job(snakemake):
+    measure_efficiency(
+        Path(snakemake.input.model),
+        Path(snakemake.output[0]),
+        name=snakemake.wildcards.variant,
+        device=snakemake.params.device,
+        **snakemake.params.efficiency,
+    )

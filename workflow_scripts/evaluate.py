@@ -1,0 +1,21 @@
+from pathlib import Path
+
+from workflow_scripts.job import job
+
+from llm_pruner.evaluation.quality import evaluate_quality
+
+with job(snakemake):
+    tasks = snakemake.input.get("tasks")
+    evaluate_quality(
+        Path(snakemake.input.model),
+        Path(snakemake.input.tokens),
+        name=snakemake.wildcards.variant,
+        perplexity_output=Path(snakemake.output.perplexity),
+        zero_shot_output=Path(snakemake.output.zero_shot),
+        tasks=snakemake.params.tasks,
+        task_folder=Path(tasks) if tasks else None,
+        perplexity_options=snakemake.params.perplexity,
+        zero_shot_options=snakemake.params.zero_shot,
+        device=snakemake.params.device,
+        progress=True,
+    )

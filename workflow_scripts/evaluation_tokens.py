@@ -1,0 +1,13 @@
+from pathlib import Path
+
+from workflow_scripts.job import job
+
+from llm_pruner.data.draw import encode_evaluation
+
+with job(snakemake):
+    encode_evaluation(
+        model=Path(snakemake.input.model),
+        output=Path(snakemake.output[0]),
+        trust_remote_code=snakemake.params.trust_remote_code,
+        **snakemake.params.text,
+    )

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+from workflow_scripts.job import job
+
+from llm_pruner.analysis.summary import write_summary
+from llm_pruner.files import read_json
+from llm_pruner.report.figures import plot_layer_reduction, plot_layer_scores, plot_quality_against_size
+from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
+from llm_pruner.report.workbook import write_workbook
+
+with job(snakemake):
+    output = snakemake.output
+    models = [Path(record).parent for record in snakemake.input.records]
+    results = read_results(models)
+    write_workbook(results, output.workbook)
+    write_csv(summary_table(results), output.csv)
+    write_markdown(summary_table(results), output.markdown)
+    write_summary(models, Path(output.structures).parent)
+    plot_quality_against_size(results, output.quality)
+    plot_quality_against_size(results, output.accuracy, "zero_shot_acc")
+    plot_layer_reduction(results, output.reduction)
+    plot_layer_scores([read_json(path) for path in snakemake.input.scores], output.layer_scores, results)
