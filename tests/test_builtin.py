@@ -238,10 +238,10 @@ def test_tasks_run_in_lm_eval(write, corpus, tmp_path: Path, monkeypatch: pytest
         assert len({item["label"] for item in items[name]}) == tasks.CHOICES
         for item in items[name]:
             assert len(set(item["choices"])) == tasks.CHOICES
-            whole = f"{item['context']} {item['choices'][item['label']]}"
-            assert any(whole in text for text in texts)
-
-    right = {(item["context"], f" {item['choices'][item['label']]}") for name in names for item in items[name]}
+    own = [(item["choices"][item["label"]], item["fixed"]) for item in items["builtin_continuation"]]
+    own += [(item["fixed"], item["choices"][item["label"]]) for item in items["builtin_word_order"]]
+    assert all(any(f"{first} {second}" in text for text in texts) for first, second in own)
+    right = {(first, f" {second}") for first, second in own}
 
     class Oracle(LM):
         def loglikelihood(self, requests, disable_tqdm=False):
@@ -258,10 +258,17 @@ def test_tasks_run_in_lm_eval(write, corpus, tmp_path: Path, monkeypatch: pytest
     assert {name: results[name]["acc_norm,none"] for name in names} == dict.fromkeys(names, 1.0)
 
 
-def test_continuations_differ_by_document_and_word_orders_only_by_order(write, tmp_path: Path) -> None:
+def test_choices_differ_in_what_is_asked_alone(write, corpus, tmp_path: Path) -> None:
     write(tmp_path / "tasks", items=40)
+    sources = {text: document.name for document in corpus["test"] for text in document.paragraphs}
     for line in (tmp_path / "tasks" / "builtin_continuation.jsonl").read_text().splitlines():
-        assert len({len(choice.split()) for choice in json.loads(line)["choices"]}) == 1
+        item = json.loads(line)
+        right = item["choices"].pop(item["label"])
+        own = {name for text, name in sources.items() if text.startswith(f"{right} {item['fixed']}")}
+        assert own
+        for wrong in item["choices"]:
+            assert not own & {name for text, name in sources.items() if text.startswith(wrong)}
+            assert len(wrong) == pytest.approx(len(right), rel=0.5)
     for line in (tmp_path / "tasks" / "builtin_word_order.jsonl").read_text().splitlines():
         assert len({tuple(sorted(choice.split())) for choice in json.loads(line)["choices"]}) == 1
 

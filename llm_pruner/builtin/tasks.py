@@ -16,9 +16,9 @@ from llm_pruner.files import staged_directory
 
 CHOICES = 4
 
-_CONTEXT_WORDS = range(12, 33)
+_CONTEXT_WORDS = range(8, 17)
 _CONTINUATION_WORDS = 10
-_CANDIDATES = 12  # continuations drawn per item, of which those nearest in length are offered
+_CANDIDATES = 24  # starts drawn per item, of which those nearest in length are offered
 _SENTENCE_WORDS = range(8, 21)
 _SENTENCE_OPENING = 2  # words given as the context of a sentence
 _SWAPPED_LETTERS = 4
@@ -29,11 +29,23 @@ _SENTENCE = re.compile(r"[A-Z][A-Za-z,'’ -]*[.]")
 
 @dataclass(frozen=True)
 class Item:
-    """One question: the right choice is ``choices[label]``; a space goes between context and choice."""
+    """One question; ``choices[label]`` is right, and ``fixed`` is the part that all choices share.
 
-    context: str
+    A space goes between the fixed part and each choice, whichever comes first.
+    """
+
+    fixed: str
     choices: list[str]
     label: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a task's items are made, and which of their fields lm-eval takes as text and as target."""
+
+    build: Callable[[Sequence[Document], random.Random], list[Item]]
+    doc_to_text: str
+    doc_to_target: str
 
 
 def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
@@ -49,51 +61,54 @@ def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
 
     documents = load_corpus()["test"]
     with staged_directory(output) as folder:
-        for name, build in TASKS.items():
-            questions = build(documents, random.Random(seed))
+        for name, task in TASKS.items():
+            questions = task.build(documents, random.Random(seed))
             if len(questions) < items:
                 raise DataError(f"{name}: the held-out text yields {len(questions)} items, not {items}")
             lines = (json.dumps(asdict(question), ensure_ascii=False) for question in questions[:items])
             (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            definition = _definition(name, output.resolve() / f"{name}.jsonl")
+            definition = _definition(name, task, output.resolve() / f"{name}.jsonl")
             (folder / f"{name}.yaml").write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
     return list(TASKS)
 
 
-def _definition(name: str, data: Path) -> dict[str, object]:
+def _definition(name: str, task: Task, data: Path) -> dict[str, object]:
+    metrics = ("acc", "acc_norm")
     return {
         "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(data)}},
         "test_split": "test",
         "output_type": "multiple_choice",
-        "doc_to_text": "{{context}}",
+        "doc_to_text": task.doc_to_text,
         "doc_to_choice": "choices",
-        "doc_to_target": "label",
-        "metric_list": [
-            {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")
-        ],
+        "doc_to_target": task.doc_to_target,
+        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in metrics],
         "metadata": {"version": 1.0},
     }
 
 
 def _continuations(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """The start of a paragraph with its own next words, and with those of three other documents."""
-    starts = []
+    """Words from a paragraph, and four starts they might continue: their own, three of other documents.
+
+    The starts are the choices, not the continuations: a small model's likelihood of a text says more about
+    how common its words are than about what came before, and here the words scored are the same four times.
+    """
+    cuts = []
     for document in documents:
         for words in map(str.split, document.paragraphs):
             cut = min(len(words) - _CONTINUATION_WORDS, max(_CONTEXT_WORDS))
             if cut in _CONTEXT_WORDS:
                 continuation = words[cut : cut + _CONTINUATION_WORDS]
-                starts.append((document.name, " ".join(words[:cut]), " ".join(continuation)))
-    rng.shuffle(starts)
+                cuts.append((document.name, " ".join(words[:cut]), " ".join(continuation)))
+    rng.shuffle(cuts)
     questions = []
-    for name, context, right in starts:
-        foreign = sorted({other for source, _, other in starts if source != name} - {right})
+    for name, start, continuation in cuts:
+        foreign = sorted({other for source, other, _ in cuts if source != name} - {start})
         candidates = rng.sample(foreign, min(_CANDIDATES, len(foreign)))
-        candidates.sort(key=lambda other: abs(len(other) - len(right)))
+        candidates.sort(key=lambda other: abs(len(other) - len(start)))
         if len(candidates) >= CHOICES - 1:
-            questions.append(_item(context, right, candidates[: CHOICES - 1], rng))
+            questions.append(_item(continuation, start, candidates[: CHOICES - 1], rng))
     return questions
 
 
@@ -126,13 +141,14 @@ def _swapped(words: Sequence[str], first: int, second: int) -> str:
     return " ".join(order)
 
 
-def _item(context: str, right: str, wrong: Sequence[str], rng: random.Random) -> Item:
+def _item(fixed: str, right: str, wrong: Sequence[str], rng: random.Random) -> Item:
     choices = [right, *wrong]
     rng.shuffle(choices)
-    return Item(context, choices, choices.index(right))
+    return Item(fixed, choices, choices.index(right))
 
 
-TASKS: dict[str, Callable[[Sequence[Document], random.Random], list[Item]]] = {
-    "builtin_continuation": _continuations,
-    "builtin_word_order": _word_orders,
+TASKS = {
+    # lm-eval takes the choices as contexts where the text is the number of the right one
+    "builtin_continuation": Task(_continuations, doc_to_text="label", doc_to_target="fixed"),
+    "builtin_word_order": Task(_word_orders, doc_to_text="fixed", doc_to_target="label"),
 }

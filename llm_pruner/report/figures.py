@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
 from llm_pruner.files import staged_file
 from llm_pruner.report.style import UNKNOWN, Style, method_styles, run_styles
@@ -180,7 +180,7 @@ def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
         for name, shown, value in zip(points["variant"], y, values, strict=True)
     ]
     front = pareto_front(x.tolist(), values.tolist(), larger_is_better)
-    return points.assign(x=x, y=y, label=labels, front=front)
+    return points.assign(x=x, y=y, label=labels, front=np.array(front, dtype=bool))
 
 
 def _draw_quality(axes: Axes, points: pd.DataFrame, size: str, quality: str, styles: Mapping[str, Style]) -> None:
@@ -287,13 +287,15 @@ def plot_layer_reduction(results: Results, path: str | os.PathLike[str]) -> None
 
 def _draw_heat(axes: Axes, values: np.ndarray, layers: Sequence[str], names: Sequence[str]) -> AxesImage:
     axes.set_facecolor("#DDDDDD")
+    if not values.size:
+        values = np.full((max(len(names), 1), 1), np.nan)  # nothing analysed yet: all grey
     rows, columns = values.shape
     image = axes.imshow(
         values, cmap="Blues", vmin=0, vmax=1, aspect="auto", extent=(-0.5, columns - 0.5, rows - 0.5, -0.5)
     )
     step = max(1, math.ceil(columns / 16))
-    axes.set_xticks(range(0, columns, step), layers[::step])
-    axes.set_yticks(range(rows), names)
+    axes.set_xticks(range(0, len(layers), step), layers[::step])
+    axes.set_yticks(range(len(names)), names)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -364,7 +366,7 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
         )
     axes.set_title(f"{score['id']} ({score['family']})", fontsize=10, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2.5, 5, 10]))
+    axes.yaxis.set_major_locator(MultipleLocator(0.5))
     axes.axhline(0, color="#555555", linewidth=0.8, zorder=3)
     axes.set_ylim(min(0.0, *(value * 1.1 for values in series.values() for value in values)), 1.25)
     axes.grid(axis="y", **_GRID)

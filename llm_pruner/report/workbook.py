@@ -40,8 +40,9 @@ _NOTE_FONT = Font(_FONT, 10, italic=True, color="595959")
 _RULE = Border(bottom=Side("thin", color="D9D9D9"))
 _BLOCK_END = Border(bottom=Side("medium", color="1F3A5F"))
 _LINE_HEIGHT = 15
+_CHART_COLUMN = 2  # the first column is repeated on every printed page, and a chart in it would be too
 _NARROWEST, _WIDEST = 8, 60
-_PAGE_WIDTH = 190
+_PAGE_WIDTH = 230
 _PAGE_ROWS = 60
 """What is still legible on a landscape page, in characters and in rows."""
 _HEAT = ("FFFFFF", "6BAED6", "08306B")
@@ -51,7 +52,7 @@ _EXCEL_MARKERS = {
     "s": "square",
     "^": "triangle",
     "D": "diamond",
-    "v": "dash",
+    "v": "triangle",
     "P": "plus",
     "X": "x",
     "*": "star",
@@ -77,7 +78,7 @@ def write_workbook(results: Results, path: str | os.PathLike[str]) -> None:
     _add_bars(sheet, zero_shot, ["mean_acc", "mean_acc_norm"], "Zero-shot accuracy", "mean over tasks")
     sheet = _add_sheet(book, efficiency, frozen_columns=1)
     _add_bars(sheet, efficiency, ["decode_ms_1"], "Decode latency at batch 1", "ms per token")
-    _add_bars(sheet, efficiency, ["prefill_ms_1"], "Prefill latency at batch 1", "ms per prompt", offset=6)
+    _add_bars(sheet, efficiency, ["prefill_ms_1"], "Prefill latency at batch 1", "ms per prompt", offset=5)
     _add_sheet(book, provenance, frozen_columns=1)
     with staged_file(path) as staged:
         book.save(staged)
@@ -170,6 +171,7 @@ def _set_up_print(sheet: Worksheet, pages_wide: int) -> None:
     sheet.oddFooter.center.text = "&A, page &P of &N"
     sheet.page_margins.left = sheet.page_margins.right = 0.4
     sheet.page_margins.top = sheet.page_margins.bottom = 0.6
+    sheet.page_margins.header = sheet.page_margins.footer = 0.25
 
 
 def _add_heat(sheet: Worksheet, table: Table) -> None:
@@ -228,7 +230,7 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
     if frame["perplexity"].max() > 20 * frame["perplexity"].min() > 0:
         chart.y_axis.scaling.logBase = 10
     chart.legend.position = "r"
-    sheet.add_chart(chart, f"A{len(frame) + 5}")
+    sheet.add_chart(chart, f"{get_column_letter(_CHART_COLUMN)}{len(frame) + 5}")
 
 
 def _add_bars(sheet: Worksheet, table: Table, keys: list[str], title: str, unit: str, *, offset: int = 0) -> None:
@@ -240,7 +242,7 @@ def _add_bars(sheet: Worksheet, table: Table, keys: list[str], title: str, unit:
     chart = BarChart()
     chart.type = "bar"
     chart.title = title
-    chart.width, chart.height = 17, max(8.0, 2.5 + 0.62 * rows)
+    chart.width, chart.height = 12, max(8.0, 2.5 + 0.62 * rows)
     chart.gapWidth = 40
     colours = [style.colour.removeprefix("#") for style in method_styles(keys).values()]
     for place, colour in zip(places, colours, strict=False):
@@ -256,7 +258,7 @@ def _add_bars(sheet: Worksheet, table: Table, keys: list[str], title: str, unit:
         chart.legend = None
     else:
         chart.legend.position = "b"
-    sheet.add_chart(chart, f"{get_column_letter(1 + offset)}{rows + 5}")
+    sheet.add_chart(chart, f"{get_column_letter(_CHART_COLUMN + offset)}{rows + 5}")
 
 
 def _label_axes(chart: BarChart | ScatterChart, x_title: str | None, y_title: str) -> None:
