@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from llm_pruner.models.architecture import LINEARS
+from llm_pruner.models.architecture import LINEARS, read_architecture
+from llm_pruner.models.checkpoint import WeightReader, load
+from llm_pruner.streaming import LayerStream, StreamedLayer
 
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.streaming import StreamedLayer
+Kind = Literal["none", "input_norm", "gradient"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,66 @@ class Evidence:
     """[out_features, in_features]: gradient of the mean next-token loss."""
 
 
+def _unobserved() -> None:
+    """Changing weights that no later layer is computed from needs no telling."""
+
+
+@dataclass(frozen=True)
+class LayerEvidence:
+    """A decoder layer's parameters, and evidence about its linear layers."""
+
+    index: int
+    parameters: dict[str, torch.Tensor]
+    """By name within the layer. Who changes them in place calls ``changed``, and later layers see the change."""
+    evidence: dict[str, Evidence]
+    """By name of the linear layer."""
+    changed: Callable[[], None] = _unobserved
+
+    def linears(self) -> Iterator[tuple[torch.Tensor, Evidence]]:
+        """(weight [out_features, in_features], evidence) of every linear layer."""
+        for name, evidence in self.evidence.items():
+            yield self.parameters[f"{name}.weight"], evidence
+
+
+def gather(
+    kind: Kind,
+    base: Path,
+    input_ids: torch.Tensor | None,
+    *,
+    device: str = "cpu",
+    batch_size: int = 8,
+    progress: bool = False,
+    description: str = "layers",
+) -> Iterator[LayerEvidence]:
+    """Walk a model's layers with one kind of evidence, holding as little of the model as that kind allows.
+
+    Args:
+        kind: ``none`` reads weights alone, ``input_norm`` streams calibration samples through one layer at a time,
+            ``gradient`` needs the whole model and its gradients.
+        base: model folder.
+        input_ids: int64 [samples, length]; not looked at for ``none``.
+    """
+    if kind == "none":
+        with WeightReader(base) as weights:
+            for index in range(read_architecture(base).num_layers):
+                yield LayerEvidence(index, weights.layer(index), {name: Evidence(index, name) for name in LINEARS})
+        return
+    assert input_ids is not None
+    if kind == "gradient":
+        yield from loss_gradients(base, input_ids, device=device, batch_size=batch_size, progress=progress)
+        return
+    for layer in LayerStream(
+        base, input_ids, device=device, batch_size=batch_size, progress=progress, description=description
+    ):
+        norms = input_norms(layer)
+        evidence = {name: Evidence(layer.index, name, input_norm=norm) for name, norm in norms.items()}
+        yield LayerEvidence(layer.index, _parameters(layer.module), evidence, layer.changed)
+
+
+def _parameters(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: parameter.data for name, parameter in module.named_parameters()}
+
+
 def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
     """Norms of the inputs of every linear layer of a block, from one pass of all calibration samples.
 
@@ -39,7 +101,7 @@ def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
     sums: dict[str, torch.Tensor] = {}
     samples = sum(hidden.shape[0] for hidden in layer.inputs)
 
-    def accumulate(name: str):
+    def accumulate(name: str) -> Callable[..., None]:
         def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             squared = inputs[0].float().square().sum(dim=(0, 1))
             sums[name] = sums[name] + squared if name in sums else squared
@@ -53,7 +115,7 @@ def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
 
 
 @contextmanager
-def _hooks(layer: StreamedLayer, make) -> Iterator[None]:
+def _hooks(layer: StreamedLayer, make: Callable[[str], Callable[..., None]]) -> Iterator[None]:
     handles = [layer.module.get_submodule(name).register_forward_pre_hook(make(name)) for name in LINEARS]
     try:
         yield
@@ -63,27 +125,22 @@ def _hooks(layer: StreamedLayer, make) -> Iterator[None]:
 
 
 def loss_gradients(
-    folder: str | os.PathLike[str],
+    base: Path,
     input_ids: torch.Tensor,
     *,
     device: str = "cpu",
     batch_size: int = 8,
     progress: bool = False,
-) -> Iterator[tuple[int, dict[str, tuple[torch.Tensor, torch.Tensor]]]]:
+) -> Iterator[LayerEvidence]:
     """Gradients of the mean next-token loss over ``input_ids``, one backward pass for all layers.
 
     Args:
-        folder: model folder; the whole model and the gradients of its linear layers are held on ``device``.
+        base: model folder; the whole model and the gradients of its linear layers are held on ``device``.
         input_ids: int64 [samples, length].
-
-    Yields:
-        (layer, {linear: (weight, gradient)}), both [out_features, in_features].
     """
     from tqdm import tqdm
 
-    from llm_pruner.models.checkpoint import load
-
-    model = load(folder, device=device).requires_grad_(False)
+    model = load(base, device=device).requires_grad_(False)
     layers = model.model.layers
     for layer in layers:
         for name in LINEARS:
@@ -94,5 +151,6 @@ def loss_gradients(
         loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         (loss * len(batch) / len(input_ids)).backward()
     for index, layer in enumerate(layers):
-        linears = {name: layer.get_submodule(name).weight for name in LINEARS}
-        yield index, {name: (weight.detach(), weight.grad) for name, weight in linears.items()}
+        gradients = {name: layer.get_submodule(name).weight.grad for name in LINEARS}
+        evidence = {name: Evidence(index, name, gradient=gradient) for name, gradient in gradients.items()}
+        yield LayerEvidence(index, _parameters(layer), evidence)

@@ -20,7 +20,8 @@ rule analyze_base:
 rule analyze:
     input:
         model="baselines/{variant}/model",
-        base=rules.analyze_base.output[0],
+        base="resources/model",
+        analysis=rules.analyze_base.output[0],
         plan=lambda wildcards: "baselines/{variant}/plan.json" if wildcards.variant in PLANNED else [],
     output:
         structure="baselines/{variant}/analysis/model_structure.json",

@@ -21,9 +21,7 @@ rule evaluate:
     params:
         perplexity=CONFIG.perplexity.model_dump(include={"window", "stride", "max_windows", "batch_size"}),
         tasks=CONFIG.tasks,
-        zero_shot=dict(
-            CONFIG.zero_shot.model_dump(include={"num_fewshot", "limit", "batch_size"}), seed=CONFIG.seed
-        ),
+        zero_shot=dict(CONFIG.zero_shot.model_dump(include={"num_fewshot", "limit", "batch_size"}), seed=CONFIG.seed),
         device=CONFIG.model.device,
         code=code("evaluate.py"),
     script:

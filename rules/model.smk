@@ -55,9 +55,9 @@ else:
             "logs/model.log",
         benchmark:
             "logs/benchmarks/prepare_model.tsv"
+        retries: 2
         conda:
             "../envs/torch.yaml"
-        retries: 2
         resources:
             mem_mb=memory_mb,
             runtime=minutes,

@@ -11,11 +11,11 @@ rule prune:
         "logs/prune/{variant}.log",
     benchmark:
         "logs/benchmarks/prune/{variant}.tsv"
+    wildcard_constraints:
+        variant="|".join(PLANNED) or "none",
     conda:
         "../envs/torch.yaml"
     threads: torch_threads()
-    wildcard_constraints:
-        variant="|".join(PLANNED) or "none",
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

@@ -111,8 +111,8 @@ def test_held_out_text_is_not_a_variation_of_the_training_text(corpus: dict[str,
 
 def test_text_is_prose_without_licences(corpus: dict[str, list[Document]]) -> None:
     text = "\n\n".join(document.text for split in SPLITS for document in corpus[split])
-    assert not re.search(r"all rights reserved|copyright|licen[cs]ed? (under|to)|\bAS IS\b", text, re.IGNORECASE)
-    assert ">>> " not in text.split("\n\n")
+    assert not re.search(r"all rights reserved|copyright|licen[cs]ed? (under|to)|warranty", text, re.IGNORECASE)
+    assert not any(paragraph.startswith(">>>") for paragraph in text.split("\n\n"))
     letters = sum(character.isalpha() or character == " " for character in text)
     assert letters > 0.9 * len(text)
     longest_line = max(map(len, text.splitlines()))
@@ -268,7 +268,7 @@ def test_choices_differ_in_what_is_asked_alone(write, corpus, tmp_path: Path) ->
         assert own
         for wrong in item["choices"]:
             assert not own & {name for text, name in sources.items() if text.startswith(wrong)}
-            assert len(wrong) == pytest.approx(len(right), rel=0.5)
+            assert len(wrong) == pytest.approx(len(right), rel=0.1)
     for line in (tmp_path / "tasks" / "builtin_word_order.jsonl").read_text().splitlines():
         assert len({tuple(sorted(choice.split())) for choice in json.loads(line)["choices"]}) == 1
 

@@ -7,9 +7,10 @@ from llm_pruner.files import read_json
 
 with job(snakemake):
     write_analysis(
+        snakemake.input.base,
         snakemake.input.model,
         snakemake.input.get("plan") or None,
         Path(snakemake.output.comparison).parent,
         snakemake.wildcards.variant,
-        original=read_json(snakemake.input.base),
+        original=read_json(snakemake.input.analysis),
     )

@@ -18,6 +18,7 @@ import sys
 import sysconfig
 import tokenize
 import types
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,7 +118,9 @@ def load_corpus() -> dict[str, list[Document]]:
 
 
 def _documents() -> list[Document]:
-    sources = (*_library_texts(), *_topic_texts(), *_c_module_texts())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about escapes in other people's sources
+        sources = (*_library_texts(), *_topic_texts(), *_c_module_texts())
     documents = (Document(name, "\n\n".join(_prose(texts))) for name, texts in sources)
     return sorted((document for document in documents if document.text), key=lambda document: document.name)
 

@@ -18,7 +18,6 @@ CHOICES = 4
 
 _CONTEXT_WORDS = range(8, 17)
 _CONTINUATION_WORDS = 10
-_CANDIDATES = 24  # starts drawn per item, of which those nearest in length are offered
 _SENTENCE_WORDS = range(8, 21)
 _SENTENCE_OPENING = 2  # words given as the context of a sentence
 _SWAPPED_LETTERS = 4
@@ -99,16 +98,16 @@ def _continuations(documents: Sequence[Document], rng: random.Random) -> list[It
         for words in map(str.split, document.paragraphs):
             cut = min(len(words) - _CONTINUATION_WORDS, max(_CONTEXT_WORDS))
             if cut in _CONTEXT_WORDS:
-                continuation = words[cut : cut + _CONTINUATION_WORDS]
-                cuts.append((document.name, " ".join(words[:cut]), " ".join(continuation)))
+                following = " ".join(words[cut : cut + _CONTINUATION_WORDS])
+                cuts.append((document.name, " ".join(words[:cut]), following))
     rng.shuffle(cuts)
     questions = []
     for name, start, continuation in cuts:
-        foreign = sorted({other for source, other, _ in cuts if source != name} - {start})
-        candidates = rng.sample(foreign, min(_CANDIDATES, len(foreign)))
-        candidates.sort(key=lambda other: abs(len(other) - len(start)))
-        if len(candidates) >= CHOICES - 1:
-            questions.append(_item(continuation, start, candidates[: CHOICES - 1], rng))
+        foreign = dict.fromkeys(other for source, other, _ in cuts if source != name and other != start)
+        # acc_norm divides by the choice's length, so starts of other lengths would decide it
+        nearest = sorted(foreign, key=lambda other: abs(len(other) - len(start)))[: CHOICES - 1]
+        if len(nearest) == CHOICES - 1:
+            questions.append(_item(continuation, start, nearest, rng))
     return questions
 
 

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 
 def draw_calibration(
-    source: str, split: str | None, model: Path, output: Path, *, samples: int, length: int, seed: int,
+    source: str,
+    split: str | None,
+    model: Path,
+    output: Path,
+    *,
+    samples: int,
+    length: int,
+    seed: int,
     trust_remote_code: bool = False,
 ) -> None:
     """Draw calibration samples without padding and without overlap, and write them as a token file.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -85,8 +86,8 @@ def _measure(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int, repe
     device = str(prompt.device)
     prefill, decode = [], []
     for repeat in range(repeats + 1):
-        seconds, state = _timed(device, lambda: _prefill(model, prompt))
-        decode_seconds, _ = _timed(device, lambda state=state: _decode(model, *state, new_tokens))
+        seconds, (token, cache) = _timed(device, partial(_prefill, model, prompt))
+        decode_seconds, _ = _timed(device, partial(_decode, model, token, cache, new_tokens))
         if repeat:
             prefill.append(seconds)
             decode.append(decode_seconds / new_tokens)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llm_pruner.evidence import Evidence, input_norms
+from llm_pruner.evidence import Evidence, gather
 from llm_pruner.families.job import Job, Outcome
 from llm_pruner.files import staged_directory
 from llm_pruner.masks import n_of_m_mask, unstructured_mask
 from llm_pruner.methods.base import SaliencyMethod
-from llm_pruner.models.architecture import LINEARS, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import (
     CheckpointWriter,
     WeightReader,
@@ -18,7 +17,6 @@ from llm_pruner.models.checkpoint import (
     layer_prefix,
     write_config,
 )
-from llm_pruner.streaming import LayerStream, StreamedLayer
 
 if TYPE_CHECKING:
     import torch
@@ -44,14 +42,22 @@ def prune(job: Job) -> Outcome:
         for name in weights.names():
             if not name.startswith("model.layers."):
                 writer.add(name, weights.tensor(name))
-        for index, parameters, evidence in _layers(job, method, weights):
-            for linear in LINEARS:
-                weight = parameters[f"{linear}.weight"]
-                mask = choose(job.variant, method, weight, evidence[linear])
+        for layer in gather(
+            method.evidence,
+            job.base,
+            None if job.input_ids is None else method.first_samples(job.input_ids),
+            device=job.device,
+            batch_size=job.batch_size,
+            progress=job.progress,
+            description=f"{job.variant.name} layers",
+        ):
+            for weight, evidence in layer.linears():
+                mask = choose(job.variant, method, weight, evidence)
                 weight.masked_fill_(mask, 0)
                 zeros += int(mask.sum())
-            for name, tensor in parameters.items():
-                writer.add(layer_prefix(index) + name, tensor)
+            layer.changed()
+            for name, tensor in layer.parameters.items():
+                writer.add(layer_prefix(layer.index) + name, tensor)
         write_config(folder, architecture.config)
         copy_companions(job.base, folder)
     return Outcome(zeros / architecture.linear_parameters())
@@ -64,27 +70,3 @@ def choose(variant: Variant, method: SaliencyMethod, weight: torch.Tensor, evide
         return unstructured_mask(saliency, variant.amount, method.comparison)
     n, m = map(int, variant.structure.split(":"))
     return n_of_m_mask(saliency, n, m)
-
-
-def _layers(
-    job: Job, method: SaliencyMethod, weights: WeightReader
-) -> Iterator[tuple[int, dict[str, torch.Tensor], dict[str, Evidence]]]:
-    """(layer, its parameters, evidence by linear). Parameters changed in place are what the next layer sees."""
-    if method.evidence == "none":
-        for index in range(read_architecture(job.base).num_layers):
-            yield index, weights.layer(index), {name: Evidence(index, name) for name in LINEARS}
-        return
-    assert method.evidence == "input_norm" and job.input_ids is not None
-    layer: StreamedLayer
-    for layer in LayerStream(
-        job.base,
-        method.first_samples(job.input_ids),
-        device=job.device,
-        batch_size=job.batch_size,
-        progress=job.progress,
-        description=f"{job.variant.name} layers",
-    ):
-        norms = input_norms(layer)
-        evidence = {name: Evidence(layer.index, name, input_norm=norm) for name, norm in norms.items()}
-        yield layer.index, {name: value.data for name, value in layer.module.named_parameters()}, evidence
-        layer.changed()

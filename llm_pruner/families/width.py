@@ -5,26 +5,23 @@ A method is a saliency of single weights. Here it is summed over the rows and co
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.errors import PlanError
-from llm_pruner.evidence import Evidence, input_norms, loss_gradients
+from llm_pruner.evidence import gather
 from llm_pruner.families.job import Job, Outcome
 from llm_pruner.methods.base import Method, SaliencyMethod
 from llm_pruner.models.architecture import (
     ATTENTION_INPUTS,
     ATTENTION_OUTPUT,
-    LINEARS,
     MLP_INPUTS,
     MLP_OUTPUT,
     LayerShape,
     read_architecture,
 )
-from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.planning.allocation import GroupScores, allocate
-from llm_pruner.streaming import LayerStream
 from llm_pruner.surgery import cut
 
 if TYPE_CHECKING:
@@ -45,9 +42,18 @@ def score(
     architecture = read_architecture(base)
     tokens = None if input_ids is None else method.first_samples(input_ids)
     layers = []
-    for index, saliencies in _saliencies(method, base, tokens, device, batch_size, progress):
-        attention, mlp = sum_over_groups(saliencies, architecture.layers[index])
-        layers.append({"index": index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
+    for layer in gather(
+        method.evidence,
+        base,
+        tokens,
+        device=device,
+        batch_size=batch_size,
+        progress=progress,
+        description=f"{method.name} layers",
+    ):
+        saliencies = {evidence.linear: method.saliency(weight, evidence) for weight, evidence in layer.linears()}
+        attention, mlp = sum_over_groups(saliencies, architecture.layers[layer.index])
+        layers.append({"index": layer.index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
     return layers
 
 
@@ -99,57 +105,6 @@ def sum_over_groups(saliencies: Mapping[str, torch.Tensor], shape: LayerShape) -
         attention + columns(f"self_attn.{ATTENTION_OUTPUT}", groups),
         mlp + columns(f"mlp.{MLP_OUTPUT}", channels),
     )
-
-
-def _saliencies(
-    method: SaliencyMethod,
-    base: Path,
-    tokens: torch.Tensor | None,
-    device: str,
-    batch_size: int,
-    progress: bool,
-) -> Iterator[tuple[int, dict[str, torch.Tensor]]]:
-    """Saliency of every weight of the dense model, layer by layer, with as little of it in memory as can be."""
-    if method.evidence == "gradient":
-        assert tokens is not None
-        gradients = loss_gradients(base, tokens, device=device, batch_size=batch_size, progress=progress)
-        for index, linears in gradients:
-            yield (
-                index,
-                {
-                    name: method.saliency(weight, Evidence(index, name, gradient=gradient))
-                    for name, (weight, gradient) in linears.items()
-                },
-            )
-    elif method.evidence == "input_norm":
-        assert tokens is not None
-        stream = LayerStream(
-            base,
-            tokens,
-            device=device,
-            batch_size=batch_size,
-            progress=progress,
-            description=f"{method.name} layers",
-        )
-        for layer in stream:
-            norms = input_norms(layer)
-            yield (
-                layer.index,
-                {
-                    name: method.saliency(
-                        layer.module.get_submodule(name).weight, Evidence(layer.index, name, input_norm=norm)
-                    )
-                    for name, norm in norms.items()
-                },
-            )
-    else:
-        with WeightReader(base) as weights:
-            for index in range(read_architecture(base).num_layers):
-                layer = weights.layer(index)
-                yield (
-                    index,
-                    {name: method.saliency(layer[f"{name}.weight"], Evidence(index, name)) for name in LINEARS},
-                )
 
 
 def _rounded(scores: torch.Tensor) -> list[float]:

@@ -10,6 +10,8 @@ from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM,
 
 
 class _RaggedLayers:
+    """Mixed into a causal language model class; the config is the model's own."""
+
     def __init__(self, config):
         config.allow_global_per_layer_attribute_access = True
         super().__init__(config)
