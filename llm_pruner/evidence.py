@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from llm_pruner.models.architecture import LINEARS, read_architecture
 from llm_pruner.models.checkpoint import WeightReader, load
+from llm_pruner.progress import track
 from llm_pruner.streaming import LayerStream, StreamedLayer
 
 if TYPE_CHECKING:
@@ -138,14 +139,12 @@ def loss_gradients(
         base: model folder; the whole model and the gradients of its linear layers are held on ``device``.
         input_ids: int64 [samples, length].
     """
-    from tqdm import tqdm
-
     model = load(base, device=device).requires_grad_(False)
     layers = model.model.layers
     for layer in layers:
         for name in LINEARS:
             layer.get_submodule(name).weight.requires_grad_(True)
-    batches = tqdm(input_ids.split(batch_size), desc="gradients", unit="batch", disable=not progress)
+    batches = track(input_ids.split(batch_size), "gradients", "batch", show=progress)
     for batch in batches:
         ids = batch.to(device)
         loss = model(input_ids=ids, labels=ids, use_cache=False).loss

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.models.architecture import FAMILIES, read_architecture
 from llm_pruner.models.checkpoint import WeightReader, ragged_class
+from llm_pruner.progress import track
 
 if TYPE_CHECKING:
     import torch
@@ -88,7 +89,6 @@ class LayerStream:
     def __iter__(self) -> Iterator[StreamedLayer]:
         import torch
         from torch import nn
-        from tqdm import tqdm
 
         with WeightReader(self.folder) as weights, torch.no_grad():
             model = self._skeleton()
@@ -98,8 +98,7 @@ class LayerStream:
             backbone.rotary_emb = type(backbone.rotary_emb)(config=model.config).to(self.device)
             layers, backbone.layers = list(backbone.layers), nn.ModuleList()
             hidden, arguments = self._enter(model, len(layers))
-            progress = tqdm(layers, desc=self.description, unit="layer", disable=not self.progress)
-            for index, module in enumerate(progress):
+            for index, module in enumerate(track(layers, self.description, "layer", show=self.progress)):
                 _assign(module, weights.layer(index), self.device)
                 layer = StreamedLayer(index, module, hidden, arguments[index])
                 yield layer

@@ -29,6 +29,7 @@ from llm_pruner.models.checkpoint import (
     write_config,
 )
 from llm_pruner.planning.plan import LayerPlan, Plan
+from llm_pruner.progress import track
 
 if TYPE_CHECKING:
     import torch
@@ -47,8 +48,6 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
         CheckpointError: if ``base`` cannot be read.
         PlanError: if the plan does not fit it.
     """
-    from tqdm import tqdm
-
     architecture = read_architecture(base)
     plan.check(architecture)
     positions = {layer.index: position for position, layer in enumerate(plan.layers)}
@@ -57,7 +56,7 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
         WeightReader(base) as weights,
         CheckpointWriter(folder) as writer,
     ):
-        for name in tqdm(list(weights.names()), desc="cutting", unit="tensor", disable=not progress):
+        for name in track(list(weights.names()), "cutting", "tensor", show=progress):
             if not name.startswith("model.layers."):
                 writer.add(name, weights.tensor(name))
                 continue

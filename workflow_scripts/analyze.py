@@ -1,9 +1,8 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.analysis.comparison import write_analysis
 from llm_pruner.files import read_json
+from workflow_scripts.job import job
 
 with job(snakemake):
     write_analysis(

@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.data.draw import draw_calibration
+from workflow_scripts.job import job
 
 with job(snakemake):
     draw_calibration(

@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.evaluation.efficiency import measure_efficiency
+from workflow_scripts.job import job
 
 with job(snakemake):
     measure_efficiency(

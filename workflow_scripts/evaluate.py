@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.evaluation.quality import evaluate_quality
+from workflow_scripts.job import job
 
 with job(snakemake):
     tasks = snakemake.input.get("tasks")

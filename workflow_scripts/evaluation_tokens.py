@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.data.draw import encode_evaluation
+from workflow_scripts.job import job
 
 with job(snakemake):
     encode_evaluation(

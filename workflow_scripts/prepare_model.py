@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.models.prepare import prepare_model
+from workflow_scripts.job import job
 
 with job(snakemake):
     prepare_model(

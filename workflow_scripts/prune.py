@@ -1,9 +1,8 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.pruning import prune
 from llm_pruner.variants import Variant
+from workflow_scripts.job import job
 
 with job(snakemake):
     scores, calibration = snakemake.input.get("scores"), snakemake.input.get("calibration")

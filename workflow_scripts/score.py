@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.pruning import compute_scores
+from workflow_scripts.job import job
 
 with job(snakemake):
     calibration = snakemake.input.get("calibration")

@@ -1,12 +1,11 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.analysis.summary import write_summary
 from llm_pruner.files import read_json
 from llm_pruner.report.figures import plot_layer_reduction, plot_layer_scores, plot_quality_against_size
 from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
 from llm_pruner.report.workbook import write_workbook
+from workflow_scripts.job import job
 
 with job(snakemake):
     output = snakemake.output

@@ -1,8 +1,7 @@
 from pathlib import Path
 
-from workflow_scripts.job import job
-
 from llm_pruner.builtin.training import BuiltinModel, train_builtin
+from workflow_scripts.job import job
 
 with job(snakemake, terminal=True):
     train_builtin(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.builtin.corpus import load_corpus
 from llm_pruner.errors import CheckpointError, ConfigError
 from llm_pruner.files import staged_directory, staged_file, write_json
+from llm_pruner.progress import track
 from llm_pruner.provenance import Run
 
 if TYPE_CHECKING:
@@ -230,7 +231,6 @@ def _fit(
 ) -> tuple[list[float], list[tuple[int, float]]]:
     """Train in place; the loss of every step, and the validation points ``(step, loss)`` on the way."""
     import torch
-    from tqdm import tqdm
 
     parameters = list(model.parameters())
     optimizers = _optimizers(model, spec)
@@ -240,7 +240,7 @@ def _fit(
     interval = math.ceil(spec.steps / _CHECKS)
     losses: list[float] = []
     checks: list[tuple[int, float]] = []
-    bar = tqdm(range(spec.steps), desc="training", unit="step", disable=not progress)
+    bar = track(range(spec.steps), "training", "step", show=progress)
     for step in bar:
         if step % interval == 0:
             checks.append((step, _mean_loss(model, sample, spec.batch_size, pool)))

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.errors import CheckpointError, DataError
+from llm_pruner.progress import track
 
 if TYPE_CHECKING:
     import torch
@@ -44,13 +45,12 @@ def perplexity(
         CheckpointError: if the model's output is not finite.
     """
     import torch
-    from tqdm import tqdm
 
     stride = stride or window
     windows = _windows(stream, window, stride)[:max_windows]
     device = next(model.parameters()).device
     total, tokens = 0.0, 0
-    batches = tqdm(windows.split(batch_size), desc="perplexity", unit="batch", disable=not progress)
+    batches = track(windows.split(batch_size), "perplexity", "batch", show=progress)
     with torch.inference_mode():
         for number, batch in enumerate(batches):
             ids = batch.to(device)

@@ -106,7 +106,7 @@ def allocate(
     rate = budget / capacity
     for slot in attention:
         slot.ask(min(rate * _units(architecture, slot, "attention"), slot.sizes[-1]))
-    _fill(attention, round(sum(slot.wish * slot.cost for slot in attention)))
+    _fill(attention, round(sum(slot.wish * slot.cost for slot in attention)), ceiling=budget)
 
     rest = budget - _total(attention)
     mlp_capacity = sum(_units(architecture, slot, "mlp") * slot.cost for slot in mlp)
@@ -197,15 +197,24 @@ def _units(architecture: Architecture, slot: Slot, component: str) -> int:
     return shape.key_value_groups if component == "attention" else shape.channels
 
 
-def _fill(slots: Sequence[Slot], budget: int) -> None:
-    """Take further steps, most wished for first, while a step brings the total closer to ``budget``."""
-    remaining = budget - _total(slots)
+def _fill(slots: Sequence[Slot], budget: int, ceiling: float = math.inf) -> None:
+    """Take further steps, most wished for first, while a step brings the total closer to ``budget``.
+
+    The total never passes ``ceiling``: what coarse units take too much, finer ones could not give back.
+    """
+    total = _total(slots)
     while True:
-        open_slots = [slot for slot in slots if slot.next_size is not None and slot.step_cost <= 2 * remaining]
+        open_slots = [
+            slot
+            for slot in slots
+            if slot.next_size is not None
+            and slot.step_cost <= 2 * (budget - total)
+            and total + slot.step_cost <= ceiling
+        ]
         if not open_slots:
             return
         best = max(open_slots, key=Slot.urgency)
-        remaining -= best.step_cost
+        total += best.step_cost
         best.position += 1
 
 

@@ -1,0 +1,83 @@
+"""Small random models of every family, and the official implementations' outputs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+REFERENCE = Path(__file__).parent / "fixtures" / "reference"
+VOCABULARY = 97
+
+SHAPE = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "intermediate_size": 24,
+    "max_position_embeddings": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+# what sets the families apart: biases, head_dim apart from hidden/heads, sliding windows, q/k norms, tied embeddings
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"head_dim": 6, "attention_bias": True, "mlp_bias": True},
+    "mistral": {"head_dim": 4, "sliding_window": 8},
+    "qwen2": {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2},
+    "qwen3": {"head_dim": 8, "tie_word_embeddings": True},
+}
+CLASSES = {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}
+
+
+def build_model(family: str, **overrides: Any) -> Any:
+    """A random model with weights large enough that every unit changes the output."""
+    import transformers
+
+    config_class = getattr(transformers, f"{CLASSES[family]}Config")
+    model_class = getattr(transformers, f"{CLASSES[family]}ForCausalLM")
+    model = model_class(config_class(**{**SHAPE, **FAMILIES[family], **overrides})).eval()
+    generator = torch.Generator().manual_seed(7)
+    for name, parameter in model.named_parameters():
+        mean = 1.0 if "norm" in name else 0.0
+        parameter.data.normal_(mean, 0.15, generator=generator)
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Saves a random model of a family; the same arguments give the same folder."""
+    root = tmp_path_factory.mktemp("models")
+
+    def make(family: str = "llama", **overrides: Any) -> Path:
+        folder = root / "-".join([family, *(f"{key}={value}" for key, value in sorted(overrides.items()))])
+        if not folder.exists():
+            build_model(family, **overrides).save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    """int64 [6, 20], longer than the sliding windows above."""
+    return torch.randint(3, VOCABULARY, (6, 20), generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def token_file(tokens: torch.Tensor, tmp_path: Path) -> Path:
+    from llm_pruner.data.tokens import write_tokens
+
+    path = tmp_path / "calibration.safetensors"
+    write_tokens(path, tokens, {})
+    return path
+
+
+@pytest.fixture(scope="session")
+def reference() -> dict[str, Any]:
+    return json.loads((REFERENCE / "reference.json").read_text())

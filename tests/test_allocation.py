@@ -1,0 +1,170 @@
+"""Allocation: every asked total is reached within one unit, by whole units, lowest scores first."""
+
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_pruner.errors import PlanError
+from llm_pruner.models.architecture import Architecture, planned_architecture
+from llm_pruner.planning.allocation import GroupScores, allocate, channel_sizes, check_ratio, keep_highest
+
+
+def architecture(
+    family: str = "mistral", layers: int = 3, groups: int = 4, heads_per_group: int = 2, head_dim: int = 8,
+    hidden: int = 64, channels: int = 40,
+) -> Architecture:  # fmt: skip
+    return planned_architecture(
+        {
+            "model_type": family,
+            "hidden_size": hidden,
+            "num_hidden_layers": layers,
+            "num_attention_heads": groups * heads_per_group,
+            "num_key_value_heads": groups,
+            "head_dim": head_dim,
+            "intermediate_size": channels,
+            "vocab_size": 100,
+        }
+    )
+
+
+def random_scores(model: Architecture, seed: int = 0) -> list[GroupScores]:
+    generator = random.Random(seed)
+    return [
+        GroupScores(
+            [generator.random() for _ in range(shape.key_value_groups)],
+            [generator.random() for _ in range(shape.channels)],
+        )
+        for shape in model.layers
+    ]
+
+
+def test_unit_costs_by_hand() -> None:
+    shape = architecture().layers[0]
+    # k and v: 8 rows of 64; q: 2 heads of 8 rows of 64; o: 64 rows of 16 columns
+    assert shape.group_parameters == 2 * 8 * 64 + 2 * 8 * 64 + 64 * 16
+    assert shape.channel_parameters == 3 * 64
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    layers=st.integers(1, 5),
+    groups=st.integers(1, 8),
+    heads_per_group=st.integers(1, 8),
+    head_dim=st.sampled_from([4, 6, 8]),
+    channels=st.integers(2, 70),
+    ratio=st.floats(0.01, 0.9),
+    seed=st.integers(0, 3),
+)
+def test_reaches_target_within_one_channel(
+    layers: int, groups: int, heads_per_group: int, head_dim: int, channels: int, ratio: float, seed: int
+) -> None:
+    model = architecture("qwen3", layers, groups, heads_per_group, head_dim, 64, channels)
+    budget = round(ratio * model.total_parameters)
+    most = sum(
+        (shape.key_value_groups - 1) * shape.group_parameters + (shape.channels - 1) * shape.channel_parameters
+        for shape in model.layers
+    )
+    if budget > most:
+        with pytest.raises(PlanError, match="at most"):
+            allocate(model, random_scores(model, seed), ratio)
+        return
+    plan = allocate(model, random_scores(model, seed), ratio)
+    plan.check(model)
+    missed = abs(plan.removed_parameters(model) - budget)
+    channels_left = any(len(layer.channels) > 1 for layer in plan.layers)
+    unit = model.layers[0].channel_parameters if channels_left else model.layers[0].group_parameters
+    assert missed <= unit
+
+
+def test_lowest_scores_go() -> None:
+    model = architecture()
+    scores = random_scores(model)
+    plan = allocate(model, scores, 0.3)
+    for layer, own in zip(plan.layers, scores, strict=True):
+        for kept, values in ((layer.groups, own.attention), (layer.channels, own.mlp)):
+            gone = set(range(len(values))) - set(kept)
+            assert gone
+            assert max(values[index] for index in gone) < min(values[index] for index in kept)
+
+
+def test_layers_lose_alike() -> None:
+    plan = allocate(architecture(), random_scores(architecture()), 0.3)
+    for sizes in ([len(layer.groups) for layer in plan.layers], [len(layer.channels) for layer in plan.layers]):
+        assert max(sizes) - min(sizes) <= 1
+
+
+def test_groups_that_cannot_be_spread_evenly_go_where_they_matter_least() -> None:
+    """One group in three layers: the layer in which the lowest group stands out most gives it."""
+    model = architecture(channels=4)
+    flat, lopsided = [1.0, 1.0, 1.0, 1.0], [0.1, 1.0, 1.0, 1.0]
+    scores = [GroupScores(own, [1.0] * 4) for own in (flat, lopsided, flat)]
+    ratio = model.layers[0].group_parameters / model.total_parameters
+    plan = allocate(model, scores, ratio)
+    assert [len(layer.groups) for layer in plan.layers] == [4, 3, 4]
+    assert plan.layers[1].groups == (1, 2, 3)
+
+
+@pytest.mark.parametrize("ratio", [0.05, 0.2, 0.35, 0.5])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_uniform_is_loadable_and_close(family: str, ratio: float) -> None:
+    model = architecture(family, layers=4, groups=4, heads_per_group=2, channels=60)
+    plan = allocate(model, random_scores(model), ratio, uniform=True)
+    groups, channels = {len(layer.groups) for layer in plan.layers}, {len(layer.channels) for layer in plan.layers}
+    assert len(groups) == len(channels) == 1
+    assert model.accepts_heads(2 * groups.pop())
+    step = model.num_layers * model.layers[0].channel_parameters
+    assert abs(plan.removed_parameters(model) - ratio * model.total_parameters) <= step
+
+
+def test_llama_accepts_only_heads_that_divide_hidden() -> None:
+    assert not architecture("llama").accepts_heads(6)
+    assert architecture("llama").accepts_heads(4)
+    assert architecture("qwen2").accepts_heads(6)
+
+
+def test_multiple_of() -> None:
+    model = architecture(channels=44, head_dim=8)
+    plan = allocate(model, random_scores(model), 0.3, multiple_of=16)
+    for layer in plan.layers:
+        assert len(layer.channels) % 16 == 0 or len(layer.channels) == 44
+        assert len(layer.groups) * 8 % 16 == 0
+
+
+def test_attention_left_whole_where_no_multiple_fits() -> None:
+    model = architecture(head_dim=6, channels=256)
+    plan = allocate(model, random_scores(model), 0.2, multiple_of=64)
+    assert {len(layer.groups) for layer in plan.layers} == {4}
+
+
+@pytest.mark.parametrize(("channels", "multiple"), list(itertools.product([1, 7, 16, 44], [1, 4, 16])))
+def test_channel_sizes_by_brute_force(channels: int, multiple: int) -> None:
+    kept = [size for size in range(channels - 1, 0, -1) if size % multiple == 0]
+    assert list(channel_sizes(channels, multiple)) == [0, *(channels - size for size in kept)]
+
+
+def test_equal_scores_are_decided_by_place() -> None:
+    assert keep_highest([1.0, 1.0, 1.0], 1) == (0, 1)
+
+
+def test_too_much_says_how_much_can_go() -> None:
+    with pytest.raises(PlanError, match=r"ratio of 0\.9500 asks for .* at most [\d,]+ \(0\.\d+\) can go by width"):
+        check_ratio(architecture(), 0.95)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda scores: scores[:-1], "scores of 2 layers for a model of 3"),
+        (lambda scores: [GroupScores([1.0], scores[0].mlp), *scores[1:]], "layer 0 has 4 key-value groups"),
+        (lambda scores: [*scores[:2], GroupScores([float("nan")] * 4, scores[2].mlp)], "layer 2 .* not finite"),
+    ],
+)
+def test_scores_that_do_not_fit(change, message: str) -> None:
+    model = architecture()
+    with pytest.raises(PlanError, match=message):
+        allocate(model, change(random_scores(model)), 0.2)

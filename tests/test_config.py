@@ -1,0 +1,190 @@
+"""Configurations and names: what is accepted, and every problem in its place, all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llm_pruner.config import REAL_TASKS, load_config
+from llm_pruner.errors import ConfigError
+from llm_pruner.naming import resolve
+from llm_pruner.preflight import preflight
+
+ROOT = Path(__file__).parents[1]
+
+
+def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config, variants = load_config(raw, "my.yaml")
+        if with_model:
+            preflight(config, variants.values(), "my.yaml")
+    assert str(caught.value).startswith(f"my.yaml: {len(caught.value.problems)} problem")
+    return caught.value.problems
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "family", "structure", "amount"),
+    [
+        ("Dense", "Dense", "dense", "dense", 0.0),
+        ("Magnitude_2000", "Magnitude", "width", "width", 0.2),
+        ("GQA_0125", "GQA", "width", "width", 0.0125),
+        ("GQA_my-label_2000", "GQA", "width", "width", 0.2),
+        ("Magnitude_unstructured_5000", "Magnitude", "sparse", "unstructured", 0.5),
+        ("Wanda_first_unstructured_5000", "Wanda", "sparse", "unstructured", 0.5),
+        ("Wanda_2of4", "Wanda", "sparse", "2:4", 0.5),
+        ("ShortGPT_remove_2", "ShortGPT", "depth", "depth", 2),
+    ],
+)
+def test_names(name: str, method: str, family: str, structure: str, amount: float) -> None:
+    variant = resolve(name)
+    assert (variant.method, variant.family, variant.structure, variant.amount) == (method, family, structure, amount)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Magnitde_2000", "unknown method 'Magnitde'; did you mean 'Magnitude'?"),
+        ("Magnitude", "not a variant name; write Method_2000"),
+        ("Magnitude_20", "not a variant name"),
+        ("Magnitude_20000", "not a variant name"),
+        ("Magnitude_0000", "removes nothing; that is Dense"),
+        ("Magnitude_remove_2", "Magnitude cannot prune by depth, only by width or sparse"),
+        ("ShortGPT_2000", "ShortGPT cannot prune by width, only by depth"),
+        ("ShortGPT_remove_0", "removes no layer"),
+        ("Wanda_4of4", "needs 0 < N < M, not 4 of 4"),
+    ],
+)
+def test_bad_names(name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        resolve(name)
+    assert message in caught.value.problems[0]
+
+
+def test_scores_are_shared_by_amounts_and_split_by_options() -> None:
+    names = {
+        resolve(name, options).score
+        for name, options in [("GQA_1000", {}), ("GQA_3000", {}), ("GQA_uniform_2000", {"uniform": True})]
+    }
+    assert names == {"GQA"}
+    assert resolve("GQA_few_1000", {"samples": 8}).score == "GQA-samples=8"
+    assert resolve("Wanda_2of4").score is None
+
+
+def test_default_config_is_valid_and_complete() -> None:
+    config, variants = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    preflight(config, variants.values())
+    asked = {"Dense", "Magnitude_2000", "Wanda_2000", "GQA_2000", "Random_2000", "Magnitude_unstructured_5000"}
+    assert asked | {"Wanda_2of4", "ShortGPT_remove_2"} <= set(variants)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_ready_made_configs_are_valid(path: Path) -> None:
+    config, _ = load_config(yaml.safe_load(path.read_text()), path.name)
+    assert config.tasks == REAL_TASKS
+
+
+def test_dense_is_always_there_and_first() -> None:
+    _, variants = load_config({"variants": ["Wanda_2of4", "Magnitude_2000"]})
+    assert list(variants) == ["Dense", "Wanda_2of4", "Magnitude_2000"]
+
+
+def test_options_of_a_method_reach_the_variants_that_understand_them() -> None:
+    raw = {
+        "methods": {"Wanda": {"samples": 16, "uniform": True}},
+        "variants": ["Wanda_2000", "Wanda_2of4", {"Wanda_more_2000": {"samples": 32}}],
+    }
+    _, variants = load_config(raw)
+    assert variants["Wanda_2000"].options["uniform"] and variants["Wanda_2000"].method_options == {"samples": 16}
+    assert variants["Wanda_2of4"].method_options == {"samples": 16} and not variants["Wanda_2of4"].options
+    assert variants["Wanda_more_2000"].method_options == {"samples": 32}
+
+
+def test_every_problem_at_once_each_with_its_place() -> None:
+    found = problems(
+        {
+            "model": {"sorce": "builtin", "dtype": "float31", "builtin": {"step": 3}},
+            "calibration": {"samples": 0, "split": "test"},
+            "methods": {"Wandaa": {}, "GQA": {"sample": 3}},
+            "variants": ["Magnitude_2000", "Magnitude_2000", {"GQA_2000": {"unifrom": True, "samples": -1}}, "Foo_10"],
+            "perplexty": {},
+        }
+    )
+    expected = [
+        "model.sorce: unknown key; did you mean 'source'?",
+        "model.dtype: Input should be 'auto', 'float32', 'bfloat16' or 'float16', not 'float31'",
+        "model.builtin: unknown key 'step'; did you mean 'steps'?",
+        "calibration.samples: Input should be greater than 0, not 0",
+        "perplexty: unknown key; did you mean 'perplexity'?",
+        "methods.Wandaa: unknown method; did you mean 'Wanda'?",
+        "methods.GQA.sample: unknown option; did you mean 'samples'?",
+        "variants[1]: 'Magnitude_2000' is listed twice; give one a label, such as GQA_uniform_2000",
+        "variants[2]: 'GQA_2000': unifrom: unknown option; did you mean 'uniform'?",
+        "variants[2]: 'GQA_2000': samples: Input should be greater than 0, not -1",
+        "variants[3]: 'Foo_10': not a variant name; write Method_2000",
+    ]
+    for message in expected:
+        assert any(problem.startswith(message) for problem in found), message
+    assert len(found) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"calibration": {"split": "test"}}, "builtin, split test is also what perplexity is measured on"),
+        ({"calibration": {"source": "wikitext2", "split": "test"}, "perplexity": {"source": "wikitext2"}}, "also what"),
+        ({"calibration": {"source": "wikitext2", "split": "dev"}}, "wikitext2 has no split 'dev'; known: test, train"),
+        ({"calibration": {"source": "c5"}}, "neither a file nor a known source; known: builtin, c4, ptb, wikitext2"),
+        ({"perplexity": {"window": 64, "stride": 65}}, "perplexity.stride: 65 is longer than the window of 64"),
+        ({"model": {"source": "./no/such/folder"}}, "model.source: no folder './no/such/folder'"),
+        ({"model": {"revision": "main"}}, "the built-in model has no revisions"),
+        ({"variants": []}, "variants: "),
+    ],
+)
+def test_contradictions(raw: dict[str, Any], message: str) -> None:
+    found = problems({"variants": ["Dense"], **raw})
+    assert len(found) == 1 and message in found[0]
+
+
+def test_no_calibrating_on_the_evaluated_file(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("text")
+    other_way_to_write_it = str(tmp_path / ".." / tmp_path.name / "text.txt")
+    raw = {
+        "calibration": {"source": str(tmp_path / "text.txt")},
+        "perplexity": {"source": other_way_to_write_it},
+        "variants": ["Dense"],
+    }
+    assert "also what perplexity is measured on" in problems(raw)[0]
+
+
+def test_what_the_model_cannot_give() -> None:
+    variants = ["Magnitude_9000", "ShortGPT_remove_8", "Wanda_3of7", "Magnitude_2000"]
+    found = problems({"variants": variants, "perplexity": {"window": 1000}}, with_model=True)
+    assert len(found) == 4
+    assert "'Magnitude_9000': a ratio of 0.9000 asks for" in found[0]
+    assert "'ShortGPT_remove_8': the model has 8 layers, at most 7 can go" in found[1]
+    assert "'Wanda_3of7': self_attn.q_proj has 128 inputs, not a multiple of 7" in found[2]
+    assert "perplexity.window: 1000 tokens, but the model's context is 512" in found[3]
+
+
+def test_local_model_is_looked_at_before_any_job(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_model("mistral")
+    assert (
+        "has 4 layers"
+        in problems(
+            {
+                "model": {"source": str(folder)},
+                "variants": ["ShortGPT_remove_4"],
+                "calibration": {"length": 32},
+                "perplexity": {"window": 32},
+                "efficiency": {"prompt_length": 8, "new_tokens": 8},
+            },
+            with_model=True,
+        )[0]
+    )
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
+    found = problems({"model": {"source": str(tmp_path)}, "variants": ["Dense"]}, with_model=True)
+    assert "model.source:" in found[0] and "'gpt2' (GPT2LMHeadModel) is not supported" in found[0]

@@ -1,0 +1,243 @@
+"""What every method owes its user, on every family: the same tests for all of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import FAMILIES, build_model
+from safetensors.torch import load_file
+
+import llm_pruner
+from llm_pruner.errors import CheckpointError, PlanError
+from llm_pruner.files import read_json
+from llm_pruner.methods import METHODS
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.naming import resolve
+from llm_pruner.planning.plan import Plan
+from llm_pruner.pruning import compute_scores, prune
+from llm_pruner.variants import load_class
+
+AMOUNTS = {
+    "dense": [("", {})],
+    "width": [("_2000", {}), ("_uniform_3500", {"uniform": True}), ("_even_1500", {"multiple_of": 8})],
+    "depth": [("_remove_1", {}), ("_remove_3", {})],
+    "sparse": [("_unstructured_5000", {}), ("_2of4", {}), ("_4of8", {})],
+}
+CASES = [
+    (f"{method}{suffix}", options)
+    for method in METHODS
+    for family in load_class(METHODS[method]).families
+    for suffix, options in AMOUNTS[family]
+]
+NAMES = [name for name, _ in CASES]
+
+
+def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
+    variant = resolve(name, options)
+    scores = None
+    if variant.score:
+        scores = output / "scores.json"
+        compute_scores(
+            variant.implementation,
+            variant.family,
+            variant.method_options,
+            base,
+            calibration,
+            scores,
+            name=variant.score,
+            device="cpu",
+        )
+    return prune(variant, base, output, scores=scores, calibration=calibration, device="cpu")
+
+
+def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        return model(input_ids=tokens, use_cache=False).logits
+
+
+def masked_dense(family: str, output: Path) -> Any:
+    """The dense model with what was removed zeroed or bypassed: an independent account of the same pruning."""
+    model = build_model(family)
+    plan = Plan.read(output / "plan.json") if (output / "plan.json").exists() else None
+    if plan is None:
+        model.load_state_dict(load_file(output / "model" / "model.safetensors"), strict=False)
+        return model
+    layers = model.model.layers
+    heads_per_group = model.config.num_attention_heads // model.config.num_key_value_heads
+    for kept in plan.layers:
+        attention, mlp = layers[kept.index].self_attn, layers[kept.index].mlp
+        width = attention.head_dim * heads_per_group
+        for group in set(range(model.config.num_key_value_heads)) - set(kept.groups):
+            attention.o_proj.weight.data[:, group * width : (group + 1) * width] = 0
+        gone = sorted(set(range(model.config.intermediate_size)) - set(kept.channels))
+        mlp.down_proj.weight.data[:, gone] = 0
+    for index in plan.removed_layers:
+        # whatever these add to the residual stream is nothing
+        layers[index].self_attn.o_proj.weight.data.zero_()
+        layers[index].mlp.down_proj.weight.data.zero_()
+        for projection in (layers[index].self_attn.o_proj, layers[index].mlp.down_proj):
+            if projection.bias is not None:
+                projection.bias.data.zero_()
+    return model
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("name", "options"), CASES, ids=NAMES)
+def test_contract(
+    name: str,
+    options: dict[str, Any],
+    family: str,
+    make_model: Callable[..., Path],
+    token_file: Path,
+    tokens: torch.Tensor,
+    tmp_path: Path,
+) -> None:
+    base = make_model(family)
+    record = make(name, options, base, token_file, tmp_path)
+    folder = tmp_path / "model"
+
+    pruned = llm_pruner.load(folder)
+    expected = logits(masked_dense(family, tmp_path), tokens)
+    torch.testing.assert_close(logits(pruned, tokens), expected, rtol=1e-4, atol=1e-5)
+
+    before, after = read_architecture(base), read_architecture(folder)
+    assert sum(parameter.numel() for parameter in pruned.parameters()) == after.total_parameters
+    check_size(record, options, before, after)
+
+    prompt = tokens[:2]
+    cached, plain = (
+        pruned.generate(prompt, max_new_tokens=12, do_sample=False, use_cache=use_cache) for use_cache in (True, False)
+    )
+    assert torch.equal(cached, plain)
+
+
+def check_size(record: dict[str, Any], options: dict[str, Any], before: Any, after: Any) -> None:
+    """What was reached is what is on disk, and as near to what was asked as whole units allow."""
+    removed = before.total_parameters - after.total_parameters
+    if record["family"] == "dense":
+        assert removed == 0
+    elif record["family"] == "depth":
+        assert before.num_layers - after.num_layers == record["asked"]["amount"] == record["reached"]["amount"]
+    elif record["family"] == "sparse":
+        assert removed == 0
+        zeros = sum(entry.numel - entry.count_nonzero() for name, entry in after.tensors.items() if "_proj.w" in name)
+        assert zeros / before.linear_parameters() == record["reached"]["amount"]
+        # counts are rounded down in every row
+        assert record["asked"]["amount"] * 0.9 < record["reached"]["amount"] <= record["asked"]["amount"]
+    else:
+        assert removed / before.total_parameters == pytest.approx(record["reached"]["amount"])
+        shape = before.layers[0]
+        step = shape.channel_parameters * options.get("multiple_of", 1)
+        group = step * (before.num_layers if options.get("uniform") else 1)
+        assert abs(removed - record["asked"]["amount"] * before.total_parameters) <= group
+        if options.get("uniform"):
+            assert len(set(after.layers)) == 1
+            assert "per_layer_config" not in after.config
+        if options.get("multiple_of"):
+            assert all(layer.channels % options["multiple_of"] == 0 for layer in after.layers)
+
+
+@pytest.mark.parametrize(("name", "options"), CASES, ids=NAMES)
+def test_deterministic(
+    name: str, options: dict[str, Any], make_model: Callable[..., Path], token_file: Path, tmp_path: Path
+) -> None:
+    contents = []
+    for run in ("first", "second"):
+        make(name, options, make_model("qwen3"), token_file, tmp_path / run)
+        contents.append((tmp_path / run / "model" / "model.safetensors").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_random_follows_its_seed(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
+    plans = []
+    for seed in (0, 0, 1):
+        make("Random_2000", {"seed": seed}, make_model("llama"), token_file, tmp_path)
+        plans.append((tmp_path / "plan.json").read_text())
+    assert plans[0] == plans[1] != plans[2]
+
+
+FOREIGN = """
+import sys, torch
+from transformers import AutoModelForCausalLM
+model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=sys.argv[2] == "trust")
+assert not any(name.startswith("llm_pruner") for name in sys.modules)
+torch.save(model(torch.load(sys.argv[3], weights_only=True)).logits, sys.argv[4])
+"""
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("name", "options", "trust"), [("GQA_2000", {}, "trust"), ("GQA_uniform_2000", {"uniform": True}, "no")]
+)
+def test_loads_with_nothing_of_ours(
+    name: str,
+    options: dict[str, Any],
+    trust: str,
+    family: str,
+    make_model: Callable[..., Path],
+    token_file: Path,
+    tokens: torch.Tensor,
+    tmp_path: Path,
+) -> None:
+    """In a fresh interpreter that cannot import this package."""
+    make(name, options, make_model(family), token_file, tmp_path)
+    torch.save(tokens, tmp_path / "in.pt")
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    subprocess.run(
+        [sys.executable, "-c", FOREIGN, tmp_path / "model", trust, tmp_path / "in.pt", tmp_path / "out.pt"],
+        check=True,
+        cwd=tmp_path,
+        env=environment,
+    )
+    theirs = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(theirs, logits(llm_pruner.load(tmp_path / "model"), tokens))
+
+
+def test_attention_implementation_can_be_changed(
+    make_model: Callable[..., Path], token_file: Path, tokens: torch.Tensor, tmp_path: Path
+) -> None:
+    make("GQA_2000", {}, make_model("qwen2"), token_file, tmp_path)
+    model = llm_pruner.load(tmp_path / "model")
+    assert read_json(tmp_path / "model" / "config.json")["per_layer_config"]
+    before = logits(model, tokens)
+    model.set_attn_implementation("eager")
+    torch.testing.assert_close(logits(model, tokens), before, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("Magnitude_9900", {}, "at most"),
+        ("ShortGPT_remove_4", {}, "has 4 layers, at most 3"),
+        ("Magnitude_3of7", {}, "multiples of 7"),
+    ],
+)
+def test_impossible_amounts(
+    name: str, options: dict[str, Any], message: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PlanError, match=message):
+        make(name, options, make_model("llama"), token_file, tmp_path)
+    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.glob(".model*"))
+
+
+@pytest.mark.parametrize("name", ["Wanda_2000", "GQA_2000", "ShortGPT_remove_1", "Magnitude_2000"])
+def test_damaged_weights(name: str, token_file: Path, tmp_path: Path) -> None:
+    model = build_model("llama")
+    model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
+    model.save_pretrained(tmp_path / "base")
+    with pytest.raises(CheckpointError, match="not finite"):
+        make(name, {}, tmp_path / "base", token_file, tmp_path / "out")
+    assert not (tmp_path / "out" / "model").exists()
+
+
+def test_missing_base(token_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        make("Magnitude_2of4", {}, tmp_path / "nowhere", token_file, tmp_path / "out")

@@ -1,0 +1,122 @@
+"""Numbers people compare: perplexity by hand, zero-shot through lm-eval, timings with nothing missing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import llm_pruner
+from llm_pruner.errors import CheckpointError, DataError
+from llm_pruner.evaluation.efficiency import measure_efficiency
+from llm_pruner.evaluation.perplexity import perplexity
+
+
+class Fixed(torch.nn.Module):
+    """Predicts the next token to be the current one plus one, with a fixed probability."""
+
+    def __init__(self, probability: float, vocabulary: int = 50) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.vocabulary = vocabulary
+        self.probability = probability
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> SimpleNamespace:
+        rest = (1 - self.probability) / (self.vocabulary - 1)
+        probabilities = torch.full((*input_ids.shape, self.vocabulary), rest)
+        following = (input_ids + 1) % self.vocabulary
+        probabilities.scatter_(2, following.unsqueeze(-1), self.probability)
+        return SimpleNamespace(logits=probabilities.log())
+
+
+def counting(length: int) -> torch.Tensor:
+    return (torch.arange(length) % 50).unsqueeze(0)
+
+
+def test_perplexity_by_hand() -> None:
+    result = perplexity(Fixed(0.25), counting(105), window=10)
+    assert result["perplexity"] == pytest.approx(4.0)
+    assert result["nll"] == pytest.approx(math.log(4))
+    # ten whole windows; the first token of each has no prediction, the five left over are dropped
+    assert (result["windows"], result["tokens"], result["stride"]) == (10, 90, 10)
+
+
+def test_every_token_counts_once_when_windows_overlap() -> None:
+    result = perplexity(Fixed(0.25), counting(100), window=20, stride=5, batch_size=3)
+    assert result["windows"] == 17
+    assert result["tokens"] == 19 + 16 * 5
+    assert result["perplexity"] == pytest.approx(4.0)
+
+
+def test_mean_is_weighted_by_tokens_and_batches_do_not_matter(make_model: Callable[..., Path]) -> None:
+    model = llm_pruner.load(make_model("llama"))
+    stream = torch.randint(3, 97, (1, 200), generator=torch.Generator().manual_seed(0))
+    losses = []
+    for window in stream[0].unfold(0, 16, 16):
+        losses.append(model(input_ids=window[None], labels=window[None]).loss.item())
+    expected = math.exp(sum(losses) / len(losses))
+    for batch_size in (1, 5, 100):
+        result = perplexity(model, stream, window=16, batch_size=batch_size)
+        assert result["perplexity"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_overlap_scores_the_new_tokens_with_their_context(make_model: Callable[..., Path]) -> None:
+    model = llm_pruner.load(make_model("qwen3"))
+    stream = torch.randint(3, 97, (1, 24), generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        total = 0.0
+        for start, first in ((0, 1), (4, 12), (8, 12)):
+            window = stream[:, start : start + 16]
+            log = model(input_ids=window).logits.log_softmax(-1)
+            total -= sum(log[0, index - 1, window[0, index]].item() for index in range(first, 16))
+    result = perplexity(model, stream, window=16, stride=4)
+    assert result["tokens"] == 15 + 4 + 4
+    assert result["nll"] == pytest.approx(total / 23, rel=1e-5)
+
+
+def test_limits_and_bad_streams() -> None:
+    assert perplexity(Fixed(0.5), counting(100), window=10, max_windows=3)["windows"] == 3
+    assert perplexity(Fixed(0.5), counting(40).view(4, 10), window=10)["windows"] == 4
+    with pytest.raises(DataError, match=r"set perplexity\.window to fit"):
+        perplexity(Fixed(0.5), counting(9), window=10)
+    with pytest.raises(CheckpointError, match="not finite"):
+        perplexity(Fixed(0.0), counting(100), window=10)
+
+
+def test_efficiency_measures_everything(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_model("llama")
+    result = measure_efficiency(
+        folder, tmp_path / "efficiency.json", name="x", prompt_length=12, new_tokens=4, repeats=2, device="cpu"
+    )
+    assert json.loads((tmp_path / "efficiency.json").read_text()) == json.loads(json.dumps(result))
+    assert result["bytes_on_disk"] == (folder / "model.safetensors").stat().st_size
+    assert result["load_seconds"] > 0 and result["threads"] >= 1
+    assert [batch["batch_size"] for batch in result["batches"]] == [1, 4, 8]
+    for batch in result["batches"]:
+        assert batch["prefill_tokens_per_second"] == pytest.approx(12 * batch["batch_size"] / batch["prefill_seconds"])
+        assert batch["decode_tokens_per_second"] == pytest.approx(
+            batch["batch_size"] / batch["decode_seconds_per_token"]
+        )
+
+
+def test_peak_memory_sees_the_model(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    folder = make_model("llama", vocab_size=400_000)
+    size = (folder / "model.safetensors").stat().st_size
+    assert size > 100e6
+    result = measure_efficiency(
+        folder,
+        tmp_path / "out.json",
+        name="x",
+        prompt_length=2,
+        new_tokens=2,
+        batch_sizes=(1,),
+        repeats=1,
+        device="cpu",
+    )
+    # the output embedding is read whole, of the input embedding only the rows in use
+    assert size * 0.5 < result["peak_memory_bytes"] < size * 4

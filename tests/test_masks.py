@@ -1,0 +1,49 @@
+"""Masks against brute force."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from llm_pruner.errors import PlanError
+from llm_pruner.masks import n_of_m_mask, unstructured_mask
+
+
+@pytest.fixture
+def saliency() -> torch.Tensor:
+    return torch.rand(6, 24, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("sparsity", [0.0, 0.3, 0.5, 0.99, 1.0])
+def test_matrix(saliency: torch.Tensor, sparsity: float) -> None:
+    mask = unstructured_mask(saliency, sparsity, "matrix")
+    assert mask.sum() == int(saliency.numel() * sparsity)
+    if 0 < mask.sum() < mask.numel():
+        assert saliency[mask].max() < saliency[~mask].min()
+
+
+@pytest.mark.parametrize("sparsity", [0.25, 0.5, 0.8])
+def test_rows(saliency: torch.Tensor, sparsity: float) -> None:
+    for row, mask in zip(saliency, unstructured_mask(saliency, sparsity, "row"), strict=True):
+        assert mask.sum() == int(24 * sparsity)
+        assert row[mask].max() < row[~mask].min()
+
+
+def test_ties_do_not_overshoot() -> None:
+    mask = unstructured_mask(torch.zeros(4, 8, dtype=torch.bfloat16), 0.5, "matrix")
+    assert mask.sum() == 16
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (4, 8), (1, 4), (3, 4)])
+def test_n_of_m(saliency: torch.Tensor, n: int, m: int) -> None:
+    mask = n_of_m_mask(saliency, n, m)
+    for row in range(6):
+        for start in range(0, 24, m):
+            group = saliency[row, start : start + m]
+            expected = set(group.argsort()[:n].tolist())
+            assert set(mask[row, start : start + m].nonzero().flatten().tolist()) == expected
+
+
+def test_rows_that_m_does_not_divide(saliency: torch.Tensor) -> None:
+    with pytest.raises(PlanError, match="multiples of 7 long, not 24"):
+        n_of_m_mask(saliency, 3, 7)

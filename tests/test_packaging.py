@@ -1,0 +1,92 @@
+"""Promises about the project itself: pins that agree, imports that stay light, no pickle, nothing left undone."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PINS = dict(pin.split("==") for pin in PROJECT["dependencies"])
+ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
+SOURCES = sorted([*(ROOT / "llm_pruner").rglob("*.py"), *(ROOT / "workflow_scripts").rglob("*.py")])
+
+
+def normal(pin: str) -> str:
+    """Package names compare without case, and with underscores as hyphens."""
+    return pin.lower().replace("_", "-")
+
+
+def test_dependencies_are_pinned() -> None:
+    extras = [pin for group in PROJECT["optional-dependencies"].values() for pin in group]
+    assert all(re.fullmatch(r"[\w\[\]-]+==[\w.]+", pin) for pin in [*PROJECT["dependencies"], *extras])
+    assert PINS["torch"] == "2.13.0"
+
+
+@pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
+def test_environment_pins_agree_with_pyproject(path: Path) -> None:
+    environment = yaml.safe_load(path.read_text())
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    for pin in pip:
+        name, version = pin.split("==")
+        assert PINS[name] == version, f"{path.name}: {name}"
+    minimum = PROJECT["requires-python"].removeprefix(">=")
+    assert f"python={minimum}" in environment["dependencies"]
+
+
+def test_constraints_agree_with_pyproject() -> None:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    constraints = dict(normal(line).split("==") for line in lines if line and not line.startswith("#"))
+    everything = [*PROJECT["dependencies"], *(p for group in PROJECT["optional-dependencies"].values() for p in group)]
+    for pin in everything:
+        name, version = normal(re.sub(r"\[.*\]", "", pin)).split("==")
+        assert constraints[name] == version, name
+
+
+def test_every_rule_names_an_environment_and_a_log() -> None:
+    for path in (ROOT / "rules").glob("*.smk"):
+        rules = re.split(r"^ *rule ", path.read_text(), flags=re.MULTILINE)[1:]
+        for rule in rules:
+            name = rule.split(":")[0]
+            assert re.search(r'conda:\s+"../envs/\w+\.yaml"', rule), name
+            assert "log:" in rule and "code=" in rule and "runtime=" in rule, name
+    used = {
+        match for path in (ROOT / "rules").glob("*.smk") for match in re.findall(r"envs/(\w+)\.yaml", path.read_text())
+    }
+    assert used == {path.stem for path in ENVIRONMENTS}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import llm_pruner",
+        "import llm_pruner.preflight, llm_pruner.fingerprint",  # what every parse of the Snakefile imports
+        "from llm_pruner.naming import resolve; [resolve(n) for n in ('GQA_2000', 'Wanda_2of4', 'ShortGPT_remove_1')]",
+        "import llm_pruner.analysis.comparison",
+        "import llm_pruner.analysis.summary, llm_pruner.report.workbook, llm_pruner.report.figures",
+    ],
+)
+def test_light_imports(statement: str) -> None:
+    heavy = "torch|transformers|lm_eval|datasets"
+    check = f"import sys, re; {statement}; print([m for m in sys.modules if re.fullmatch({heavy!r}, m)])"
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_pickle_no_swallowed_errors(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", "") or ""]
+            assert not {"pickle", "joblib", "dill"} & set(names)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
+            assert node.attr not in ("save", "load")
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None and not all(isinstance(statement, ast.Pass) for statement in node.body)

@@ -1,0 +1,97 @@
+"""Agreement with the official implementations, on the model and the tokens they were run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import REFERENCE
+from safetensors.torch import load_file
+
+from llm_pruner.data.tokens import read_tokens
+from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.files import read_json
+from llm_pruner.models.checkpoint import load
+from llm_pruner.naming import resolve
+from llm_pruner.pruning import compute_scores, prune
+
+MODEL, CALIBRATION = REFERENCE / "model", REFERENCE / "calibration.safetensors"
+
+
+def make(name: str, output: Path) -> Path:
+    """Score, where the method scores, and prune the reference model."""
+    variant = resolve(name)
+    scores = output / "scores.json"
+    if variant.score:
+        compute_scores(
+            variant.implementation,
+            variant.family,
+            variant.method_options,
+            MODEL,
+            CALIBRATION,
+            scores,
+            name=variant.score,
+            device="cpu",
+        )
+    prune(variant, MODEL, output, scores=scores if variant.score else None, calibration=CALIBRATION, device="cpu")
+    return output / "model"
+
+
+def heldout_perplexity(folder: Path) -> float:
+    return perplexity(load(folder), read_tokens(REFERENCE / "heldout.safetensors"), window=128)["perplexity"]
+
+
+def test_dense_perplexity(reference: dict[str, Any]) -> None:
+    assert heldout_perplexity(MODEL) == pytest.approx(reference["model_heldout_perplexity"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "official", "more_in_official"),
+    [
+        ("Wanda_unstructured_5000", "wanda_50", 0),
+        ("Wanda_2of4", "wanda_2of4", 0),
+        ("Magnitude_2of4", "magnitude_2of4", 0),
+        # the official threshold is inclusive and so takes one weight more in every matrix
+        ("Magnitude_unstructured_5000", "magnitude_50", 1),
+    ],
+)
+def test_masks(name: str, official: str, more_in_official: int, reference: dict[str, Any], tmp_path: Path) -> None:
+    pruned = load_file(make(name, tmp_path) / "model.safetensors")
+    packed = load_file(REFERENCE / "masks.safetensors")
+    shapes = reference["masks"][official]["shape"]
+    assert len(shapes) == 42
+    for parameter, (rows, columns) in shapes.items():
+        expected = np.unpackbits(packed[f"{official}/{parameter}"].numpy(), axis=-1)[:, :columns].astype(bool)
+        ours = (pruned[parameter] == 0).numpy()
+        assert ours.shape == (rows, columns)
+        assert not (ours & ~expected).any(), parameter
+        assert (expected & ~ours).sum() == more_in_official, parameter
+
+
+@pytest.mark.parametrize(("name", "official"), [("Wanda_unstructured_5000", "wanda_50"), ("Wanda_2of4", "wanda_2of4")])
+def test_sparse_perplexity(name: str, official: str, reference: dict[str, Any], tmp_path: Path) -> None:
+    expected = reference["masks"][official]["heldout_perplexity"]
+    assert heldout_perplexity(make(name, tmp_path)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_block_influence(reference: dict[str, Any], tmp_path: Path) -> None:
+    model = make("ShortGPT_remove_2", tmp_path)
+    scores = [layer["score"] for layer in read_json(tmp_path / "scores.json")["layers"]]
+    official = reference["depth"]["shortgpt"]
+    assert scores == pytest.approx(official["importances_mean"], abs=1e-6)
+    assert sorted(range(6), key=scores.__getitem__) == official["order"]
+    kept = read_json(tmp_path / "plan.json")["kept_layers"]
+    assert sorted(set(range(6)) - set(kept)) == sorted(official["removed_in_order"])
+    assert heldout_perplexity(model) == pytest.approx(official["ppl_after"], rel=1e-5)
+
+
+def test_taylor_channels(reference: dict[str, Any], tmp_path: Path) -> None:
+    """MLP channels exactly; attention is left out, the official sum runs over heads other than those it cuts."""
+    make("GQA_2000", tmp_path)
+    scores = read_json(tmp_path / "scores.json")["layers"]
+    removed = reference["taylor"]["llmpruner_llama3_taylor_param_first_50"]["pruned_rows_of"]
+    for layer in (1, 2, 3, 4):
+        lowest = np.argsort(scores[layer]["mlp"], kind="stable")[:64]
+        assert sorted(lowest.tolist()) == removed[f"model.layers.{layer}.mlp.gate_proj"]

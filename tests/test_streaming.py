@@ -1,0 +1,107 @@
+"""The layer loop sees what the whole model computes, and evidence is what its definition says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import FAMILIES
+
+from llm_pruner.evidence import gather, input_norms
+from llm_pruner.models.architecture import LINEARS, read_architecture
+from llm_pruner.models.checkpoint import load
+from llm_pruner.planning.plan import LayerPlan, Plan
+from llm_pruner.streaming import LayerStream
+from llm_pruner.surgery import cut
+
+
+def hidden_states(model, tokens: torch.Tensor) -> list[torch.Tensor]:
+    """What enters each layer, and what leaves the last one before the final norm, by hooks."""
+    seen = []
+    handles = [layer.register_forward_pre_hook(lambda _m, args: seen.append(args[0])) for layer in model.model.layers]
+    handles.append(model.model.norm.register_forward_pre_hook(lambda _m, args: seen.append(args[0])))
+    with torch.no_grad():
+        model(input_ids=tokens, use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch_size", [6, 4])
+def test_streams_what_the_model_computes(
+    family: str, batch_size: int, make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    folder = make_model(family)
+    expected = hidden_states(load(folder), tokens)
+    for layer in LayerStream(folder, tokens, batch_size=batch_size):
+        pairs = list(layer.run())
+        before, after = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        torch.testing.assert_close(before, expected[layer.index], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(after, expected[layer.index + 1], rtol=1e-5, atol=1e-5)
+    assert layer.index == len(expected) - 2
+
+
+def test_streams_layers_of_different_widths(
+    make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path
+) -> None:
+    base = make_model("qwen2")
+    plan = Plan(4, (LayerPlan(0, (0,), tuple(range(24))), LayerPlan(3, (1, 2, 3), (2, 5))))
+    cut(base, plan, tmp_path / "cut")
+    expected = hidden_states(load(tmp_path / "cut"), tokens)
+    for layer in LayerStream(tmp_path / "cut", tokens):
+        for _, after in layer.run():
+            torch.testing.assert_close(after, expected[layer.index + 1], rtol=1e-5, atol=1e-5)
+
+
+def test_changes_reach_the_next_layer(make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("llama")
+    model = load(folder)
+    model.model.layers[0].mlp.down_proj.weight.data.zero_()
+    expected = hidden_states(model, tokens)
+    for layer in LayerStream(folder, tokens):
+        list(layer.run())
+        if layer.index == 0:
+            layer.module.mlp.down_proj.weight.data.zero_()
+            layer.changed()
+        if layer.index == 1:
+            torch.testing.assert_close(torch.cat(layer.inputs), expected[1], rtol=1e-5, atol=1e-5)
+
+
+def test_input_norms(make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("mistral")
+    model = load(folder)
+    seen: dict[str, torch.Tensor] = {}
+    for name in LINEARS:
+        module = model.model.layers[2].get_submodule(name)
+        module.register_forward_pre_hook(lambda _m, args, name=name: seen.update({name: args[0].detach()}))
+    model(input_ids=tokens, use_cache=False)
+    for layer in LayerStream(folder, tokens, batch_size=4):
+        if layer.index == 2:
+            norms = input_norms(layer)
+    assert set(norms) == set(LINEARS)
+    for name, norm in norms.items():
+        per_sample = seen[name].square().sum(dim=1)
+        torch.testing.assert_close(norm, per_sample.mean(dim=0).sqrt(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch_size", [6, 4])
+def test_gradients_are_of_the_mean_loss(batch_size: int, make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("qwen3")
+    model = load(folder)
+    model(input_ids=tokens, labels=tokens).loss.backward()
+    for layer in gather("gradient", folder, tokens, batch_size=batch_size):
+        module = model.model.layers[layer.index]
+        for weight, evidence in layer.linears():
+            expected = module.get_submodule(evidence.linear).weight
+            assert torch.equal(weight, expected)
+            torch.testing.assert_close(evidence.gradient, expected.grad, rtol=1e-3, atol=1e-7)
+
+
+def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
+    folder = make_model("llama")
+    layers = list(gather("none", folder, None))
+    assert [layer.index for layer in layers] == list(range(read_architecture(folder).num_layers))
+    assert [evidence.linear for _, evidence in layers[0].linears()] == list(LINEARS)

@@ -1,0 +1,314 @@
+"""The DAG, run for real on a tiny model: what is made, what reruns, what survives a kill."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import openpyxl
+import pytest
+import yaml
+
+pytestmark = pytest.mark.workflow
+
+ROOT = Path(__file__).parents[1]
+PARTS = ("Snakefile", "llm_pruner", "rules", "workflow_scripts", "envs", "profiles", "report")
+CONFIG: dict[str, Any] = {
+    "model": {
+        "builtin": {
+            "vocab_size": 512,
+            "hidden_size": 32,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 4,
+            "head_dim": 8,
+            "intermediate_size": 64,
+            "max_position_embeddings": 128,
+            "steps": 15,
+            "sequence_length": 64,
+        },
+        "device": "cpu",
+    },
+    "calibration": {"samples": 8, "length": 32},
+    "perplexity": {"window": 32, "max_windows": 40},
+    "zero_shot": {"items": 12},
+    "efficiency": {"prompt_length": 16, "new_tokens": 4, "repeats": 1},
+    "variants": ["Magnitude_2000", "GQA_2000", "Wanda_2of4", "ShortGPT_remove_1"],
+}
+VARIANTS = ["Dense", *CONFIG["variants"]]
+
+
+class Workflow:
+    """A copy of the workflow whose sources may be edited, with a folder to run in."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.run_folder = root / "run"
+        self.config: dict[str, Any] = json.loads(json.dumps(CONFIG))
+
+    @classmethod
+    def create(cls, root: Path) -> Workflow:
+        root.mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copy(ROOT / part, root / part)
+        (root / "run").mkdir()
+        return cls(root)
+
+    def clone(self, root: Path) -> Workflow:
+        """The same sources and results elsewhere, time stamps kept."""
+        shutil.copytree(self.root, root, symlinks=True)
+        return Workflow(root)
+
+    def command(self, *arguments: str) -> list[str]:
+        (self.run_folder / "config.yaml").write_text(yaml.safe_dump(self.config))
+        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile"), "--cores", "2"]
+        return [*snakemake, "--workflow-profile", str(self.root / "profiles" / "default"), *arguments]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "PYTHONPATH": str(self.root)}
+
+    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        result = subprocess.run(
+            self.command(*arguments),
+            cwd=self.run_folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert not check or result.returncode == 0, result.stdout[-5000:]
+        return result
+
+    def to_do(self) -> Counter[str]:
+        """Jobs a run would execute, by rule and variant or score."""
+        output = self.run("--dry-run").stdout
+        jobs: Counter[str] = Counter()
+        for block in re.split(r"\n(?=(?:local)?rule )", output):
+            if match := re.match(r"(?:local)?rule (\w+):", block):
+                wildcard = re.search(r"wildcards: \w+=(\S+)", block)
+                jobs[match[1] + (f" {wildcard[1]}" if wildcard else "")] += 1
+        return jobs
+
+    def digests(self) -> dict[str, str]:
+        """Content of everything that must come out the same each time: models, plans, scores."""
+        patterns = ("baselines/*/model/*", "baselines/*/plan.json", "resources/model/*", "resources/*.safetensors")
+        files = sorted(file for pattern in patterns for file in self.run_folder.glob(pattern))
+        return {str(file.relative_to(self.run_folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+    def measured(self) -> dict[str, Any]:
+        """Quality of every model, without what depends on the clock."""
+        values = {}
+        for file in sorted(self.run_folder.glob("baselines/*/evaluation/*.json")):
+            if file.name != "efficiency.json":
+                content = json.loads(file.read_text())
+                content.pop("run")
+                values[f"{file.parts[-3]}/{file.stem}"] = content
+        return values
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """A complete run; not to be changed, only cloned."""
+    workflow = Workflow.create(tmp_path_factory.mktemp("workflow") / "finished")
+    workflow.run("--notemp")
+    return workflow
+
+
+@pytest.fixture
+def workflow(finished: Workflow, tmp_path: Path) -> Workflow:
+    return finished.clone(tmp_path / "clone")
+
+
+def row(finished: Workflow, variant: str) -> dict[str, str]:
+    with (finished.run_folder / "results" / "summary.csv").open() as file:
+        return next(row for row in csv.DictReader(file) if row["variant"] == variant)
+
+
+def test_table_has_every_model_measured(finished: Workflow) -> None:
+    results = finished.run_folder / "results"
+    book = openpyxl.load_workbook(results / "summary.xlsx")
+    assert book.sheetnames == ["Summary", "Layers", "Zero-shot", "Efficiency", "Provenance"]
+    assert [cell.value for cell in book["Summary"]["A"] if cell.value in VARIANTS] == VARIANTS
+    for variant in VARIANTS:
+        values = row(finished, variant)
+        for key in ("parameters", "perplexity", "zero_shot_acc", "peak_memory_bytes", "decode_ms", "load_seconds"):
+            assert float(values[key]) > 0, (variant, key, values)
+    assert float(row(finished, "GQA_2000")["reached_amount"]) == pytest.approx(0.2, abs=0.005)
+    assert row(finished, "ShortGPT_remove_1")["layers"] == "2"
+    for figure in ("quality_against_size", "accuracy_against_size", "layer_reduction", "layer_scores", "training"):
+        assert (results / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_structures_and_analyses(finished: Workflow) -> None:
+    summary = json.loads((finished.run_folder / "results" / "models_structure_summary.json").read_text())
+    assert summary["total_models"] == len(VARIANTS) and summary["timestamp"]
+    by_name = {model["name"]: model for model in summary["models"]}
+    removed = [layer["layer_idx"] for layer in by_name["ShortGPT_remove_1"]["layer_pruning"] if layer["is_zero"]]
+    plan = json.loads((finished.run_folder / "baselines/ShortGPT_remove_1/plan.json").read_text())
+    assert removed == sorted({0, 1, 2} - set(plan["kept_layers"]))
+    assert by_name["GQA_2000"]["pruning"]["reduction_ratio"] == pytest.approx(0.2, abs=0.005)
+    for variant in VARIANTS:
+        names = {path.name for path in (finished.run_folder / "baselines" / variant / "analysis").iterdir()}
+        assert names == {
+            "model_structure.json",
+            "model_comparison.json",
+            "original_model_analysis.json",
+            "pruned_model_analysis.json",
+            "pruning_summary_by_layer.txt",
+        }
+
+
+def test_perplexity_says_what_it_was_measured_on(finished: Workflow) -> None:
+    content = json.loads((finished.run_folder / "baselines/Dense/evaluation/perplexity.json").read_text())
+    assert (content["dataset"], content["split"], content["window"], content["stride"]) == ("builtin", "test", 32, 32)
+    assert content["windows"] == 40
+    assert content["run"]["versions"]["torch"].startswith("2.13.0")
+
+
+def test_second_run_does_nothing(finished: Workflow) -> None:
+    assert "Nothing to be done" in finished.run().stdout
+
+
+def test_adding_a_ratio_runs_that_variant_and_the_tables(workflow: Workflow) -> None:
+    workflow.config["variants"].append("GQA_3000")
+    assert set(workflow.to_do()) == {
+        "prune GQA_3000",
+        "analyze GQA_3000",
+        "evaluate GQA_3000",
+        "efficiency GQA_3000",
+        "summary",
+        "all",
+    }
+
+
+def test_removing_a_variant_runs_the_tables(workflow: Workflow) -> None:
+    workflow.config["variants"].remove("Wanda_2of4")
+    assert set(workflow.to_do()) == {"summary", "all"}
+
+
+def test_changing_zero_shot_reruns_no_pruning(workflow: Workflow) -> None:
+    workflow.config["zero_shot"]["limit"] = 5
+    assert set(workflow.to_do()) == {*(f"evaluate {variant}" for variant in VARIANTS), "summary", "all"}
+
+
+def test_changing_an_option_reruns_its_variant(workflow: Workflow) -> None:
+    workflow.config["variants"][0] = {"Magnitude_2000": {"uniform": True}}
+    assert set(workflow.to_do()) == {
+        *(f"{rule} Magnitude_2000" for rule in ("prune", "analyze", "evaluate", "efficiency")),
+        "summary",
+        "all",
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "first"),
+    [
+        ("methods/wanda.py", {"prune_directly Wanda_2of4"}),
+        ("methods/gqa.py", {"score GQA", "prune GQA_2000"}),
+        ("families/sparse.py", {"prune_directly Wanda_2of4"}),
+        ("report/figures.py", set()),
+    ],
+)
+def test_editing_a_source_reruns_who_uses_it(file: str, first: set[str], workflow: Workflow) -> None:
+    with (workflow.root / "llm_pruner" / file).open("a") as source:
+        source.write("\nEDITED = True\n")
+    touched = {job.split()[1] for job in first if job.startswith("prune")}
+    follow = {f"{rule} {variant}" for variant in touched for rule in ("analyze", "evaluate", "efficiency")}
+    assert set(workflow.to_do()) == {*first, *follow, "summary", "all"}
+
+
+def test_touching_sources_without_a_change_reruns_nothing(workflow: Workflow) -> None:
+    for file in [*(workflow.root / "llm_pruner").rglob("*.py"), *(workflow.root / "workflow_scripts").glob("*.py")]:
+        file.touch()
+    assert not workflow.to_do()
+
+
+@pytest.mark.parametrize("victim", ["prune/GQA_2000", "evaluate/Wanda_2of4", "prune/Wanda_2of4"])
+def test_kill_in_the_middle_of_a_job(victim: str, workflow: Workflow) -> None:
+    """Everything of a run is killed at once, its lock left behind; the next run ends as if nothing had been."""
+    models, quality = workflow.digests(), workflow.measured()
+    variant = victim.split("/")[1]
+    shutil.rmtree(workflow.run_folder / "baselines" / variant)
+    (workflow.run_folder / "results" / "summary.xlsx").unlink()
+    log = workflow.run_folder / "logs" / f"{victim}.log"
+    log.unlink()
+    process = subprocess.Popen(
+        workflow.command(),
+        cwd=workflow.run_folder,
+        env=workflow.environment,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 120
+    while not log.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    assert log.exists() and process.poll() is None
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert list((workflow.run_folder / ".snakemake" / "locks").iterdir())
+
+    workflow.run()
+    assert workflow.digests() == models
+    assert workflow.measured() == quality
+    assert not workflow.to_do()
+    leftovers = [
+        path for path in (workflow.run_folder / "baselines" / variant).glob(".*") if "snakemake" not in path.name
+    ]
+    assert len(leftovers) <= 1
+
+
+def test_failed_job_says_why_and_keeps_what_is_there(workflow: Workflow) -> None:
+    models = workflow.digests()
+    file = workflow.run_folder / "resources" / "scores" / "GQA.json"
+    scores = json.loads(file.read_text())
+    scores["layers"][1]["mlp"] = scores["layers"][1]["mlp"][:-1]
+    file.write_text(json.dumps(scores))
+    result = workflow.run(check=False)
+    assert result.returncode != 0
+    assert "layer 1 has 4 key-value groups and 64 channels, but scores for 4 and 63" in result.stdout
+    assert "Traceback (most recent call last):\n  File" not in result.stdout.split("key-value groups")[0]
+    after = workflow.digests()
+    assert {name: after[name] for name in models if "GQA_2000" not in name} == {
+        name: digest for name, digest in models.items() if "GQA_2000" not in name
+    }
+
+
+def test_bad_config_stops_before_any_job(tmp_path: Path) -> None:
+    workflow = Workflow.create(tmp_path / "bad")
+    workflow.config["variants"] += ["Magnitde_2000", "GQA_9900"]
+    workflow.config["calibration"]["sampels"] = 3
+    result = workflow.run(check=False)
+    assert result.returncode != 0
+    assert "config.yaml: 2 problems" in result.stdout
+    assert "calibration.sampels: unknown key; did you mean 'samples'?" in result.stdout
+    assert "unknown method 'Magnitde'; did you mean 'Magnitude'?" in result.stdout
+    assert "Traceback" not in result.stdout
+    assert not (workflow.run_folder / "resources").exists()
+
+
+def test_report(finished: Workflow, tmp_path: Path) -> None:
+    workflow = finished.clone(tmp_path / "clone")
+    workflow.run("--report", "report.html")
+    report = (workflow.run_folder / "report.html").read_text()
+    assert "Perplexity against size" in report and "Summary workbook" in report
+
+
+@pytest.mark.parametrize("arguments", [["--lint"]])
+def test_lint(arguments: list[str], finished: Workflow) -> None:
+    assert "in a good condition" in finished.run(*arguments).stdout
