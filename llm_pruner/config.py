@@ -33,7 +33,7 @@ REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_chall
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class ModelConfig(Section):
@@ -81,10 +81,13 @@ class TextConfig(Section):
 
 class CalibrationConfig(TextConfig):
     samples: PositiveInt = 128
+    """Drawn once; a method with ``samples`` of its own takes the first n of them."""
     length: PositiveInt = 128
     """Tokens in a sample."""
     seed: NonNegativeInt = 0
+    """Decides which samples are drawn."""
     batch_size: PositiveInt = 16
+    """Samples run at once."""
 
 
 class PerplexityConfig(TextConfig):
@@ -93,40 +96,56 @@ class PerplexityConfig(TextConfig):
     stride: PositiveInt | None = None
     """Tokens from one window to the next; the window itself (no overlap) by default, as papers do."""
     max_windows: PositiveInt | None = None
+    """Stop after so many; the whole text by default."""
     batch_size: PositiveInt = 16
+    """Windows run at once."""
 
 
 class ZeroShotConfig(Section):
     tasks: tuple[str, ...] | None = None
     """Names of lm-eval tasks; by default those made for the built-in model, or the seven usual ones."""
     num_fewshot: NonNegativeInt = 0
+    """Solved examples in front of each item."""
     limit: PositiveInt | None = None
     """Items a task, for a quick look."""
     batch_size: PositiveInt = 32
+    """Requests run at once."""
     items: PositiveInt = 400
     """Items in each task made for the built-in model."""
 
 
 class EfficiencyConfig(Section):
     prompt_length: PositiveInt = 128
+    """Tokens in the prefill."""
     new_tokens: int = Field(default=32, ge=2)
+    """Tokens decoded after it."""
     batch_sizes: tuple[PositiveInt, ...] = Field(default=(1, 4, 8), min_length=1)
+    """Prompts run at once, each size measured."""
     repeats: PositiveInt = 5
+    """Timed runs, of which the median counts."""
+    threads: PositiveInt | None = None
+    """On a CPU; all the cores of the run by default."""
 
 
 class Config(Section):
     """The whole configuration."""
 
     model: ModelConfig = ModelConfig()
+    """The base model."""
     calibration: CalibrationConfig = CalibrationConfig()
+    """The tokens that methods look at, the same for all."""
     perplexity: PerplexityConfig = PerplexityConfig()
+    """What perplexity is measured on, and how."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
+    """Tasks run through lm-eval."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
+    """Latency, throughput and memory."""
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of every variant of a method."""
     variants: list[str | dict[str, dict[str, Any] | None]] = Field(min_length=1)
-    """Names, or names with options of their own: ``- GQA_uniform_2000: {uniform: true}``."""
+    """Rows of the table: names, or names with options of their own, ``- GQA_uniform_2000: {uniform: true}``."""
     seed: NonNegativeInt = 0
+    """Of the built-in model, its tasks, and lm-eval's few-shot examples."""
 
     @property
     def builtin_model(self) -> BuiltinModel:

@@ -19,8 +19,8 @@ def pick_device(request: str = "auto") -> str:
     return "cpu"
 
 
-def limit_threads() -> int:
-    """Let torch use the threads its job was given (OMP_NUM_THREADS), never more than there are cores.
+def limit_threads(request: int | None = None) -> int:
+    """Let torch use ``request`` threads, or those its job was given (OMP_NUM_THREADS); never more than there are cores.
 
     A run started with more cores than the machine has would otherwise make every job slower by an order.
     """
@@ -28,7 +28,7 @@ def limit_threads() -> int:
 
     import torch
 
-    granted = int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
+    granted = request or int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())
     threads = max(1, min(granted, len(os.sched_getaffinity(0))))
     torch.set_num_threads(threads)
     return threads

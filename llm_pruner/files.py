@@ -18,8 +18,7 @@ from llm_pruner.errors import DataError
 def staged_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; it is moved into place when the block succeeds."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
+    handle, name = tempfile.mkstemp(prefix=_clear_prefix(target), suffix=target.suffix, dir=target.parent)
     os.close(handle)
     staged = Path(name)
     try:
@@ -34,8 +33,7 @@ def staged_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 def staged_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``; it replaces ``path`` when the block succeeds."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    staged = Path(tempfile.mkdtemp(prefix=_clear_prefix(target), dir=target.parent))
     try:
         yield staged
         staged.chmod(0o755)
@@ -46,6 +44,16 @@ def staged_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         staged.replace(target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def _clear_prefix(target: Path) -> str:
+    """How staged names of ``target`` begin; what killed writers left under such names is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}.staged-"
+    for leftover in target.parent.iterdir():
+        if leftover.name.startswith(prefix):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+    return prefix
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -10,8 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.models.architecture import FAMILIES, read_architecture
-from llm_pruner.models.checkpoint import WeightReader, ragged_class
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.checkpoint import WeightReader, model_class
 from llm_pruner.progress import track
 
 if TYPE_CHECKING:
@@ -109,19 +109,11 @@ class LayerStream:
     def _skeleton(self) -> Any:
         """The model without weights, in evaluation mode."""
         import torch
-        import transformers
+        from transformers import AutoConfig
 
-        config = transformers.AutoConfig.from_pretrained(self.folder)
-        family = self.architecture.family
-        model_class: Any
-        if self.architecture.config.get("per_layer_config"):
-            from llm_pruner.models import ragged
-
-            model_class = getattr(ragged, ragged_class(family))
-        else:
-            model_class = getattr(transformers, FAMILIES[family].model_class)
+        config = AutoConfig.from_pretrained(self.folder)
         with torch.device("meta"):
-            return model_class(config).eval()
+            return model_class(self.architecture.config)(config).eval()
 
     def _enter(self, model: Any, layers: int) -> tuple[list[torch.Tensor], list[dict[int, dict[str, Any]]]]:
         """Hidden states in front of the first layer, and each layer's arguments (mask, positions) by batch size."""

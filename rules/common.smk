@@ -57,6 +57,12 @@ def torch_threads():
     return 1 if CONFIG.model.source == BUILTIN else 8
 
 
+def all_cores():
+    """Every core of this run; on a cluster, where a run has none of its own, a node's worth."""
+    cores = workflow.global_resources["_cores"].value
+    return cores if isinstance(cores, int) else 8
+
+
 def gpus():
     """1 if jobs will run on a GPU, told without torch."""
     if CONFIG.model.device == "auto":

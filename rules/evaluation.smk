@@ -40,7 +40,7 @@ rule efficiency:
     conda:
         "../envs/torch.yaml"
     # all cores of the run, so that nothing else shares them while the clock runs
-    threads: workflow.cores or 8
+    threads: all_cores()
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

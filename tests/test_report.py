@@ -174,7 +174,7 @@ def folders(tmp_path: Path) -> list[Path]:
                         "boolq": {"acc": acc - 0.1, "acc_stderr": 0.01, "acc_norm": None, "acc_norm_stderr": None}
                         | {"items": 90, "num_fewshot": 5},
                     },
-                    "mean": {"acc": acc, "acc_norm": acc - 0.05},
+                    "mean": {"acc": acc, "acc_stderr": 0.015, "acc_norm": acc - 0.05},
                     "run": run(8.0),
                 },
             )
@@ -321,15 +321,15 @@ def test_markdown_is_compact_and_readable(results: Results) -> None:
     lines = markdown(summary_table(results)).splitlines()
     cells = {(line := [cell.strip() for cell in text.strip("|").split("|")])[0]: line for text in lines}
     assert cells["Variant"] == [
-        *("Variant", "Structure", "Asked", "Parameters", "Parameters removed", "Non-zero"),
-        *("Perplexity", "Zero-shot acc", "Accuracy kept"),
+        *("Variant", "Asked", "Parameters", "Parameters removed", "Non-zero"),
+        *("Perplexity", "Zero-shot acc", "± s.e.", "Accuracy kept"),
         *("Decode ms per token", "Decode speed-up", "Tokens/s at batch 4"),
     ]
     assert cells["Magnitude_2000"] == [
-        *("Magnitude_2000", "width", "20.00 %", "640", "20.00 %", "640"),
-        *("15.00", "45.00 %", "90.00 %", "2.00", "2.00 ×", "2,000.0"),
+        *("Magnitude_2000", "20.00 %", "640", "20.00 %", "640"),
+        *("15.00", "45.00 %", "1.50 %", "90.00 %", "2.00", "2.00 ×", "2,000.0"),
     ]
-    assert cells["Random_5000"][6] == cells["Random_5000"][9] == ""
+    assert cells["Random_5000"][5] == cells["Random_5000"][9] == ""
 
 
 def test_the_workbook_holds_every_sheet_with_formats_filters_and_charts(results: Results, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from llm_pruner.errors import PrunerError
@@ -19,7 +20,7 @@ def job(snakemake: Any, *, terminal: bool = False) -> Iterator[None]:
         snakemake: the object Snakemake gives every script.
         terminal: leave output on the terminal, for a long job that runs alone and shows its progress.
     """
-    with open(snakemake.log[0], "w", encoding="utf-8", buffering=1) as log:
+    with Path(snakemake.log[0]).open("w", encoding="utf-8", buffering=1) as log:
         if not terminal:
             os.dup2(log.fileno(), sys.stdout.fileno())
             os.dup2(log.fileno(), sys.stderr.fileno())

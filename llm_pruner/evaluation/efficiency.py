@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_pruner.device import limit_threads, pick_device
 from llm_pruner.files import write_json
-from llm_pruner.models.checkpoint import load
+from llm_pruner.models.architecture import read_config
+from llm_pruner.models.checkpoint import load, model_class
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.provenance import Run
 
@@ -31,6 +32,7 @@ def measure_efficiency(
     new_tokens: int = 32,
     batch_sizes: Sequence[int] = (1, 4, 8),
     repeats: int = 5,
+    threads: int | None = None,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
@@ -43,6 +45,7 @@ def measure_efficiency(
         folder: model folder.
         output: the JSON to write.
         name: what the model is called in tables.
+        threads: of torch on a CPU; all the job was given by default.
 
     Returns:
         ``load_seconds``, ``bytes_on_disk``, ``peak_memory_bytes``, ``device``, ``threads``, ``prompt_length``,
@@ -50,10 +53,11 @@ def measure_efficiency(
         ``decode_seconds_per_token``, ``decode_tokens_per_second``.
     """
     import torch
-    import transformers  # noqa: F401  imported before the clock starts, load_seconds is the model's alone
 
+    # imports the model's code before the clock starts and memory is counted
+    model_class(read_config(folder))
     device = pick_device(device)
-    threads = limit_threads()
+    threads = limit_threads(threads)
     run = Run({"prompt_length": prompt_length, "new_tokens": new_tokens, "repeats": repeats}, device=device)
     memory = _PeakMemory(device)
     started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,8 @@ def zero_shot(
 
     Returns:
         ``tasks``: by name ``acc``, ``acc_stderr``, ``acc_norm``, ``acc_norm_stderr`` (None where a task has none),
-        ``items``, ``num_fewshot``; and ``mean``: ``acc``, and ``acc_norm`` (``acc`` where there is no other).
+        ``items``, ``num_fewshot``; and ``mean``: ``acc``, ``acc_stderr`` (tasks taken as independent), and
+        ``acc_norm`` (``acc`` where there is no other).
 
     Raises:
         DataError: for a task lm-eval does not know.
@@ -63,6 +65,7 @@ def zero_shot(
         "tasks": scores,
         "mean": {
             "acc": sum(score["acc"] for score in scores.values()) / count,
+            "acc_stderr": math.hypot(*(score["acc_stderr"] for score in scores.values())) / count,
             "acc_norm": sum(_normalised(score) for score in scores.values()) / count,
         },
     }

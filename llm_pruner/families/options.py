@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, PositiveInt
 class FamilyOptions(BaseModel):
     """Unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class DenseOptions(FamilyOptions):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class MethodOptions(BaseModel):
     """Options of a method; unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 class CalibratedOptions(MethodOptions):
@@ -31,6 +31,7 @@ class SeededOptions(MethodOptions):
     """Options of a method that draws at random."""
 
     seed: NonNegativeInt = 0
+    """Decides what is drawn."""
 
 
 class Method(ABC):

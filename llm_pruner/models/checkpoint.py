@@ -41,18 +41,20 @@ def load(
     """
     config = read_config(folder)
     read_headers(folder)
-    model_class: Any
+    kwargs = {"device_map": device_map} if device_map else {}
+    model = model_class(config).from_pretrained(folder, dtype=dtype, **kwargs)
+    return (model if device_map else model.to(device)).eval()
+
+
+def model_class(config: Mapping[str, Any]) -> Any:
+    """The class that runs a model with this config.json: transformers' own, or ours for layers of different widths."""
     if config.get("per_layer_config"):
         from llm_pruner.models import ragged
 
-        model_class = getattr(ragged, ragged_class(config["model_type"]))
-    else:
-        import transformers
+        return getattr(ragged, ragged_class(config["model_type"]))
+    import transformers
 
-        model_class = getattr(transformers, FAMILIES[config["model_type"]].model_class)
-    kwargs = {"device_map": device_map} if device_map else {}
-    model = model_class.from_pretrained(folder, dtype=dtype, **kwargs)
-    return (model if device_map else model.to(device)).eval()
+    return getattr(transformers, FAMILIES[config["model_type"]].model_class)
 
 
 def load_tokenizer(folder: str | os.PathLike[str], trust_remote_code: bool = False) -> Any:

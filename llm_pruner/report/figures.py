@@ -26,7 +26,7 @@ _GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.7}
 _FRONT: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 1}
 _QUALITIES = {
     "perplexity": ("Perplexity (lower is better)", False),
-    "zero_shot_acc": ("Zero-shot accuracy (higher is better)", True),
+    "zero_shot_acc": ("Zero-shot accuracy ± standard error (higher is better)", True),
 }
 """Column of the summary to the axis label and whether larger is better."""
 _SIZES = {"parameters": "Parameters stored", "nonzero": "Non-zero parameters"}
@@ -191,6 +191,8 @@ def _draw_quality(axes: Axes, points: pd.DataFrame, size: str, quality: str, sty
     axes.spines[["top", "right"]].set_visible(False)
     if quality == "zero_shot_acc":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        errors = points["zero_shot_stderr"].astype(float)
+        axes.errorbar(points["x"], points["y"], yerr=errors, fmt="none", ecolor="#C8C8C8", elinewidth=1.2, zorder=2)
     elif points["y"].max() > 3 * points["y"].min():
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))

@@ -250,7 +250,7 @@ def summary_table(results: Results) -> Table:
         Column("variant", "Variant", TEXT, lambda model: model.name, compact=True),
         Column("method", "Method", TEXT, _at("pruning", "method")),
         Column("family", "Family", TEXT, _at("pruning", "family"), raw=True),
-        Column("structure", "Structure", TEXT, _at("pruning", "structure"), compact=True),
+        Column("structure", "Structure", TEXT, _at("pruning", "structure")),
         Column("asked", "Asked", TEXT, lambda model: amount_text(model.pruning.get("asked")), compact=True),
         Column("reached", "Reached", TEXT, lambda model: amount_text(model.pruning.get("reached"))),
         Column("asked_amount", "Asked amount", FOUR, _at("pruning", "asked", "amount"), raw=True),
@@ -277,6 +277,7 @@ def summary_table(results: Results) -> Table:
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
         Column("bits_per_byte", "Bits per byte", THREE, _at("perplexity", "bits_per_byte")),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
+        Column("zero_shot_stderr", "± s.e.", SHARE, _at("zero_shot", "mean", "acc_stderr"), compact=True),
         Column("zero_shot_acc_norm", "Zero-shot acc_norm", SHARE, _at("zero_shot", "mean", "acc_norm")),
         Column("zero_shot_retention", "Accuracy kept", SHARE, _relative(accuracy, base), compact=True),
         *(

@@ -1,0 +1,52 @@
+# Everything a fresh machine needs: Python 3.11 or newer. See `make help`.
+PYTHON ?= python3
+# eight, or as many as there are: more jobs than cores only get in each other's way
+CORES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: summary report profile test test-fast lint format clean help
+.DEFAULT_GOAL := help
+
+help: ## Show the targets.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# torch first and by itself: with it in place nothing else can pull in a different build
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev]'
+	touch $@
+
+summary: $(STAMP) ## Install what is missing and make results/summary.xlsx.
+	$(BIN)/snakemake --cores $(CORES) results/summary.xlsx
+
+report: summary ## Snakemake's own HTML report, results/report.html.
+	$(BIN)/snakemake --report results/report.html
+
+profile: $(STAMP) ## Where the time of the last run went, by rule.
+	$(BIN)/python workflow_scripts/profile.py logs/benchmarks
+
+test: $(STAMP) ## All tests.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-fast: $(STAMP) ## Tests of the library alone.
+	$(BIN)/python -m pytest -n 2 -m 'not workflow'
+
+lint: $(STAMP) ## Style, types and the workflow's own linter.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/snakemake --lint
+
+format: $(STAMP) ## Put sources into their format.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile rules
+
+clean: ## Remove everything a run made (not the environment).
+	rm -rf baselines results resources logs .snakemake

@@ -1,0 +1,75 @@
+"""Writes configuration.md from the configuration's own model, so that the two cannot disagree."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+from tabulate import tabulate
+
+from llm_pruner.builtin.training import BuiltinModel
+from llm_pruner.config import Config
+from llm_pruner.families.options import FAMILY_OPTIONS
+from llm_pruner.methods import METHODS
+from llm_pruner.naming import GRAMMAR
+from llm_pruner.variants import load_class
+
+PAGE = Path(__file__).parent / "configuration.md"
+
+
+def render() -> str:
+    """The page as Markdown."""
+    parts = ["# Configuration", "Every key may be left out but `variants`. Unknown keys are refused.", "## Top level"]
+    parts.append(_table(Config))
+    for name, field in Config.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            parts += [f"## `{name}`", _table(field.annotation)]
+    parts += [
+        "## `model.builtin`",
+        "Size and schedule of the built-in model; lengths in tokens, learning rates are peaks.",
+    ]
+    parts.append(
+        _markdown([(f"`{field.name}`", f"`{field.default}`") for field in fields(BuiltinModel)], ["key", "default"])
+    )
+    parts += ["## Variants", f"A name says what is done: {GRAMMAR}. Options by mechanism:"]
+    for family, options in FAMILY_OPTIONS.items():
+        if options.model_fields:
+            parts += [f"### {family}", _table(options)]
+    parts += ["## Methods", _methods()]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(model: type[BaseModel]) -> str:
+    rows = [
+        (f"`{name}`", _default(field.get_default(call_default_factory=True)), field.description)
+        for name, field in model.model_fields.items()
+    ]
+    return _markdown(rows, ["key", "default", "meaning"])
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "required"
+    return "see below" if isinstance(value, BaseModel) else f"`{value}`"
+
+
+def _methods() -> str:
+    rows = []
+    for name, implementation in METHODS.items():
+        method = load_class(implementation)
+        options = ", ".join(f"`{option}`" for option in method.Options.model_fields)
+        rows.append((f"`{name}`", method.title, ", ".join(method.families), options, method.paper))
+    return _markdown(rows, ["method", "what it does", "mechanisms", "options", "source"])
+
+
+def _markdown(rows: list[tuple[Any, ...]], headings: list[str]) -> str:
+    return tabulate(rows, headings, "pipe", disable_numparse=True)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE}\n")

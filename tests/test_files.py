@@ -1,0 +1,51 @@
+"""Whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llm_pruner.errors import DataError
+from llm_pruner.files import read_json, staged_directory, staged_file, write_json
+
+
+def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
+    target = tmp_path / "value.json"
+    write_json(target, {"a": 1})
+    with pytest.raises(RuntimeError), staged_file(target) as staged:
+        staged.write_text("half")
+        raise RuntimeError
+    assert read_json(target) == {"a": 1}
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    for name in ("old", "new"):
+        with staged_directory(target) as staged:
+            (staged / name).touch()
+    assert [path.name for path in target.iterdir()] == ["new"]
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".model.staged-abc").mkdir()
+    (tmp_path / ".model.staged-abc" / "part").touch()
+    (tmp_path / ".other.staged-abc").mkdir()
+    with staged_directory(tmp_path / "model"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.staged-abc", "model"]
+
+
+def test_no_nan_in_json(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(tmp_path / "value.json", {"a": float("nan")})
+    assert not list(tmp_path.iterdir())
+
+
+def test_damaged_json_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "value.json").write_text('{"a": ')
+    with pytest.raises(DataError, match=r"value\.json: not valid JSON .* delete it and run again"):
+        read_json(tmp_path / "value.json")
+    with pytest.raises(DataError, match="no such file"):
+        read_json(tmp_path / "none.json")
