@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+WARM_UP_SECONDS = 1.5
+
 
 def measure_efficiency(
     folder: Path,
@@ -38,7 +40,7 @@ def measure_efficiency(
     """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
 
     Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. Medians of
-    ``repeats`` after one warm-up. Peak memory is what loading and running add to the process: on a GPU the
+    ``repeats`` after a warm-up. Peak memory is what loading and running add to the process: on a GPU the
     allocator's peak, on a CPU the growth of the resident set (a memory-mapped checkpoint counts once touched).
 
     Args:
@@ -65,11 +67,10 @@ def measure_efficiency(
     _synchronize(device)
     load_seconds = time.perf_counter() - started
     generator = torch.Generator().manual_seed(0)
-    batches = []
-    for batch_size in batch_sizes:
-        shape = (batch_size, prompt_length)
-        prompt = torch.randint(0, model.config.vocab_size, shape, generator=generator).to(device)
-        batches.append(_measure(model, prompt, new_tokens, repeats))
+    vocabulary = model.config.vocab_size
+    prompts = [torch.randint(0, vocabulary, (size, prompt_length), generator=generator) for size in batch_sizes]
+    _warm_up(model, prompts[0].to(device), new_tokens)
+    batches = [_measure(model, prompt.to(device), new_tokens, repeats) for prompt in prompts]
     result = {
         "model": name,
         "load_seconds": load_seconds,
@@ -84,6 +85,13 @@ def measure_efficiency(
     }
     write_json(output, result)
     return result
+
+
+def _warm_up(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int) -> None:
+    """The first second of a process is slower than the rest, by a quarter for a small model."""
+    until = time.perf_counter() + WARM_UP_SECONDS
+    while time.perf_counter() < until:
+        _decode(model, *_prefill(model, prompt), new_tokens)
 
 
 def _measure(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int, repeats: int) -> dict[str, Any]:

@@ -155,18 +155,20 @@ def plot_quality_against_size(results: Results, path: str | os.PathLike[str], qu
 
 
 def ceiling(perplexities: Sequence[float]) -> float:
-    """Where to cut the axis: a little above the highest perplexity that is within 20 times the best.
+    """Where to cut the axis, so that a few models far off do not press all others into a line.
 
-    Infinite if all are, and higher where more than a quarter would be cut off.
+    A little above the highest perplexity that is not far off; infinite if none is. Far off is more than three times
+    as far above the upper quartile as that is above the best.
 
-    >>> ceiling([10, 11, 12, 100, 5000])
-    130.0
+    >>> ceiling([10, 11, 12, 14, 5000])
+    15.4
     """
     if not perplexities:
         return math.inf
-    limit = max(20 * min(perplexities), float(np.quantile(perplexities, 0.75)))
+    quartile = float(np.quantile(perplexities, 0.75))
+    limit = quartile + 3 * (quartile - min(perplexities))
     shown = [value for value in perplexities if value <= limit]
-    return math.inf if len(shown) == len(perplexities) else 1.3 * max(shown)
+    return math.inf if len(shown) == len(perplexities) else round(1.1 * max(shown), 9)
 
 
 def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
