@@ -122,7 +122,7 @@ class EfficiencyConfig(Section):
     batch_sizes: tuple[PositiveInt, ...] = Field(default=(1, 4, 8), min_length=1)
     """Prompts run at once, each size measured."""
     repeats: PositiveInt = 5
-    """Timed runs, of which the median counts."""
+    """Timed runs, of which the fastest counts."""
     threads: PositiveInt | None = None
     """On a CPU; all the cores of the run by default."""
 

@@ -39,8 +39,8 @@ def measure_efficiency(
 ) -> dict[str, Any]:
     """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
 
-    Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. Medians of
-    ``repeats`` after a warm-up. Peak memory is what loading and running add to the process: on a GPU the
+    Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. The
+    fastest of ``repeats`` counts, after a warm-up: other work on a machine only ever slows a run down. Peak memory is what loading and running add to the process: on a GPU the
     allocator's peak, on a CPU the growth of the resident set (a memory-mapped checkpoint counts once touched).
 
     Args:
@@ -52,7 +52,7 @@ def measure_efficiency(
     Returns:
         ``load_seconds``, ``bytes_on_disk``, ``peak_memory_bytes``, ``device``, ``threads``, ``prompt_length``,
         ``new_tokens``, and ``batches``: by batch size ``prefill_seconds``, ``prefill_tokens_per_second``,
-        ``decode_seconds_per_token``, ``decode_tokens_per_second``.
+        ``decode_seconds_per_token``, ``decode_tokens_per_second``, and the medians of the two times.
     """
     import torch
 
@@ -68,9 +68,11 @@ def measure_efficiency(
     load_seconds = time.perf_counter() - started
     generator = torch.Generator().manual_seed(0)
     vocabulary = model.config.vocab_size
-    prompts = [torch.randint(0, vocabulary, (size, prompt_length), generator=generator) for size in batch_sizes]
-    _warm_up(model, prompts[0].to(device), new_tokens)
-    batches = [_measure(model, prompt.to(device), new_tokens, repeats) for prompt in prompts]
+    prompts = [
+        torch.randint(0, vocabulary, (size, prompt_length), generator=generator).to(device) for size in batch_sizes
+    ]
+    _warm_up(model, prompts[0], new_tokens)
+    batches = _measure(model, prompts, new_tokens, repeats)
     result = {
         "model": name,
         "load_seconds": load_seconds,
@@ -94,24 +96,30 @@ def _warm_up(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int) -> N
         _decode(model, *_prefill(model, prompt), new_tokens)
 
 
-def _measure(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int, repeats: int) -> dict[str, Any]:
-    device = str(prompt.device)
-    prefill, decode = [], []
-    for repeat in range(repeats + 1):
-        seconds, (token, cache) = _timed(device, partial(_prefill, model, prompt))
-        decode_seconds, _ = _timed(device, partial(_decode, model, token, cache, new_tokens))
-        if repeat:
-            prefill.append(seconds)
-            decode.append(decode_seconds / new_tokens)
-    size, length = prompt.shape
-    prefill_seconds, decode_seconds = statistics.median(prefill), statistics.median(decode)
-    return {
-        "batch_size": size,
-        "prefill_seconds": prefill_seconds,
-        "prefill_tokens_per_second": size * length / prefill_seconds,
-        "decode_seconds_per_token": decode_seconds,
-        "decode_tokens_per_second": size / decode_seconds,
-    }
+def _measure(
+    model: PreTrainedModel, prompts: Sequence[torch.Tensor], new_tokens: int, repeats: int
+) -> list[dict[str, Any]]:
+    """Times every batch size in turn, round by round, so that a disturbance does not hit one of them alone."""
+    prefill: list[list[float]] = [[] for _ in prompts]
+    decode: list[list[float]] = [[] for _ in prompts]
+    for _ in range(repeats):
+        for index, prompt in enumerate(prompts):
+            seconds, (token, cache) = _timed(str(prompt.device), partial(_prefill, model, prompt))
+            prefill[index].append(seconds)
+            seconds, _ = _timed(str(prompt.device), partial(_decode, model, token, cache, new_tokens))
+            decode[index].append(seconds / new_tokens)
+    return [
+        {
+            "batch_size": len(prompt),
+            "prefill_seconds": min(prefill[index]),
+            "prefill_seconds_median": statistics.median(prefill[index]),
+            "prefill_tokens_per_second": prompt.numel() / min(prefill[index]),
+            "decode_seconds_per_token": min(decode[index]),
+            "decode_seconds_per_token_median": statistics.median(decode[index]),
+            "decode_tokens_per_second": len(prompt) / min(decode[index]),
+        }
+        for index, prompt in enumerate(prompts)
+    ]
 
 
 def _prefill(model: PreTrainedModel, prompt: torch.Tensor) -> tuple[torch.Tensor, Any]:
