@@ -20,6 +20,7 @@ from pydantic import (
     field_validator,
 )
 
+from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.builtin.training import BuiltinModel
 from llm_pruner.data.sources import SOURCES, is_file
 from llm_pruner.errors import ConfigError, nearest
@@ -102,8 +103,9 @@ class PerplexityConfig(TextConfig):
 
 
 class ZeroShotConfig(Section):
-    tasks: tuple[str, ...] | None = None
-    """Names of lm-eval tasks; by default those made for the built-in model, or the seven usual ones."""
+    tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Names of lm-eval tasks; by default those made from the built-in text for the built-in model, and the seven usual
+    ones for others."""
     num_fewshot: NonNegativeInt = 0
     """Solved examples in front of each item."""
     limit: PositiveInt | None = None
@@ -111,7 +113,7 @@ class ZeroShotConfig(Section):
     batch_size: PositiveInt = 32
     """Requests run at once."""
     items: PositiveInt = 400
-    """Items in each task made for the built-in model."""
+    """Items in each task made from the built-in text."""
 
 
 class EfficiencyConfig(Section):
@@ -152,11 +154,22 @@ class Config(Section):
         return BuiltinModel(**self.model.builtin)
 
     @property
-    def tasks(self) -> tuple[str, ...] | None:
-        """lm-eval tasks by name; None for those made for the built-in model."""
-        if self.zero_shot.tasks is None and self.model.source != BUILTIN:
-            return REAL_TASKS
-        return self.zero_shot.tasks
+    def tasks(self) -> tuple[str, ...]:
+        """lm-eval tasks by name."""
+        usual = tuple(BUILTIN_TASKS) if self.model.source == BUILTIN else REAL_TASKS
+        return usual if self.zero_shot.tasks is None else self.zero_shot.tasks
+
+    @property
+    def makes_tasks(self) -> bool:
+        """Whether tasks made from the built-in text are among them."""
+        return any(task in BUILTIN_TASKS for task in self.tasks)
+
+    @property
+    def needs_hub(self) -> bool:
+        """Whether anything is downloaded: the model, a data set, or the data of a task."""
+        model = self.model.source != BUILTIN and not self.model.is_local
+        texts = any(text.source in SOURCES and text.source != BUILTIN for text in (self.calibration, self.perplexity))
+        return model or texts or any(task not in BUILTIN_TASKS for task in self.tasks)
 
 
 def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config, dict[str, Variant]]:

@@ -28,8 +28,8 @@ try:
 except PrunerError as error:
     raise WorkflowError(str(error)) from None
 
-if CONFIG.model.source == BUILTIN:
-    # the embedded default needs no network, so nothing may wait for one
+if not CONFIG.needs_hub:
+    # nothing may wait for a network that nothing needs
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 SCORES = {variant.score: variant for variant in VARIANTS.values() if variant.score}

@@ -3,7 +3,7 @@ rule evaluate:
     input:
         model="baselines/{variant}/model",
         tokens="resources/evaluation.safetensors",
-        tasks="resources/tasks" if CONFIG.tasks is None else [],
+        tasks="resources/tasks" if CONFIG.makes_tasks else [],
     output:
         perplexity="baselines/{variant}/evaluation/perplexity.json",
         zero_shot="baselines/{variant}/evaluation/zero_shot.json",
@@ -20,7 +20,7 @@ rule evaluate:
         gpu=gpus(),
     params:
         perplexity=CONFIG.perplexity.model_dump(include={"window", "stride", "max_windows", "batch_size"}),
-        tasks=CONFIG.tasks,
+        tasks=list(CONFIG.tasks),
         zero_shot=dict(CONFIG.zero_shot.model_dump(include={"num_fewshot", "limit", "batch_size"}), seed=CONFIG.seed),
         device=CONFIG.model.device,
         code=code("evaluate.py"),

@@ -28,23 +28,6 @@ if CONFIG.model.source == BUILTIN:
         script:
             "../workflow_scripts/train_builtin.py"
 
-    rule builtin_tasks:
-        output:
-            directory("resources/tasks"),
-        log:
-            "logs/tasks.log",
-        conda:
-            "../envs/torch.yaml"
-        resources:
-            mem_mb=memory_mb,
-            runtime=minutes,
-        params:
-            questions=CONFIG.zero_shot.items,
-            seed=CONFIG.seed,
-            code=code("builtin_tasks.py"),
-        script:
-            "../workflow_scripts/builtin_tasks.py"
-
 else:
 
     rule prepare_model:
@@ -69,6 +52,24 @@ else:
             code=code("prepare_model.py"),
         script:
             "../workflow_scripts/prepare_model.py"
+
+
+rule builtin_tasks:
+    output:
+        directory("resources/tasks"),
+    log:
+        "logs/tasks.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=memory_mb,
+        runtime=minutes,
+    params:
+        questions=CONFIG.zero_shot.items,
+        seed=CONFIG.seed,
+        code=code("builtin_tasks.py"),
+    script:
+        "../workflow_scripts/builtin_tasks.py"
 
 
 rule calibration:

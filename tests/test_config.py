@@ -188,3 +188,19 @@ def test_local_model_is_looked_at_before_any_job(make_model: Callable[..., Path]
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}')
     found = problems({"model": {"source": str(tmp_path)}, "variants": ["Dense"]}, with_model=True)
     assert "model.source:" in found[0] and "'gpt2' (GPT2LMHeadModel) is not supported" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("raw", "hub"),
+    [
+        ({}, False),
+        ({"calibration": {"source": "c4"}}, True),
+        ({"zero_shot": {"tasks": ["builtin_word_order"]}}, False),
+        ({"zero_shot": {"tasks": ["builtin_word_order", "piqa"]}}, True),
+        ({"model": {"source": "Qwen/Qwen3-0.6B"}, "zero_shot": {"tasks": ["builtin_word_order"]}}, True),
+    ],
+)
+def test_the_network_is_used_only_where_something_needs_it(raw: dict[str, Any], hub: bool) -> None:
+    config, _ = load_config({"variants": ["Dense"], **raw})
+    assert config.needs_hub is hub
+    assert config.makes_tasks is ("piqa" not in config.tasks or "builtin_word_order" in config.tasks)

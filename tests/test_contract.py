@@ -164,11 +164,12 @@ def test_random_follows_its_seed(make_model: Callable[..., Path], token_file: Pa
 
 
 FOREIGN = """
-import sys, torch
+import sys
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=sys.argv[2] == "trust")
 assert not any(name.startswith("llm_pruner") for name in sys.modules)
-torch.save(model(torch.load(sys.argv[3], weights_only=True)).logits, sys.argv[4])
+save_file({"logits": model(load_file(sys.argv[3])["input_ids"]).logits.detach()}, sys.argv[4])
 """
 
 
@@ -188,15 +189,14 @@ def test_loads_with_nothing_of_ours(
 ) -> None:
     """In a fresh interpreter that cannot import this package."""
     make(name, options, make_model(family), token_file, tmp_path)
-    torch.save(tokens, tmp_path / "in.pt")
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     subprocess.run(
-        [sys.executable, "-c", FOREIGN, tmp_path / "model", trust, tmp_path / "in.pt", tmp_path / "out.pt"],
+        [sys.executable, "-c", FOREIGN, tmp_path / "model", trust, token_file, tmp_path / "out.safetensors"],
         check=True,
         cwd=tmp_path,
         env=environment,
     )
-    theirs = torch.load(tmp_path / "out.pt", weights_only=True)
+    theirs = load_file(tmp_path / "out.safetensors")["logits"]
     assert torch.equal(theirs, logits(llm_pruner.load(tmp_path / "model"), tokens))
 
 

@@ -39,9 +39,10 @@ def measure_efficiency(
 ) -> dict[str, Any]:
     """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
 
-    Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. The
-    fastest of ``repeats`` counts, after a warm-up: other work on a machine only ever slows a run down. Peak memory is what loading and running add to the process: on a GPU the
-    allocator's peak, on a CPU the growth of the resident set (a memory-mapped checkpoint counts once touched).
+    Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. The fastest of
+    ``repeats`` counts, after a warm-up: other work on a machine only ever slows a run down. Peak memory is what loading
+    and running add to the process: on a GPU the allocator's peak, on a CPU the growth of the resident set (a
+    memory-mapped checkpoint counts once touched).
 
     Args:
         folder: model folder.

@@ -23,7 +23,7 @@ def evaluate_quality(
     name: str,
     perplexity_output: Path,
     zero_shot_output: Path,
-    tasks: Sequence[str] | None,
+    tasks: Sequence[str],
     task_folder: Path | None,
     perplexity_options: Mapping[str, Any],
     zero_shot_options: Mapping[str, Any],
@@ -36,8 +36,8 @@ def evaluate_quality(
         folder: model folder.
         tokens: token file of the evaluation text.
         name: what the model is called in tables.
-        tasks: names of lm-eval tasks; None for every task in ``task_folder``.
-        task_folder: task files of our own, instead of lm-eval's.
+        tasks: names of lm-eval tasks.
+        task_folder: task files of our own, besides lm-eval's.
         perplexity_options: of ``perplexity``.
         zero_shot_options: of ``zero_shot``.
     """
@@ -54,8 +54,5 @@ def evaluate_quality(
     write_json(perplexity_output, {**source, **measured, "bits_per_byte": bits, "run": run.describe()})
 
     run = Run(zero_shot_options, seed=zero_shot_options.get("seed"), device=device)
-    if tasks is None:
-        assert task_folder is not None
-        tasks = sorted(path.stem for path in task_folder.glob("*.yaml"))
     scores = zero_shot(model, load_tokenizer(folder), tasks, task_folder=task_folder, **zero_shot_options)
     write_json(zero_shot_output, {"model": name, **scores, "run": run.describe()})

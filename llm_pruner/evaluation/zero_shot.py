@@ -28,7 +28,8 @@ def zero_shot(
 
     Args:
         tasks: names of lm-eval tasks.
-        task_folder: task files of our own; lm-eval's own tasks are then not looked at (indexing them takes long).
+        task_folder: task files of our own. If they are all that is asked for, lm-eval's are not looked at: indexing
+            them takes long.
         limit: items a task.
 
     Returns:
@@ -43,7 +44,9 @@ def zero_shot(
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    manager = TaskManager(include_path=str(task_folder) if task_folder else None, include_defaults=task_folder is None)
+    own = {path.stem for path in task_folder.glob("*.yaml")} if task_folder else set()
+    include = str(task_folder) if task_folder else None
+    manager = TaskManager(include_path=include, include_defaults=not own.issuperset(tasks))
     unknown = sorted(set(tasks) - set(manager.all_tasks))
     if unknown:
         raise DataError(f"zero_shot.tasks: lm-eval has no task {', '.join(unknown)}")
