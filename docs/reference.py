@@ -40,15 +40,26 @@ def render() -> str:
         if options.model_fields:
             parts += [f"### {family}", _table(options)]
     parts += ["## Methods", _methods()]
+    for name, implementation in METHODS.items():
+        options = load_class(implementation).Options
+        if options.model_fields:
+            parts += [f"### {name}", _table(options)]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(model: type[BaseModel]) -> str:
     rows = [
-        (f"`{name}`", _default(field.get_default(call_default_factory=True)), field.description)
+        (f"`{name}`", _default(field.get_default(call_default_factory=True)), _cell(field.description or "", name))
         for name, field in model.model_fields.items()
     ]
     return _markdown(rows, ["key", "default", "meaning"])
+
+
+def _cell(description: str, name: str) -> str:
+    """A docstring as one line of a Markdown table."""
+    if not description:
+        raise ValueError(f"'{name}' has no description")
+    return " ".join(description.split()).replace("|", "\\|").replace("``", "`")
 
 
 def _default(value: Any) -> str:
@@ -61,9 +72,8 @@ def _methods() -> str:
     rows = []
     for name, implementation in METHODS.items():
         method = load_class(implementation)
-        options = ", ".join(f"`{option}`" for option in method.Options.model_fields)
-        rows.append((f"`{name}`", method.title, ", ".join(method.families), options, method.paper))
-    return _markdown(rows, ["method", "what it does", "mechanisms", "options", "source"])
+        rows.append((f"`{name}`", method.title, ", ".join(method.families), method.paper))
+    return _markdown(rows, ["method", "what it does", "mechanisms", "source"])
 
 
 def _markdown(rows: list[tuple[Any, ...]], headings: list[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -16,7 +17,7 @@ from llm_pruner.streaming import LayerStream, StreamedLayer
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["none", "input_norm", "gradient"]
+Kind = Literal["none", "input_norm", "gradient", "curvature"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class Evidence:
     """float32 [in_features]: root of the mean over samples of each input feature's squared L2 norm."""
     gradient: torch.Tensor | None = None
     """[out_features, in_features]: gradient of the mean next-token loss."""
+    curvature: torch.Tensor | None = None
+    """[out_features, in_features]: mean over samples of the squared gradient of each sample's loss, which stands in for
+    the diagonal of the Hessian."""
 
 
 def _unobserved() -> None:
@@ -67,7 +71,7 @@ def gather(
 
     Args:
         kind: ``none`` reads weights alone, ``input_norm`` streams calibration samples through one layer at a time,
-            ``gradient`` needs the whole model and its gradients.
+            ``gradient`` needs the whole model and its gradients, ``curvature`` a second copy of them.
         base: model folder.
         input_ids: int64 [samples, length]; not looked at for ``none``.
     """
@@ -77,8 +81,10 @@ def gather(
                 yield LayerEvidence(index, weights.layer(index), {name: Evidence(index, name) for name in LINEARS})
         return
     assert input_ids is not None
-    if kind == "gradient":
-        yield from loss_gradients(base, input_ids, device=device, batch_size=batch_size, progress=progress)
+    if kind in ("gradient", "curvature"):
+        yield from loss_gradients(
+            base, input_ids, curvature=kind == "curvature", device=device, batch_size=batch_size, progress=progress
+        )
         return
     for layer in LayerStream(
         base, input_ids, device=device, batch_size=batch_size, progress=progress, description=description
@@ -129,27 +135,45 @@ def loss_gradients(
     base: Path,
     input_ids: torch.Tensor,
     *,
+    curvature: bool = False,
     device: str = "cpu",
     batch_size: int = 8,
     progress: bool = False,
 ) -> Iterator[LayerEvidence]:
-    """Gradients of the mean next-token loss over ``input_ids``, one backward pass for all layers.
+    """Gradients of the mean next-token loss over ``input_ids``, one pass for all layers.
 
     Args:
         base: model folder; the whole model and the gradients of its linear layers are held on ``device``.
         input_ids: int64 [samples, length].
+        curvature: also the mean squared gradient of single samples, which are then run one by one.
     """
+    import torch
+
     model = load(base, device=device).requires_grad_(False)
     layers = model.model.layers
-    for layer in layers:
-        for name in LINEARS:
-            layer.get_submodule(name).weight.requires_grad_(True)
-    batches = track(input_ids.split(batch_size), "gradients", "batch", show=progress)
-    for batch in batches:
+    squares: dict[torch.nn.Parameter, torch.Tensor] = {}
+    weights = {
+        (index, name): layer.get_submodule(name).weight for index, layer in enumerate(layers) for name in LINEARS
+    }
+    for weight in weights.values():
+        weight.requires_grad_(True)
+        if curvature:
+            squares[weight] = torch.zeros_like(weight)
+
+    def accumulate_square(gradient: torch.Tensor, square: torch.Tensor) -> None:
+        # the gradient is of one sample's loss divided by their number
+        square.addcmul_(gradient, gradient, value=len(input_ids))
+
+    for weight, square in squares.items():
+        weight.register_hook(partial(accumulate_square, square=square))
+    for batch in track(input_ids.split(1 if curvature else batch_size), "gradients", "batch", show=progress):
         ids = batch.to(device)
         loss = model(input_ids=ids, labels=ids, use_cache=False).loss
         (loss * len(batch) / len(input_ids)).backward()
     for index, layer in enumerate(layers):
-        gradients = {name: layer.get_submodule(name).weight.grad for name in LINEARS}
-        evidence = {name: Evidence(index, name, gradient=gradient) for name, gradient in gradients.items()}
+        evidence = {
+            name: Evidence(index, name, gradient=weight.grad, curvature=squares.get(weight))
+            for name in LINEARS
+            for weight in (weights[index, name],)
+        }
         yield LayerEvidence(index, _parameters(layer), evidence)

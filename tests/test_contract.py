@@ -36,6 +36,7 @@ CASES = [
     for family in load_class(METHODS[method]).families
     for suffix, options in AMOUNTS[family]
 ]
+CASES += [(f"GQA_{taylor}_2000", {"taylor": taylor}) for taylor in ("second", "mixed", "vectorized")]
 NAMES = [name for name, _ in CASES]
 
 

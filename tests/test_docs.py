@@ -22,7 +22,6 @@ def test_configuration_page_is_current() -> None:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.PAGE.read_text() == module.render(), "run: python docs/reference.py"
-    assert "None |\n" not in module.render(), "a key has no description"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

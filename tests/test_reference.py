@@ -20,9 +20,9 @@ from llm_pruner.pruning import compute_scores, prune
 MODEL, CALIBRATION = REFERENCE / "model", REFERENCE / "calibration.safetensors"
 
 
-def make(name: str, output: Path) -> Path:
+def make(name: str, output: Path, options: dict[str, Any] | None = None) -> Path:
     """Score, where the method scores, and prune the reference model."""
-    variant = resolve(name)
+    variant = resolve(name, options)
     scores = output / "scores.json"
     if variant.score:
         compute_scores(
@@ -87,11 +87,15 @@ def test_block_influence(reference: dict[str, Any], tmp_path: Path) -> None:
     assert heldout_perplexity(model) == pytest.approx(official["ppl_after"], rel=1e-5)
 
 
-def test_taylor_channels(reference: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("taylor", "official"),
+    [("first", "param_first"), ("second", "param_second"), ("mixed", "param_mix"), ("vectorized", "vectorize")],
+)
+def test_taylor_channels(taylor: str, official: str, reference: dict[str, Any], tmp_path: Path) -> None:
     """MLP channels exactly; attention is left out, the official sum runs over heads other than those it cuts."""
-    make("GQA_2000", tmp_path)
+    make("GQA_2000", tmp_path, {"taylor": taylor})
     scores = read_json(tmp_path / "scores.json")["layers"]
-    removed = reference["taylor"]["llmpruner_llama3_taylor_param_first_50"]["pruned_rows_of"]
+    removed = reference["taylor"][f"llmpruner_llama3_taylor_{official}_50"]["pruned_rows_of"]
     for layer in (1, 2, 3, 4):
         lowest = np.argsort(scores[layer]["mlp"], kind="stable")[:64]
         assert sorted(lowest.tolist()) == removed[f"model.layers.{layer}.mlp.gate_proj"]

@@ -100,6 +100,24 @@ def test_gradients_are_of_the_mean_loss(batch_size: int, make_model: Callable[..
             torch.testing.assert_close(evidence.gradient, expected.grad, rtol=1e-3, atol=1e-7)
 
 
+def test_curvature_is_the_mean_of_squared_gradients_of_samples(
+    make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    folder = make_model("llama")
+    model = load(folder)
+    weight = model.model.layers[1].self_attn.v_proj.weight
+    squares = []
+    for sample in tokens:
+        model.zero_grad()
+        model(input_ids=sample[None], labels=sample[None]).loss.backward()
+        squares.append(weight.grad.square())
+    layers = list(gather("curvature", folder, tokens))
+    evidence = layers[1].evidence["self_attn.v_proj"]
+    torch.testing.assert_close(evidence.curvature, torch.stack(squares).mean(dim=0), rtol=1e-4, atol=1e-10)
+    plain = list(gather("gradient", folder, tokens))[1].evidence["self_attn.v_proj"]
+    torch.testing.assert_close(evidence.gradient, plain.gradient, rtol=1e-3, atol=1e-7)
+
+
 def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
     folder = make_model("llama")
     layers = list(gather("none", folder, None))

@@ -49,33 +49,13 @@ _NGRAM = 8  # words
 _SKIPPED_FOLDERS = frozenset(
     ("site-packages", "dist-packages", "test", "tests", "idle_test", "lib2to3", "pydoc_data", "__pycache__")
 )
-_EXTENSION_MODULES = (
-    *("_asyncio", "_bisect", "_blake2", "_bz2", "_contextvars", "_csv", "_ctypes", "_curses", "_datetime"),
-    *(
-        "_decimal",
-        "_elementtree",
-        "_hashlib",
-        "_heapq",
-        "_json",
-        "_lsprof",
-        "_lzma",
-        "_md5",
-        "_multiprocessing",
-    ),
-    *("_pickle", "_posixsubprocess", "_queue", "_random", "_sha1", "_sha256", "_sha3", "_sha512", "_socket"),
-    *(
-        "_sqlite3",
-        "_ssl",
-        "_statistics",
-        "_struct",
-        "_uuid",
-        "_zoneinfo",
-        "array",
-        "binascii",
-        "cmath",
-        "fcntl",
-    ),
-    *("grp", "math", "mmap", "pyexpat", "resource", "select", "syslog", "termios", "unicodedata", "zlib"),
+_EXTENSION_MODULES = tuple(
+    """
+    _asyncio _bisect _blake2 _bz2 _contextvars _csv _ctypes _curses _datetime _decimal _elementtree _hashlib
+    _heapq _json _lsprof _lzma _md5 _multiprocessing _pickle _posixsubprocess _queue _random _sha1 _sha256 _sha3
+    _sha512 _socket _sqlite3 _ssl _statistics _struct _uuid _zoneinfo array binascii cmath fcntl grp math mmap
+    pyexpat resource select syslog termios unicodedata zlib
+    """.split()  # noqa: SIM905  a name a line would be fifty lines
 )
 _DOCUMENTED = (
     types.BuiltinFunctionType,

@@ -51,7 +51,10 @@ def score(
         progress=progress,
         description=f"{method.name} layers",
     ):
-        saliencies = {evidence.linear: method.saliency(weight, evidence) for weight, evidence in layer.linears()}
+        saliencies = {
+            evidence.linear: method.summed(weight, evidence, cut_along(evidence.linear))
+            for weight, evidence in layer.linears()
+        }
         attention, mlp = sum_over_groups(saliencies, architecture.layers[layer.index])
         layers.append({"index": layer.index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
     return layers
@@ -79,6 +82,11 @@ def prune(job: Job) -> Outcome:
     return Outcome(reached, plan, notes)
 
 
+def cut_along(linear: str) -> int:
+    """The dimension to sum over so that one number remains for each row or column that can be cut."""
+    return 0 if linear.rpartition(".")[2] in (ATTENTION_OUTPUT, MLP_OUTPUT) else 1
+
+
 def sum_over_groups(saliencies: Mapping[str, torch.Tensor], shape: LayerShape) -> tuple[torch.Tensor, torch.Tensor]:
     """Saliency of a layer's units: what is cut together is summed together.
 
@@ -86,25 +94,17 @@ def sum_over_groups(saliencies: Mapping[str, torch.Tensor], shape: LayerShape) -
     feed; an MLP channel owns its gate and up rows and its down column.
 
     Args:
-        saliencies: [out_features, in_features] by linear name.
+        saliencies: by linear name, one number for each row, or each column of the outputs.
 
     Returns:
         (attention [key_value_groups], mlp [channels]).
     """
+    import torch
 
-    def rows(name: str, units: int) -> torch.Tensor:
-        return saliencies[name].sum(dim=1).view(units, -1).sum(dim=1)
-
-    def columns(name: str, units: int) -> torch.Tensor:
-        return saliencies[name].sum(dim=0).view(units, -1).sum(dim=1)
-
-    groups, channels = shape.key_value_groups, shape.channels
-    attention = sum((rows(f"self_attn.{name}", groups) for name in ATTENTION_INPUTS), start=0)
-    mlp = sum((rows(f"mlp.{name}", channels) for name in MLP_INPUTS), start=0)
-    return (
-        attention + columns(f"self_attn.{ATTENTION_OUTPUT}", groups),
-        mlp + columns(f"mlp.{MLP_OUTPUT}", channels),
-    )
+    attention = [saliencies[f"self_attn.{name}"] for name in (*ATTENTION_INPUTS, ATTENTION_OUTPUT)]
+    mlp = [saliencies[f"mlp.{name}"] for name in (*MLP_INPUTS, MLP_OUTPUT)]
+    by_group = [each.view(shape.key_value_groups, -1).sum(dim=1) for each in attention]
+    return torch.stack(by_group).sum(dim=0), torch.stack(mlp).sum(dim=0)
 
 
 def _rounded(scores: torch.Tensor) -> list[float]:

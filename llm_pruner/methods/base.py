@@ -65,13 +65,18 @@ class Method(ABC):
 class SaliencyMethod(Method):
     """Scores single weights. Width pruning sums them over groups, sparsity ranks them one by one."""
 
-    evidence: ClassVar[Literal["none", "input_norm", "gradient"]] = "none"
+    evidence: Literal["none", "input_norm", "gradient", "curvature"] = "none"
+    """What it looks at besides the weight."""
     comparison: ClassVar[Literal["matrix", "row"]] = "matrix"
     """Weights that unstructured sparsity ranks against each other: the whole matrix, or each output row."""
 
     @abstractmethod
     def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
         """Saliency of every weight, [out_features, in_features], higher is more important."""
+
+    def summed(self, weight: torch.Tensor, evidence: Evidence, dim: int) -> torch.Tensor:
+        """Saliency of whole rows (``dim`` 1) or columns (``dim`` 0): of what width pruning cuts."""
+        return self.saliency(weight, evidence).sum(dim=dim)
 
 
 class LayerScoreMethod(Method):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from llm_pruner.methods.base import CalibratedOptions, SaliencyMethod
 
@@ -10,20 +10,50 @@ if TYPE_CHECKING:
     from llm_pruner.evidence import Evidence
 
 
+class TaylorOptions(CalibratedOptions):
+    """Options of Taylor importance."""
+
+    taylor: Literal["first", "second", "mixed", "vectorized"] = "first"
+    """With g the gradient and h the mean squared gradient of single samples: ``first`` |w·g|, ``second`` |w²·h|,
+    ``mixed`` |w·g − ½·w²·h|, ``vectorized`` |Σ w·g| over each row or column that is cut."""
+
+
 class GQA(SaliencyMethod):
-    """|w · ∂L/∂w|: first-order Taylor estimate of the loss a weight's removal costs.
+    """Taylor estimate of the loss that the removal of weights costs.
 
     Summed over a key-value group together with the query heads that share it, which are contiguous, so that what
     is scored is what is cut.
     """
 
     name = "GQA"
-    title = "First-order Taylor importance of whole key-value groups and MLP channels"
+    title = "Taylor importance of whole key-value groups and MLP channels"
     paper = "Ma et al., LLM-Pruner: On the Structural Pruning of Large Language Models, 2023 (arXiv:2305.11627)"
     families = ("width",)
-    Options = CalibratedOptions
-    evidence = "gradient"
+    Options = TaylorOptions
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        assert isinstance(self.options, TaylorOptions)
+        self.taylor = self.options.taylor
+        self.evidence = "curvature" if self.taylor in ("second", "mixed") else "gradient"
 
     def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-        assert evidence.gradient is not None
-        return (weight.float() * evidence.gradient.float()).abs()
+        return self._change(weight, evidence).abs()
+
+    def summed(self, weight: torch.Tensor, evidence: Evidence, dim: int) -> torch.Tensor:
+        if self.taylor == "vectorized":
+            return self._change(weight, evidence).sum(dim=dim).abs()
+        return super().summed(weight, evidence, dim)
+
+    def _change(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
+        """Estimated change of the loss, signed, [out_features, in_features]."""
+        weight = weight.float()
+        change = weight.new_zeros(())
+        if self.taylor != "second":
+            assert evidence.gradient is not None
+            change = weight * evidence.gradient.float()
+        if self.evidence == "curvature":
+            assert evidence.curvature is not None
+            share = 1.0 if self.taylor == "second" else 0.5
+            change = change - share * weight.square() * evidence.curvature.float()
+        return change
