@@ -109,6 +109,24 @@ def test_groups_that_cannot_be_spread_evenly_go_where_they_matter_least() -> Non
     assert plan.layers[1].groups == (1, 2, 3)
 
 
+@pytest.mark.parametrize("split", ["0:1", "2:8", "1:1"])
+def test_split_of_the_budget(split: str) -> None:
+    model = architecture(layers=6, groups=8, channels=120)
+    plan = allocate(model, random_scores(model), 0.2, split=split)
+    gone = sum(8 - len(layer.groups) for layer in plan.layers) * model.layers[0].group_parameters
+    attention, mlp = map(int, split.split(":"))
+    budget = 0.2 * model.total_parameters
+    assert abs(gone - budget * attention / (attention + mlp)) <= model.layers[0].group_parameters
+    assert abs(plan.removed_parameters(model) - budget) <= model.layers[0].channel_parameters
+
+
+@pytest.mark.parametrize("split", ["1:0", "0:1"])
+def test_split_that_one_side_cannot_give_is_made_up_by_the_other(split: str) -> None:
+    model = architecture()
+    plan = allocate(model, random_scores(model), 0.6, split=split)
+    assert abs(plan.removed_parameters(model) - 0.6 * model.total_parameters) <= model.layers[0].group_parameters
+
+
 @pytest.mark.parametrize("ratio", [0.05, 0.2, 0.35, 0.5])
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_uniform_is_loadable_and_close(family: str, ratio: float) -> None:

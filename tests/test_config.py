@@ -109,7 +109,13 @@ def test_every_problem_at_once_each_with_its_place() -> None:
             "model": {"sorce": "builtin", "dtype": "float31", "builtin": {"step": 3}},
             "calibration": {"samples": 0, "split": "test"},
             "methods": {"Wandaa": {}, "GQA": {"sample": 3}},
-            "variants": ["Magnitude_2000", "Magnitude_2000", {"GQA_2000": {"unifrom": True, "samples": -1}}, "Foo_10"],
+            "variants": [
+                "Magnitude_2000",
+                "Magnitude_2000",
+                {"Wanda_2000": {"split": "0:0"}},
+                {"GQA_2000": {"unifrom": True, "samples": -1}},
+                "Foo_10",
+            ],
             "perplexty": {},
         }
     )
@@ -122,9 +128,10 @@ def test_every_problem_at_once_each_with_its_place() -> None:
         "methods.Wandaa: unknown method; did you mean 'Wanda'?",
         "methods.GQA.sample: unknown option; did you mean 'samples'?",
         "variants[1]: 'Magnitude_2000' is listed twice; give one a label, such as GQA_uniform_2000",
-        "variants[2]: 'GQA_2000': unifrom: unknown option; did you mean 'uniform'?",
-        "variants[2]: 'GQA_2000': samples: Input should be greater than 0, not -1",
-        "variants[3]: 'Foo_10': not a variant name; write Method_2000",
+        "variants[2]: 'Wanda_2000': split: String should match pattern",
+        "variants[3]: 'GQA_2000': unifrom: unknown option; did you mean 'uniform'?",
+        "variants[3]: 'GQA_2000': samples: Input should be greater than 0, not -1",
+        "variants[4]: 'Foo_10': not a variant name; write Method_2000",
     ]
     for message in expected:
         assert any(problem.startswith(message) for problem in found), message

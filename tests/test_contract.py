@@ -26,7 +26,12 @@ from llm_pruner.variants import load_class
 
 AMOUNTS = {
     "dense": [("", {})],
-    "width": [("_2000", {}), ("_uniform_3500", {"uniform": True}), ("_even_1500", {"multiple_of": 8})],
+    "width": [
+        ("_2000", {}),
+        ("_mlp_2000", {"split": "0:1"}),
+        ("_uniform_3500", {"uniform": True}),
+        ("_even_1500", {"multiple_of": 8}),
+    ],
     "depth": [("_remove_1", {}), ("_remove_3", {})],
     "sparse": [("_unstructured_5000", {}), ("_2of4", {}), ("_4of8", {})],
 }
@@ -138,6 +143,8 @@ def check_size(record: dict[str, Any], options: dict[str, Any], before: Any, aft
         step = shape.channel_parameters * options.get("multiple_of", 1)
         group = step * (before.num_layers if options.get("uniform") else 1)
         assert abs(removed - record["asked"]["amount"] * before.total_parameters) <= group
+        noted = any("is the nearest to" in note for note in record["notes"])
+        assert noted is (abs(record["reached"]["amount"] - record["asked"]["amount"]) > 0.005)
         if options.get("uniform"):
             assert len(set(after.layers)) == 1
             assert "per_layer_config" not in after.config

@@ -311,6 +311,16 @@ def test_bad_config_stops_before_any_job(tmp_path: Path) -> None:
     assert not (workflow.run_folder / "resources").exists()
 
 
+def test_profile_sums_the_run_by_rule(finished: Workflow) -> None:
+    script = finished.root / "workflow_scripts" / "profile.py"
+    command = [sys.executable, str(script), str(finished.run_folder / "logs" / "benchmarks")]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    jobs = {cells[0]: int(cells[1]) for line in output.splitlines()[2:] if (cells := line.strip("| ").split("|"))}
+    jobs = {rule.strip(): count for rule, count in jobs.items()}
+    assert jobs["evaluate"] == jobs["efficiency"] == jobs["prune"] == len(VARIANTS)
+    assert jobs["train_builtin"] == 1 and jobs["total"] == sum(jobs.values()) - jobs["total"]
+
+
 def test_report(finished: Workflow, tmp_path: Path) -> None:
     workflow = finished.clone(tmp_path / "clone")
     workflow.run("--report", "report.html")

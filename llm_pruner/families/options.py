@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 
 class FamilyOptions(BaseModel):
@@ -20,6 +20,8 @@ class WidthOptions(FamilyOptions):
     """Give every layer the same shape, so that any serving engine loads the model."""
     multiple_of: PositiveInt = 1
     """Keep widths that are multiples of this."""
+    split: str | None = Field(default=None, pattern=r"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$")
+    """Shares of the budget that attention and MLP give, such as ``2:8``; by default both lose at one rate."""
 
 
 class DepthOptions(FamilyOptions):

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     import torch
 
 
+NOTEWORTHY_MISS = 0.005
+"""A share of all parameters."""
+
+
 def score(
     method: Method,
     base: Path,
@@ -76,6 +80,8 @@ def prune(job: Job) -> Outcome:
     cut(job.base, plan, job.model, progress=job.progress)
     reached = plan.removed_parameters(architecture) / architecture.total_parameters
     notes = []
+    if abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
+        notes.append(f"{reached:.2%} is the nearest to {job.variant.amount:.2%} that whole units and the options allow")
     shapes = architecture.layers
     if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
         notes.append("attention is left whole: no smaller number of groups fits the options and the target")

@@ -76,6 +76,7 @@ def allocate(
     *,
     uniform: bool = False,
     multiple_of: int = 1,
+    split: str | None = None,
 ) -> Plan:
     """Plan that removes ``ratio`` of all the model's parameters, lowest scores first within each layer.
 
@@ -86,6 +87,7 @@ def allocate(
         uniform: give every layer the same widths, restricted to those transformers' own classes load.
         multiple_of: kept widths (query, key-value and MLP) are multiples of this; a component that cannot is
             left whole.
+        split: share of the budget that attention and MLP give, such as ``2:8``; by default both lose at one rate.
 
     Returns:
         A plan that misses the target by at most half of the finest step left to take.
@@ -99,11 +101,7 @@ def allocate(
     mlp = _slots(architecture, scores, "mlp", uniform, multiple_of)
     _check_reachable(architecture, [*attention, *mlp], budget, ratio)
 
-    capacity = sum(
-        shape.key_value_groups * shape.group_parameters + shape.channels * shape.channel_parameters
-        for shape in architecture.layers
-    )
-    rate = budget / capacity
+    rate = attention_rate(architecture, budget, split)
     for slot in attention:
         slot.ask(min(rate * _units(architecture, slot, "attention"), slot.sizes[-1]))
     _fill(attention, round(sum(slot.wish * slot.cost for slot in attention)), ceiling=budget)
@@ -129,6 +127,16 @@ def allocate(
             for index in range(architecture.num_layers)
         ),
     )
+
+
+def attention_rate(architecture: Architecture, budget: int, split: str | None) -> float:
+    """Share of the key-value groups to go when ``budget`` parameters go altogether."""
+    shapes = architecture.layers
+    capacity = sum(shape.key_value_groups * shape.group_parameters for shape in shapes)
+    if split is None:
+        return budget / (capacity + sum(shape.channels * shape.channel_parameters for shape in shapes))
+    attention, mlp = map(int, split.split(":"))
+    return budget * attention / (attention + mlp) / capacity
 
 
 def keep_highest(scores: Sequence[float], remove: int) -> tuple[int, ...]:
@@ -249,8 +257,18 @@ def _check_reachable(architecture: Architecture, slots: Sequence[Slot], budget: 
         )
 
 
-def check_ratio(architecture: Architecture, ratio: float, *, uniform: bool = False, multiple_of: int = 1) -> None:
-    """Raise PlanError if no scores whatever could make ``allocate`` reach this ratio."""
+def check_ratio(
+    architecture: Architecture,
+    ratio: float,
+    *,
+    uniform: bool = False,
+    multiple_of: int = 1,
+    split: str | None = None,
+) -> None:
+    """Raise PlanError if no scores whatever could make ``allocate`` reach this ratio.
+
+    ``split`` is a wish: where one component has too little to give, the other makes up for it.
+    """
     blank = [GroupScores([0.0] * shape.key_value_groups, [0.0] * shape.channels) for shape in architecture.layers]
     slots = [
         slot
