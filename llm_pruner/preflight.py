@@ -8,7 +8,7 @@ from pathlib import Path
 
 from llm_pruner.config import BUILTIN, Config
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
-from llm_pruner.models.architecture import LINEARS, Architecture, planned_architecture, read_architecture
+from llm_pruner.models.architecture import LINEARS, Architecture, layer_prefix, planned_architecture, read_architecture
 from llm_pruner.planning.allocation import check_ratio
 from llm_pruner.variants import Variant
 
@@ -70,7 +70,7 @@ def _problem(variant: Variant, architecture: Architecture) -> str | None:
     if ":" in variant.structure:
         m = int(variant.structure.split(":")[1])
         for linear in LINEARS:
-            columns = architecture.tensors[f"model.layers.0.{linear}.weight"].shape[1]
+            columns = architecture.tensors[f"{layer_prefix(0)}{linear}.weight"].shape[1]
             if columns % m:
                 return f"variants: '{variant.name}': {linear} has {columns} inputs, not a multiple of {m}"
     return None

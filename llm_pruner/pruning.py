@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.device import limit_threads, pick_device
@@ -16,6 +16,11 @@ from llm_pruner.families.job import Job
 from llm_pruner.files import read_json, write_json
 from llm_pruner.provenance import Run
 from llm_pruner.variants import Variant, build_method
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.methods.base import Method
 
 
 def compute_scores(
@@ -49,7 +54,7 @@ def compute_scores(
     limit_threads()
     method = build_method(implementation, options)
     run = Run(options, device=device)
-    input_ids = read_tokens(calibration) if calibration and method.calibrated else None
+    input_ids = _samples(method, calibration)
     layers = import_module(family_module(family)).score(
         method, base, input_ids, device=device, batch_size=batch_size, progress=progress
     )
@@ -105,7 +110,7 @@ def prune(
         base,
         output / "model",
         evidence["layers"] if evidence else None,
-        read_tokens(calibration) if calibration and variant.calibrated else None,
+        _samples(variant.build_method(), calibration),
         device,
         batch_size,
         progress,
@@ -131,3 +136,8 @@ def prune(
     }
     write_json(output / "pruning.json", record)
     return record
+
+
+def _samples(method: Method, calibration: Path | None) -> torch.Tensor | None:
+    """The calibration samples a method uses; None if it looks at none."""
+    return method.first_samples(read_tokens(calibration)) if calibration and method.calibrated else None

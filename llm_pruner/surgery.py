@@ -19,13 +19,14 @@ from llm_pruner.models.architecture import (
     MLP_OUTPUT,
     Architecture,
     LayerShape,
+    component,
+    layer_prefix,
     read_architecture,
 )
 from llm_pruner.models.checkpoint import (
     CheckpointWriter,
     WeightReader,
     copy_companions,
-    layer_prefix,
     write_config,
 )
 from llm_pruner.planning.plan import LayerPlan, Plan
@@ -57,10 +58,10 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
         CheckpointWriter(folder) as writer,
     ):
         for name in track(list(weights.names()), "cutting", "tensor", show=progress):
-            if not name.startswith("model.layers."):
+            index, _ = component(name)
+            if index is None:
                 writer.add(name, weights.tensor(name))
                 continue
-            index = int(name.split(".")[2])
             if index not in positions:
                 continue
             layer = plan.layers[positions[index]]

@@ -49,6 +49,28 @@ def build_model(family: str, **overrides: Any) -> Any:
     return model
 
 
+def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
+    """Score, where the method scores, and prune; gives the record of the pruning."""
+    from llm_pruner.naming import resolve
+    from llm_pruner.pruning import compute_scores, prune
+
+    variant = resolve(name, options)
+    scores = None
+    if variant.score:
+        scores = output / "scores.json"
+        compute_scores(
+            variant.implementation,
+            variant.family,
+            variant.method_options,
+            base,
+            calibration,
+            scores,
+            name=variant.score,
+            device="cpu",
+        )
+    return prune(variant, base, output, scores=scores, calibration=calibration, device="cpu")
+
+
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """Saves a random model of a family; the same arguments give the same folder."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, build_model
+from conftest import FAMILIES, build_model, make
 from safetensors.torch import load_file
 
 import llm_pruner
@@ -19,9 +19,7 @@ from llm_pruner.errors import CheckpointError, PlanError
 from llm_pruner.files import read_json
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture
-from llm_pruner.naming import resolve
 from llm_pruner.planning.plan import Plan
-from llm_pruner.pruning import compute_scores, prune
 from llm_pruner.variants import load_class
 
 AMOUNTS = {
@@ -43,24 +41,6 @@ CASES = [
 ]
 CASES += [(f"GQA_{taylor}_2000", {"taylor": taylor}) for taylor in ("second", "mixed", "vectorized")]
 NAMES = [name for name, _ in CASES]
-
-
-def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
-    variant = resolve(name, options)
-    scores = None
-    if variant.score:
-        scores = output / "scores.json"
-        compute_scores(
-            variant.implementation,
-            variant.family,
-            variant.method_options,
-            base,
-            calibration,
-            scores,
-            name=variant.score,
-            device="cpu",
-        )
-    return prune(variant, base, output, scores=scores, calibration=calibration, device="cpu")
 
 
 def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:

@@ -7,35 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REFERENCE
+from conftest import REFERENCE, make
 from safetensors.torch import load_file
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.files import read_json
 from llm_pruner.models.checkpoint import load
-from llm_pruner.naming import resolve
-from llm_pruner.pruning import compute_scores, prune
 
 MODEL, CALIBRATION = REFERENCE / "model", REFERENCE / "calibration.safetensors"
 
 
-def make(name: str, output: Path, options: dict[str, Any] | None = None) -> Path:
-    """Score, where the method scores, and prune the reference model."""
-    variant = resolve(name, options)
-    scores = output / "scores.json"
-    if variant.score:
-        compute_scores(
-            variant.implementation,
-            variant.family,
-            variant.method_options,
-            MODEL,
-            CALIBRATION,
-            scores,
-            name=variant.score,
-            device="cpu",
-        )
-    prune(variant, MODEL, output, scores=scores if variant.score else None, calibration=CALIBRATION, device="cpu")
+def make_reference(name: str, output: Path, options: dict[str, Any] | None = None) -> Path:
+    make(name, options or {}, MODEL, CALIBRATION, output)
     return output / "model"
 
 
@@ -58,7 +42,7 @@ def test_dense_perplexity(reference: dict[str, Any]) -> None:
     ],
 )
 def test_masks(name: str, official: str, more_in_official: int, reference: dict[str, Any], tmp_path: Path) -> None:
-    pruned = load_file(make(name, tmp_path) / "model.safetensors")
+    pruned = load_file(make_reference(name, tmp_path) / "model.safetensors")
     packed = load_file(REFERENCE / "masks.safetensors")
     shapes = reference["masks"][official]["shape"]
     assert len(shapes) == 42
@@ -73,11 +57,11 @@ def test_masks(name: str, official: str, more_in_official: int, reference: dict[
 @pytest.mark.parametrize(("name", "official"), [("Wanda_unstructured_5000", "wanda_50"), ("Wanda_2of4", "wanda_2of4")])
 def test_sparse_perplexity(name: str, official: str, reference: dict[str, Any], tmp_path: Path) -> None:
     expected = reference["masks"][official]["heldout_perplexity"]
-    assert heldout_perplexity(make(name, tmp_path)) == pytest.approx(expected, rel=1e-5)
+    assert heldout_perplexity(make_reference(name, tmp_path)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_block_influence(reference: dict[str, Any], tmp_path: Path) -> None:
-    model = make("ShortGPT_remove_2", tmp_path)
+    model = make_reference("ShortGPT_remove_2", tmp_path)
     scores = [layer["score"] for layer in read_json(tmp_path / "scores.json")["layers"]]
     official = reference["depth"]["shortgpt"]
     assert scores == pytest.approx(official["importances_mean"], abs=1e-6)
@@ -93,7 +77,7 @@ def test_block_influence(reference: dict[str, Any], tmp_path: Path) -> None:
 )
 def test_taylor_channels(taylor: str, official: str, reference: dict[str, Any], tmp_path: Path) -> None:
     """MLP channels exactly; attention is left out, the official sum runs over heads other than those it cuts."""
-    make("GQA_2000", tmp_path, {"taylor": taylor})
+    make_reference("GQA_2000", tmp_path, {"taylor": taylor})
     scores = read_json(tmp_path / "scores.json")["layers"]
     removed = reference["taylor"][f"llmpruner_llama3_taylor_{official}_50"]["pruned_rows_of"]
     for layer in (1, 2, 3, 4):

@@ -31,7 +31,7 @@ def score(
     assert isinstance(method, LayerScoreMethod) and input_ids is not None
     stream = LayerStream(
         base,
-        method.first_samples(input_ids),
+        input_ids,
         device=device,
         batch_size=batch_size,
         progress=progress,

@@ -25,7 +25,7 @@ class Job:
     scores: list[dict[str, Any]] | None
     """One entry a layer, as the family's ``score`` returned them."""
     input_ids: torch.Tensor | None
-    """Calibration tokens, int64 [samples, length]."""
+    """The calibration samples the method uses, int64 [samples, length]."""
     device: str
     batch_size: int
     progress: bool

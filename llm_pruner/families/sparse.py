@@ -9,12 +9,11 @@ from llm_pruner.families.job import Job, Outcome
 from llm_pruner.files import staged_directory
 from llm_pruner.masks import n_of_m_mask, unstructured_mask
 from llm_pruner.methods.base import SaliencyMethod
-from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.architecture import component, layer_prefix, read_architecture
 from llm_pruner.models.checkpoint import (
     CheckpointWriter,
     WeightReader,
     copy_companions,
-    layer_prefix,
     write_config,
 )
 
@@ -40,12 +39,12 @@ def prune(job: Job) -> Outcome:
         CheckpointWriter(folder) as writer,
     ):
         for name in weights.names():
-            if not name.startswith("model.layers."):
+            if component(name)[0] is None:
                 writer.add(name, weights.tensor(name))
         for layer in gather(
             method.evidence,
             job.base,
-            None if job.input_ids is None else method.first_samples(job.input_ids),
+            job.input_ids,
             device=job.device,
             batch_size=job.batch_size,
             progress=job.progress,

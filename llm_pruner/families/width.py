@@ -44,12 +44,11 @@ def score(
     """Each layer's group scores: ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(base)
-    tokens = None if input_ids is None else method.first_samples(input_ids)
     layers = []
     for layer in gather(
         method.evidence,
         base,
-        tokens,
+        input_ids,
         device=device,
         batch_size=batch_size,
         progress=progress,

@@ -118,24 +118,24 @@ class Architecture:
         return sum(
             tensor.numel
             for name, tensor in self.tensors.items()
-            if name.startswith("model.layers.") and name.endswith("_proj.weight")
+            if component(name)[0] is not None and name.endswith("_proj.weight")
         )
 
     def _layer_shape(self, index: int) -> LayerShape:
         sizes = self.layer_config(index)
         heads, groups = sizes["num_attention_heads"], sizes["num_key_value_heads"]
-        prefix = f"model.layers.{index}"
-        rows = {name: self._size(f"{prefix}.self_attn.{name}.weight") for name in ATTENTION_INPUTS}
+        prefix = layer_prefix(index)
+        rows = {name: self._size(f"{prefix}self_attn.{name}.weight") for name in ATTENTION_INPUTS}
         biases = sum(
             self.tensors[key].numel
             for name in ATTENTION_INPUTS
-            if (key := f"{prefix}.self_attn.{name}.bias") in self.tensors
+            if (key := f"{prefix}self_attn.{name}.bias") in self.tensors
         )
-        attention = sum(rows.values()) + self._size(f"{prefix}.self_attn.{ATTENTION_OUTPUT}.weight") + biases
+        attention = sum(rows.values()) + self._size(f"{prefix}self_attn.{ATTENTION_OUTPUT}.weight") + biases
         channels = sizes["intermediate_size"]
-        mlp = sum(self._size(f"{prefix}.mlp.{name}.weight") for name in (*MLP_INPUTS, MLP_OUTPUT))
+        mlp = sum(self._size(f"{prefix}mlp.{name}.weight") for name in (*MLP_INPUTS, MLP_OUTPUT))
         mlp += sum(
-            self.tensors[key].numel for name in MLP_INPUTS if (key := f"{prefix}.mlp.{name}.bias") in self.tensors
+            self.tensors[key].numel for name in MLP_INPUTS if (key := f"{prefix}mlp.{name}.bias") in self.tensors
         )
         return LayerShape(heads, groups, channels, attention // groups, mlp // channels)
 
@@ -159,9 +159,9 @@ def planned_architecture(config: Mapping[str, Any]) -> Architecture:
     shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
     for index in range(layers):
         for name in LINEARS:
-            shapes[f"model.layers.{index}.{name}.weight"] = (rows[name], columns[name])
+            shapes[f"{layer_prefix(index)}{name}.weight"] = (rows[name], columns[name])
         for norm in ("input_layernorm", "post_attention_layernorm"):
-            shapes[f"model.layers.{index}.{norm}.weight"] = (hidden,)
+            shapes[f"{layer_prefix(index)}{norm}.weight"] = (hidden,)
     shapes["model.norm.weight"] = (hidden,)
     if not config.get("tie_word_embeddings"):
         shapes["lm_head.weight"] = (config["vocab_size"], hidden)
@@ -218,6 +218,11 @@ def check_finite(folder: str | os.PathLike[str]) -> None:
             raise CheckpointError(
                 f"{entry.file}: '{entry.name}' holds NaN or infinite values; this checkpoint is damaged"
             )
+
+
+def layer_prefix(index: int) -> str:
+    """How the names of a decoder layer's parameters begin."""
+    return f"model.layers.{index}."
 
 
 def component(parameter: str) -> tuple[int | None, str]:

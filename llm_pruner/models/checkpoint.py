@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.errors import CheckpointError
 from llm_pruner.files import write_json
-from llm_pruner.models.architecture import FAMILIES, read_config
+from llm_pruner.models.architecture import FAMILIES, layer_prefix, read_config
 from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, checkpoint_files, read_headers
 
 if TYPE_CHECKING:
@@ -155,10 +155,6 @@ class CheckpointWriter:
             weight_map.update(dict.fromkeys(names, final.name))
         index = {"metadata": {"total_size": self._total_bytes}, "weight_map": weight_map}
         write_json(self.folder / INDEX_FILE, index)
-
-
-def layer_prefix(index: int) -> str:
-    return f"model.layers.{index}."
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

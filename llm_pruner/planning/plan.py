@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_pruner.errors import PlanError
 from llm_pruner.files import read_json, write_text
-from llm_pruner.models.architecture import Architecture
+from llm_pruner.models.architecture import Architecture, component
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class Plan:
         """Parameters that go with everything this plan leaves out."""
         per_layer: dict[int, int] = dict.fromkeys(range(architecture.num_layers), 0)
         for name, tensor in architecture.tensors.items():
-            if name.startswith("model.layers."):
-                per_layer[int(name.split(".")[2])] += tensor.numel
+            index, _ = component(name)
+            if index is not None:
+                per_layer[index] += tensor.numel
         removed = sum(per_layer[index] for index in self.removed_layers)
         for layer in self.layers:
             shape = architecture.layers[layer.index]
