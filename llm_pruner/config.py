@@ -24,12 +24,13 @@ from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.builtin.training import BuiltinModel
 from llm_pruner.data.sources import SOURCES, is_file
 from llm_pruner.errors import ConfigError, nearest
+from llm_pruner.healing.options import DistillationOptions, LoraOptions
 from llm_pruner.methods import METHODS
-from llm_pruner.naming import known_options, resolve
-from llm_pruner.variants import Variant
+from llm_pruner.naming import derive, known_options, resolve
+from llm_pruner.steps import STEPS
+from llm_pruner.variants import DENSE, Variant
 
 BUILTIN = "builtin"
-DENSE = "Dense"
 REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 
 
@@ -89,6 +90,9 @@ class CalibrationConfig(TextConfig):
     """Decides which samples are drawn."""
     batch_size: PositiveInt = 16
     """Samples run at once."""
+    held_out: PositiveInt = 64
+    """Further samples that nothing is scored or trained on, drawn in the same way when something is judged by them:
+    the search for a split, and healing on its way."""
 
 
 class PerplexityConfig(TextConfig):
@@ -100,6 +104,17 @@ class PerplexityConfig(TextConfig):
     """Stop after so many; the whole text by default."""
     batch_size: PositiveInt = 16
     """Windows run at once."""
+
+
+class HealingConfig(TextConfig):
+    samples: PositiveInt = 2048
+    """Drawn once, for all healed variants."""
+    length: PositiveInt = 128
+    """Tokens in a sample."""
+    lora: LoraOptions = LoraOptions()
+    """Low-rank adapters trained on the next token, for every variant with ``+lora``."""
+    kd: DistillationOptions = DistillationOptions()
+    """Low-rank adapters trained on the dense model's predictions, for every variant with ``+kd``."""
 
 
 class ZeroShotConfig(Section):
@@ -114,6 +129,15 @@ class ZeroShotConfig(Section):
     """Requests run at once."""
     items: PositiveInt = 400
     """Items in each task made from the built-in text."""
+
+
+class SearchConfig(Section):
+    coarse: int = Field(default=10, ge=1, le=50)
+    """Step, in percent of the budget, from one split to the next."""
+    fine: int = Field(default=2, ge=1)
+    """Smallest step around the best one."""
+    patience: PositiveInt = 3
+    """Stop after so many different splits in a row that are no better."""
 
 
 class EfficiencyConfig(Section):
@@ -138,6 +162,10 @@ class Config(Section):
     """The tokens that methods look at, the same for all."""
     perplexity: PerplexityConfig = PerplexityConfig()
     """What perplexity is measured on, and how."""
+    healing: HealingConfig = HealingConfig()
+    """Training after pruning."""
+    search: SearchConfig = SearchConfig()
+    """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     """Tasks run through lm-eval."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
@@ -165,11 +193,17 @@ class Config(Section):
         return any(task in BUILTIN_TASKS for task in self.tasks)
 
     @property
+    def heals(self) -> bool:
+        """Whether any variant is made by a step after pruning."""
+        return any("+" in name for _, name, _ in _entries(self.variants))
+
+    @property
     def needs_hub(self) -> bool:
         """Whether anything is downloaded: the model, a data set, or the data of a task."""
         model = self.model.source != BUILTIN and not self.model.is_local
-        texts = any(text.source in SOURCES and text.source != BUILTIN for text in (self.calibration, self.perplexity))
-        return model or texts or any(task not in BUILTIN_TASKS for task in self.tasks)
+        texts = [self.calibration, self.perplexity, *([self.healing] if self.heals else [])]
+        named = any(text.source in SOURCES and text.source != BUILTIN for text in texts)
+        return model or named or any(task not in BUILTIN_TASKS for task in self.tasks)
 
 
 def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config, dict[str, Variant]]:
@@ -197,29 +231,60 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     return config, variants
 
 
-def split_of(text: TextConfig, use: Literal["calibration", "evaluation"]) -> str | None:
+Use = Literal["calibration", "healing", "evaluation"]
+
+
+def split_of(text: TextConfig, use: Use) -> str | None:
     """The split that is read: the configured one, or the source's usual one for this use."""
     if is_file(text.source):
         return text.split
-    source = SOURCES[text.source]
-    return text.split or (source.calibration_split if use == "calibration" else source.evaluation_split)
+    return text.split or getattr(SOURCES[text.source], f"{use}_split")
 
 
 def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[str]]:
-    variants: dict[str, Variant] = {}
+    """Variants by name, in the order of the configuration, after what they are made from, which is added if missing."""
     method_options, problems = _method_options(raw.get("methods"))
+    listed: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for place, name, own in _entries(raw.get("variants")):
-        if name in variants:
+        if name in listed:
             problems.append(f"{place}: '{name}' is listed twice; give one a label, such as GQA_uniform_2000")
-            continue
-        shared = method_options.get(name.partition("_")[0], {})
+        listed.setdefault(name, (place, own))
+    wanted = {name: listed.get(name, (place, {})) for last, (place, _) in listed.items() for name in _lineage(last)}
+
+    variants = {DENSE: resolve(DENSE)}
+    for name, (place, own) in wanted.items():
+        parent, derived, step = name.rpartition("+")
+        if derived and parent not in variants:
+            continue  # what is wrong with the parent has been said
         try:
-            variant = resolve(name, {**_understood(name, shared), **own})
+            if derived:
+                variants[name] = derive(variants[parent], step, {**_step_options(raw, step), **own})
+            else:
+                shared = method_options.get(name.partition("_")[0], {})
+                variants[name] = resolve(name, {**_understood(name, shared), **own})
         except ConfigError as error:
             problems += [f"{place}: '{name}': {problem}" for problem in error.problems]
-            continue
-        variants[name] = variant
-    return {DENSE: resolve(DENSE), **variants}, problems
+    return variants, problems
+
+
+def _lineage(name: str) -> list[str]:
+    """A variant and everything it is made from, the oldest first.
+
+    >>> _lineage("GQA_2000+lora")
+    ['GQA_2000', 'GQA_2000+lora']
+    """
+    parts = name.split("+")
+    return ["+".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
+def _step_options(raw: Mapping[str, Any], step: str) -> Mapping[str, Any]:
+    """Options that every variant of a step shares; none while they are wrong, which is said once elsewhere."""
+    healing = raw.get("healing")
+    own = healing.get(step) if isinstance(healing, dict) else None
+    try:
+        return own if own and STEPS[step](**own) else {}
+    except (KeyError, TypeError, ValidationError):
+        return {}
 
 
 def _entries(raw: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -259,25 +324,31 @@ def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _check_texts(config: Config) -> list[str]:
     problems = []
-    for name, text in (("calibration", config.calibration), ("perplexity", config.perplexity)):
+    perplexity = config.perplexity
+    texts: dict[str, TextConfig] = {
+        "calibration": config.calibration,
+        "healing": config.healing,
+        "perplexity": perplexity,
+    }
+    for name, text in texts.items():
         if is_file(text.source) and text.split:
             problems.append(f"{name}.split: a file has no splits, remove '{text.split}'")
         elif not is_file(text.source) and text.split and text.split not in SOURCES[text.source].splits:
             hint = nearest(text.split, SOURCES[text.source].splits)
             problems.append(f"{name}.split: {text.source} has no split '{text.split}'{hint}")
-    calibration, perplexity = config.calibration, config.perplexity
-    same_file = is_file(calibration.source) and is_file(perplexity.source)
-    same_file = same_file and Path(calibration.source).resolve() == Path(perplexity.source).resolve()
-    same_split = calibration.source == perplexity.source and split_of(calibration, "calibration") == split_of(
-        perplexity, "evaluation"
-    )
-    if same_file or same_split:
-        what = (
-            calibration.source if same_file else f"{calibration.source}, split {split_of(calibration, 'calibration')}"
-        )
-        problems.append(
-            f"calibration.source: {what} is also what perplexity is measured on; calibrate on another split"
-        )
+    uses: list[tuple[Use, TextConfig, str]] = [("calibration", config.calibration, "calibrate")]
+    if config.heals:
+        uses.append(("healing", config.healing, "train"))
+    for use, text, verb in uses:
+        if is_file(text.source):
+            same = Path(text.source).resolve() == Path(perplexity.source).resolve()
+            what = text.source
+        else:
+            split = split_of(text, use)
+            same = text.source == perplexity.source and split == split_of(perplexity, "evaluation")
+            what = f"{text.source}, split {split}"
+        if same:
+            problems.append(f"{use}.source: {what} is also what perplexity is measured on; {verb} on another split")
     if (perplexity.stride or 0) > perplexity.window:
         problems.append(
             f"perplexity.stride: {perplexity.stride} is longer than the window of {perplexity.window}, tokens between "

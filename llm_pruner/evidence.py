@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from llm_pruner.models.architecture import LINEARS, read_architecture
-from llm_pruner.models.checkpoint import WeightReader, load
-from llm_pruner.progress import track
+from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.streaming import LayerStream, StreamedLayer
 
 if TYPE_CHECKING:
@@ -66,14 +64,16 @@ def gather(
     batch_size: int = 8,
     progress: bool = False,
     description: str = "layers",
+    checkpointing: bool = True,
 ) -> Iterator[LayerEvidence]:
-    """Walk a model's layers with one kind of evidence, holding as little of the model as that kind allows.
+    """Walk a model's layers with one kind of evidence, holding one layer at a time.
 
     Args:
-        kind: ``none`` reads weights alone, ``input_norm`` streams calibration samples through one layer at a time,
-            ``gradient`` needs the whole model and its gradients, ``curvature`` a second copy of them.
+        kind: ``none`` reads weights alone, ``input_norm`` streams calibration samples through the layers,
+            ``gradient`` and ``curvature`` stream them back as well and give the last layer first.
         base: model folder.
         input_ids: int64 [samples, length]; not looked at for ``none``.
+        checkpointing: see ``loss_gradients``.
     """
     if kind == "none":
         with WeightReader(base) as weights:
@@ -81,14 +81,15 @@ def gather(
                 yield LayerEvidence(index, weights.layer(index), {name: Evidence(index, name) for name in LINEARS})
         return
     assert input_ids is not None
-    if kind in ("gradient", "curvature"):
-        yield from loss_gradients(
-            base, input_ids, curvature=kind == "curvature", device=device, batch_size=batch_size, progress=progress
-        )
-        return
-    for layer in LayerStream(
+    if kind == "curvature":
+        batch_size = 1
+    stream = LayerStream(
         base, input_ids, device=device, batch_size=batch_size, progress=progress, description=description
-    ):
+    )
+    if kind in ("gradient", "curvature"):
+        yield from loss_gradients(stream, curvature=kind == "curvature", checkpointing=checkpointing)
+        return
+    for layer in stream:
         norms = input_norms(layer)
         evidence = {name: Evidence(layer.index, name, input_norm=norm) for name, norm in norms.items()}
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence, layer.changed)
@@ -132,48 +133,72 @@ def _hooks(layer: StreamedLayer, make: Callable[[str], Callable[..., None]]) -> 
 
 
 def loss_gradients(
-    base: Path,
-    input_ids: torch.Tensor,
-    *,
-    curvature: bool = False,
-    device: str = "cpu",
-    batch_size: int = 8,
-    progress: bool = False,
+    stream: LayerStream, *, curvature: bool = False, checkpointing: bool = True
 ) -> Iterator[LayerEvidence]:
-    """Gradients of the mean next-token loss over ``input_ids``, one pass for all layers.
+    """Gradients of the mean next-token loss over the stream's samples, one layer at a time, the last first.
+
+    One pass forward keeps what enters each layer; on the way back a layer sees all samples before its turn is over,
+    so its gradients are complete, are reduced by the caller, and are gone before the next layer's are made. No more
+    than one layer's weights and gradients are ever held, and they are those of one backward pass of the whole model.
 
     Args:
-        base: model folder; the whole model and the gradients of its linear layers are held on ``device``.
-        input_ids: int64 [samples, length].
-        curvature: also the mean squared gradient of single samples, which are then run one by one.
+        stream: over the base model; with ``curvature`` its batches must be single samples.
+        curvature: also the mean squared gradient of single samples.
+        checkpointing: compute a layer's activations again on the way back. Without it all activations of all layers
+            and samples are held instead, and all weights with them.
     """
     import torch
 
-    model = load(base, device=device).requires_grad_(False)
-    layers = model.model.layers
-    squares: dict[torch.nn.Parameter, torch.Tensor] = {}
-    weights = {
-        (index, name): layer.get_submodule(name).weight for index, layer in enumerate(layers) for name in LINEARS
-    }
-    for weight in weights.values():
-        weight.requires_grad_(True)
-        if curvature:
-            squares[weight] = torch.zeros_like(weight)
-
-    def accumulate_square(gradient: torch.Tensor, square: torch.Tensor) -> None:
-        # the gradient is of one sample's loss divided by their number
-        square.addcmul_(gradient, gradient, value=len(input_ids))
-
-    for weight, square in squares.items():
-        weight.register_hook(partial(accumulate_square, square=square))
-    for batch in track(input_ids.split(1 if curvature else batch_size), "gradients", "batch", show=progress):
-        ids = batch.to(device)
-        loss = model(input_ids=ids, labels=ids, use_cache=False).loss
-        (loss * len(batch) / len(input_ids)).backward()
-    for index, layer in enumerate(layers):
+    batches = stream.input_ids.split(stream.batch_size)
+    shares = [len(ids) / len(stream.input_ids) for ids in batches]
+    layers: list[StreamedLayer] = []
+    graphs: list[_Graph] = []
+    for layer in stream:
+        layers.append(layer)
+        entering = layer.outputs()
+        layer.park()
+        if not checkpointing:
+            graphs.append(_Graph(layer, keep=True))
+    head = stream.head()
+    pending = []
+    for hidden, ids, share in zip(entering, batches, shares, strict=True):
+        leaf = hidden.detach().requires_grad_()
+        (head(leaf, ids) * share).backward()
+        pending.append(leaf.grad)
+    for layer in stream.backwards(layers):
+        graph = graphs.pop() if graphs else _Graph(layer)
+        gradients = {name: torch.zeros_like(weight, dtype=torch.float32) for name, weight in graph.weights.items()}
+        squares = {name: torch.zeros_like(gradient) for name, gradient in gradients.items() if curvature}
+        for number, (leaf, output) in enumerate(graph.batches):
+            output.backward(pending[number])
+            pending[number] = leaf.grad
+            for name, weight in graph.weights.items():
+                assert weight.grad is not None
+                gradient = weight.grad.float()
+                gradients[name] += gradient
+                if curvature:
+                    # the gradient is of one sample's loss divided by their number
+                    squares[name].addcmul_(gradient, gradient, value=len(stream.input_ids))
+                weight.grad = None
         evidence = {
-            name: Evidence(index, name, gradient=weight.grad, curvature=squares.get(weight))
-            for name in LINEARS
-            for weight in (weights[index, name],)
+            name: Evidence(layer.index, name, gradient=gradients[name], curvature=squares.get(name)) for name in LINEARS
         }
-        yield LayerEvidence(index, _parameters(layer), evidence)
+        yield LayerEvidence(layer.index, _parameters(layer.module), evidence)
+
+
+class _Graph:
+    """A layer's forward pass of every batch, differentiable by its input and its linear weights."""
+
+    def __init__(self, layer: StreamedLayer, keep: bool = False) -> None:
+        self.layer = layer
+        layer.module.requires_grad_(False)
+        self.weights = {name: layer.module.get_parameter(f"{name}.weight").requires_grad_(True) for name in LINEARS}
+        self.batches = self._run()
+        """(leaf, output) of each batch; one at a time as they are asked for, unless all are kept."""
+        if keep:
+            self.batches = iter(list(self.batches))
+
+    def _run(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for hidden in self.layer.inputs:
+            leaf = hidden.to(self.layer.device).detach().requires_grad_()
+            yield leaf, self.layer(leaf)

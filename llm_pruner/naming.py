@@ -6,27 +6,33 @@ GQA_uniform_2000               the same with a label, for a second set of option
 Magnitude_unstructured_5000    sparse: 50.00 % of the blocks' linear weights
 Wanda_2of4                     sparse: 2 of every 4 consecutive weights
 ShortGPT_remove_2              depth: 2 layers
+GQA_2000+lora                  GQA_2000, healed by low-rank fine-tuning
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from llm_pruner.errors import ConfigError, nearest
-from llm_pruner.families.options import FAMILY_OPTIONS
+from llm_pruner.families.options import FAMILY_OPTIONS, WidthOptions
 from llm_pruner.methods import METHODS
-from llm_pruner.variants import Variant, load_class
+from llm_pruner.steps import STEPS
+from llm_pruner.variants import DENSE, Score, Step, Variant, load_class
 
 _NAME = re.compile(
     r"(?P<method>[A-Za-z][A-Za-z0-9]*)"
     r"(?:_(?P<label>(?!unstructured_|remove_)[A-Za-z][A-Za-z0-9-]*))?"
     r"_(?:(?P<width>\d{4})|unstructured_(?P<sparse>\d{4})|(?P<n>\d+)of(?P<m>\d+)|remove_(?P<layers>\d+))"
 )
-GRAMMAR = "Method_2000, Method_unstructured_5000, Method_2of4, Method_remove_2, Method_label_2000 or Dense"
+GRAMMAR = (
+    "Method_2000, Method_unstructured_5000, Method_2of4, Method_remove_2, Method_label_2000 or Dense, and any of them "
+    "with +lora or +kd"
+)
 
 
 def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
@@ -36,26 +42,34 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         ConfigError: for a name outside the grammar, an unknown method, a mechanism the method has not, an
             impossible amount, or unknown or wrong options; all problems of the name at once.
     """
-    options = options or {}
     method, family, structure, amount = _parse(name)
     implementation = METHODS[method]
     cls = load_class(implementation)
     if family not in cls.families:
         raise ConfigError([f"{method} cannot prune by {family}, only by {' or '.join(cls.families)}"], name)
     models = {"options": FAMILY_OPTIONS[family], "method_options": cls.Options}
+    given = {key: value for key, value in cls.defaults.items() if key in models["options"].model_fields}
+    given |= options or {}
     known = {key for model in models.values() for key in model.model_fields}
-    problems = [f"{key}: unknown option{nearest(key, known)}" for key in options if key not in known]
-    resolved: dict[str, dict[str, Any]] = {}
+    problems = [f"{key}: unknown option{nearest(key, known)}" for key in given if key not in known]
+    resolved: dict[str, BaseModel] = {}
     for kind, model in models.items():
-        own = {key: value for key, value in options.items() if key in model.model_fields}
+        own = {key: value for key, value in given.items() if key in model.model_fields}
         try:
-            resolved[kind] = model(**own).model_dump()
+            resolved[kind] = model(**own)
         except ValidationError as error:
-            problems += [f"{item['loc'][0]}: {item['msg']}, not {item['input']!r}" for item in error.errors()]
+            problems += [_explain(item) for item in error.errors()]
+    importance = None
+    width = resolved.get("options")
+    if isinstance(width, WidthOptions) and width.needs_importance:
+        try:
+            importance = _importance(width)
+        except ConfigError as error:
+            problems += error.problems
     if problems:
         raise ConfigError(problems, name)
-    pruner = cls(**resolved["method_options"])
-    score = score_name(method, pruner.Options().model_dump(), resolved["method_options"])
+    method_options = resolved["method_options"].model_dump()
+    scored = family in ("width", "depth")
     return Variant(
         name,
         method,
@@ -63,10 +77,70 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         family,
         structure,
         amount,
-        score if family in ("width", "depth") else None,
-        pruner.calibrated,
-        **resolved,
+        score_of(cls.scores_of or method, family, method_options) if scored else None,
+        cls(**method_options).calibrated,
+        resolved["options"].model_dump(),
+        method_options,
+        importance,
+        None if method == DENSE else DENSE,
     )
+
+
+def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None) -> Variant:
+    """The variant that a step makes of another, such as ``GQA_2000+lora`` of ``GQA_2000``.
+
+    Raises:
+        ConfigError: for an unknown step, or unknown or wrong options.
+    """
+    name = f"{parent.name}+{step}"
+    if step not in STEPS:
+        raise ConfigError([f"unknown step '+{step}'{nearest(step, STEPS)}"], name)
+    model = STEPS[step]
+    problems = [
+        f"{key}: unknown option{nearest(key, model.model_fields)}"
+        for key in options or {}
+        if key not in model.model_fields
+    ]
+    try:
+        resolved = model(**{key: value for key, value in (options or {}).items() if key in model.model_fields})
+    except ValidationError as error:
+        problems += [_explain(item) for item in error.errors()]
+    if problems:
+        raise ConfigError(problems, name)
+    return replace(
+        parent,
+        name=name,
+        parent=parent.name,
+        step=Step(step, resolved.model_dump(mode="json")),
+        score=None,
+        importance=None,
+    )
+
+
+def score_of(method: str, family: str, options: Mapping[str, Any]) -> Score:
+    """The scores that a registered method gives with these options."""
+    pruner = load_class(METHODS[method])(**options)
+    resolved = pruner.options.model_dump()
+    defaults = pruner.Options().model_dump()
+    return Score(score_name(method, defaults, resolved), METHODS[method], family, resolved, pruner.calibrated)
+
+
+def _importance(options: WidthOptions) -> Score:
+    """The layer scores that the allocation asks for."""
+    rankers = [name for name, implementation in METHODS.items() if "depth" in load_class(implementation).families]
+    if options.importance not in rankers:
+        hint = nearest(options.importance, rankers)
+        raise ConfigError(
+            [f"importance: '{options.importance}' scores no layers{hint} (these do: {', '.join(rankers)})"]
+        )
+    samples = {} if options.importance_samples is None else {"samples": options.importance_samples}
+    return score_of(options.importance, "depth", samples)
+
+
+def _explain(item: Mapping[str, Any]) -> str:
+    """A pydantic error as one line; one about several options together has no place of its own."""
+    message = item["msg"].removeprefix("Value error, ")
+    return f"{item['loc'][0]}: {message}, not {item['input']!r}" if item["loc"] else message
 
 
 def known_options(method: str) -> set[str]:
@@ -88,8 +162,8 @@ def score_name(method: str, defaults: Mapping[str, Any], options: Mapping[str, A
 
 def _parse(name: str) -> tuple[str, str, str, float]:
     """(method, family, structure, amount) of a name."""
-    if name == "Dense":
-        return "Dense", "dense", "dense", 0.0
+    if name == DENSE:
+        return DENSE, "dense", "dense", 0.0
     match = _NAME.fullmatch(name)
     if not match:
         raise ConfigError([f"not a variant name; write {GRAMMAR}"], name)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llm_pruner.config import BUILTIN, Config
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.families.options import WidthOptions
 from llm_pruner.models.architecture import LINEARS, Architecture, layer_prefix, planned_architecture, read_architecture
 from llm_pruner.planning.allocation import check_ratio
 from llm_pruner.variants import Variant
@@ -59,7 +60,7 @@ def known_architecture(config: Config) -> Architecture | None:
 def _problem(variant: Variant, architecture: Architecture) -> str | None:
     if variant.family == "width":
         try:
-            check_ratio(architecture, variant.amount, **variant.options)
+            check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
         except PlanError as error:
             return f"variants: '{variant.name}': {error}"
     if variant.family == "depth" and variant.amount >= architecture.num_layers:

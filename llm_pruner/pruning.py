@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from llm_pruner.families import family_module
 from llm_pruner.families.job import Job
 from llm_pruner.files import read_json, write_json
 from llm_pruner.provenance import Run
-from llm_pruner.variants import Variant, build_method
+from llm_pruner.variants import Score, Variant, build_method
 
 if TYPE_CHECKING:
     import torch
@@ -24,14 +23,11 @@ if TYPE_CHECKING:
 
 
 def compute_scores(
-    implementation: str,
-    family: str,
-    options: Mapping[str, Any],
+    score: Score,
     base: Path,
     calibration: Path | None,
     output: Path,
     *,
-    name: str,
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
@@ -39,38 +35,35 @@ def compute_scores(
     """Score the base model once, for every amount of a method, and write the scores as JSON.
 
     Args:
-        implementation: ``module:Class`` of the method.
-        family: ``width`` or ``depth``.
-        options: the method's options.
+        score: the method and its options.
         base: model folder.
         calibration: token file, for methods that look at data.
         output: the JSON to write.
-        name: what the scores are called in tables and figures.
 
     Raises:
         CheckpointError: if the base cannot be read, or gives scores that are not finite.
     """
     device = pick_device(device)
     limit_threads()
-    method = build_method(implementation, options)
-    run = Run(options, device=device)
+    method = build_method(score.implementation, score.options)
+    run = Run(score.options, device=device)
     input_ids = _samples(method, calibration)
-    layers = import_module(family_module(family)).score(
+    scored = import_module(family_module(score.family)).score(
         method, base, input_ids, device=device, batch_size=batch_size, progress=progress
     )
-    for layer in layers:
-        values = [layer["score"]] if family == "depth" else [*layer["attention"], *layer["mlp"]]
+    for layer in scored["layers"]:
+        values = [layer["score"]] if score.family == "depth" else [*layer["attention"], *layer["mlp"]]
         if not all(map(math.isfinite, values)):
             raise CheckpointError(
                 f"{base}: {method.name} gives layer {layer['index']} scores that are not finite; "
                 "the weights overflow in this dtype or are damaged"
             )
     scores = {
-        "id": name,
+        "id": score.name,
         "method": method.name,
-        "family": family,
-        "options": dict(options),
-        "layers": layers,
+        "family": score.family,
+        "options": score.options,
+        **scored,
         "run": run.describe(),
     }
     write_json(output, scores)
@@ -83,6 +76,8 @@ def prune(
     output: Path,
     *,
     scores: Path | None = None,
+    importance: Path | None = None,
+    search: Path | None = None,
     calibration: Path | None = None,
     device: str = "auto",
     batch_size: int = 8,
@@ -95,13 +90,15 @@ def prune(
         base: folder of the base model.
         output: folder of the variant.
         scores: JSON of ``compute_scores``, for width and depth.
+        importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for it.
+        search: JSON of ``search_split``, where the options ask for it.
         calibration: token file, for sparse methods that look at data.
 
     Raises:
         PlanError: if the amount cannot be reached.
         CheckpointError: if the base cannot be read.
     """
-    evidence = read_json(scores) if scores else None
+    sources = [read_json(path) for path in (scores, importance, search) if path]
     device = pick_device(device)
     limit_threads()
     run = Run({**variant.options, **variant.method_options}, seed=variant.method_options.get("seed"), device=device)
@@ -109,7 +106,9 @@ def prune(
         variant,
         base,
         output / "model",
-        evidence["layers"] if evidence else None,
+        read_layers(scores),
+        read_layers(importance),
+        read_json(search)["best"]["split"] if search else None,
         _samples(variant.build_method(), calibration),
         device,
         batch_size,
@@ -118,24 +117,29 @@ def prune(
     outcome = import_module(family_module(variant.family)).prune(job)
     if outcome.plan:
         outcome.plan.write(output / "plan.json")
-    scoring = evidence["run"]["seconds"] if evidence else 0.0
+    scoring = sum(source["run"]["seconds"] for source in sources)
     asked = variant.asked
     record = {
         "variant": variant.name,
         "method": variant.method,
         "family": variant.family,
         "structure": variant.structure,
-        "parent": None if variant.family == "dense" else "Dense",
+        "parent": variant.parent,
         "asked": asked,
         "reached": asked and {"amount": outcome.reached, "of": asked["of"]},
         "options": {**variant.options, **variant.method_options},
         "notes": outcome.notes,
-        "score": variant.score,
+        "scores": [score.name for score in variant.scores],
         "seconds": {"scoring": scoring, "pruning": run.seconds, "total": round(scoring + run.seconds, 3)},
         "run": run.describe(),
     }
     write_json(output / "pruning.json", record)
     return record
+
+
+def read_layers(scores: Path | None) -> list[dict[str, Any]] | None:
+    """The layers of a scores file, one entry each."""
+    return read_json(scores)["layers"] if scores else None
 
 
 def _samples(method: Method, calibration: Path | None) -> torch.Tensor | None:

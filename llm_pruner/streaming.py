@@ -7,7 +7,7 @@ whatever the depth of the model.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.models.architecture import read_architecture
@@ -23,30 +23,52 @@ class StreamedLayer:
     """One decoder layer on the device, with the hidden states that enter it."""
 
     def __init__(
-        self, index: int, module: nn.Module, inputs: list[torch.Tensor], arguments: dict[int, dict[str, Any]]
+        self,
+        index: int,
+        module: nn.Module,
+        inputs: list[torch.Tensor],
+        arguments: dict[int, dict[str, Any]],
+        device: str,
     ) -> None:
         self.index = index
         self.module = module
+        self.device = device
         self.inputs = inputs
         """Batches of float [batch, length, hidden]."""
+        self.samples_run = 0
+        """Samples that went through the layer so far, each as often as it did."""
         self._arguments = arguments
         self._outputs: list[torch.Tensor] | None = None
 
     def run(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Run every batch through the layer as it is now; yields (input, output), each [batch, length, hidden]."""
+        outputs = []
+        for hidden, output in zip(self.inputs, self.apply(self.inputs), strict=True):
+            outputs.append(output)
+            yield hidden, output
+        self._outputs = outputs
+
+    def apply(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Run other hidden states of the samples through the layer: each batch's output, [batch, length, hidden]."""
         import torch
 
-        outputs = []
-        with torch.no_grad():
-            for hidden in self.inputs:
-                output = self.module(hidden, **self._arguments[hidden.shape[0]])
-                outputs.append(output)
-                yield hidden, output
-        self._outputs = outputs
+        for hidden in batches:
+            with torch.no_grad():
+                output = self(hidden.to(self.device))
+            yield output.to(hidden.device)
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The output for one batch of hidden states, [batch, length, hidden], with gradients where they are enabled."""
+        self.samples_run += len(hidden)
+        return self.module(hidden, **self._arguments[hidden.shape[0]])
 
     def changed(self) -> None:
         """Say that the layer's weights were changed, so that the next layer sees what the new ones make."""
         self._outputs = None
+
+    def park(self) -> None:
+        """Keep the inputs in host memory; running the layer fetches them batch by batch."""
+        self.inputs = [hidden.cpu() for hidden in self.inputs]
 
     def outputs(self) -> list[torch.Tensor]:
         """What enters the next layer; computed unless ``run`` already did and nothing changed since."""
@@ -85,26 +107,70 @@ class LayerStream:
         self.batch_size = batch_size
         self.progress = progress
         self.description = description
+        self.evaluations = 0.0
+        """Layer evaluations so far, each of all samples."""
 
     def __iter__(self) -> Iterator[StreamedLayer]:
         import torch
         from torch import nn
 
-        with WeightReader(self.folder) as weights, torch.no_grad():
+        with WeightReader(self.folder) as weights:
             model = self._skeleton()
             backbone = model.model
             _assign(backbone.embed_tokens, {"weight": weights.tensor("model.embed_tokens.weight")}, self.device)
             # built anew: its frequencies are computed, not stored, so the skeleton's are empty
             backbone.rotary_emb = type(backbone.rotary_emb)(config=model.config).to(self.device)
             layers, backbone.layers = list(backbone.layers), nn.ModuleList()
-            hidden, arguments = self._enter(model, len(layers))
+            with torch.no_grad():
+                hidden, arguments = self._enter(model, len(layers))
             for index, module in enumerate(track(layers, self.description, "layer", show=self.progress)):
                 _assign(module, weights.layer(index), self.device)
-                layer = StreamedLayer(index, module, hidden, arguments[index])
+                layer = StreamedLayer(index, module, hidden, arguments[index], self.device)
                 yield layer
                 if index + 1 < len(layers):
                     hidden = layer.outputs()
+                self.evaluations += layer.samples_run / len(self.input_ids)
                 module.to("meta")
+
+    def backwards(self, layers: Sequence[StreamedLayer]) -> Iterator[StreamedLayer]:
+        """The layers of a pass that is through, last first, each brought back to the device when its turn comes."""
+        with WeightReader(self.folder) as weights:
+            for layer in track(list(reversed(layers)), f"{self.description}, back", "layer", show=self.progress):
+                _assign(layer.module, weights.layer(layer.index), self.device)
+                yield layer
+                layer.module.to("meta")
+
+    def head(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """What follows the last layer.
+
+        Returns:
+            A function of hidden states [batch, length, hidden] and ids [batch, length] that gives the mean next-token
+            loss in nats.
+        """
+        import torch
+
+        model = self._skeleton()
+        with WeightReader(self.folder) as weights:
+            output = "lm_head.weight" if "lm_head.weight" in weights.entries else "model.embed_tokens.weight"
+            _assign(model.lm_head, {"weight": weights.tensor(output)}, self.device)
+            _assign(model.model.norm, {"weight": weights.tensor("model.norm.weight")}, self.device)
+        model.requires_grad_(False)
+
+        def loss(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+            logits = model.lm_head(model.model.norm(hidden[:, :-1])).float()
+            return torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:].to(self.device))
+
+        return loss
+
+    def loss(self, batches: Sequence[torch.Tensor]) -> float:
+        """Mean next-token loss in nats of the samples, given what leaves the last layer."""
+        import torch
+
+        head, total = self.head(), 0.0
+        with torch.no_grad():
+            for hidden, ids in zip(batches, self.input_ids.split(self.batch_size), strict=True):
+                total += head(hidden, ids).item() * len(ids)
+        return total / len(self.input_ids)
 
     def _skeleton(self) -> Any:
         """The model without weights, in evaluation mode."""

@@ -10,6 +10,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
 
+DENSE = "Dense"
+"""The base model among the variants."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Scores of the base model: of its groups, or of its layers. Shared by all variants planned from them."""
+
+    name: str
+    """Of the file, and in figures: the method and the options that are not the default."""
+    implementation: str
+    family: str
+    """``width`` or ``depth``."""
+    options: dict[str, Any]
+    """Of the method."""
+    calibrated: bool
+    """Whether the method looks at calibration samples."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is done to a finished model to make another of it, such as healing."""
+
+    name: str
+    """As written behind the plus of ``GQA_2000+lora``."""
+    options: dict[str, Any]
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -24,15 +51,31 @@ class Variant:
     """``dense``, ``width``, ``depth``, ``unstructured`` or ``N:M``."""
     amount: float
     """A ratio, or a number of layers for depth."""
-    score: str | None
-    """Name of the scores it is planned from, shared by all variants of the method with the same method options.
-    None where nothing can be scored ahead: sparse methods decide layer by layer on the way through."""
+    score: Score | None
+    """The scores it is planned from. None where nothing can be scored ahead: sparse methods decide layer by layer on
+    the way through."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
     options: dict[str, Any] = field(default_factory=dict)
     """Options of the family, such as ``uniform``."""
     method_options: dict[str, Any] = field(default_factory=dict)
     """Options of the method, such as ``samples``."""
+    importance: Score | None = None
+    """Scores of layers that decide how much each may lose."""
+    parent: str | None = DENSE
+    """The variant it is made from; None for Dense."""
+    step: Step | None = None
+    """What is done to the parent; None where the base model is pruned."""
+
+    @property
+    def root(self) -> str:
+        """The pruned variant that all its steps began with; itself if there are none."""
+        return self.name.partition("+")[0]
+
+    @property
+    def scores(self) -> tuple[Score, ...]:
+        """Everything it is planned from."""
+        return tuple(score for score in (self.score, self.importance) if score)
 
     @property
     def asked(self) -> dict[str, Any] | None:
@@ -45,6 +88,11 @@ class Variant:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Variant:
+        parts = {"score": Score, "importance": Score, "step": Step}
+        return cls(**{**value, **{key: part(**value[key]) for key, part in parts.items() if value[key]}})
 
 
 def build_method(implementation: str, options: Mapping[str, Any]) -> Method:

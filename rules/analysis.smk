@@ -22,7 +22,7 @@ rule analyze:
         model="baselines/{variant}/model",
         base="resources/model",
         analysis=rules.analyze_base.output[0],
-        plan=lambda wildcards: "baselines/{variant}/plan.json" if wildcards.variant in PLANNED else [],
+        plan=lambda wildcards: plan_file(wildcards.variant),
     output:
         structure="baselines/{variant}/analysis/model_structure.json",
         comparison="baselines/{variant}/analysis/model_comparison.json",

@@ -1,7 +1,9 @@
 # Reads the configuration, and what every rule shares. Parsing imports neither torch nor transformers.
 import fcntl
 import os
+import re
 import shutil
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from llm_pruner.config import BUILTIN, load_config, split_of
 from llm_pruner.data.sources import is_file
 from llm_pruner.errors import PrunerError
 from llm_pruner.families import family_module
+from llm_pruner.families.options import SEARCH
 from llm_pruner.fingerprint import sources_digest
 from llm_pruner.preflight import preflight
 
@@ -32,14 +35,21 @@ if not CONFIG.needs_hub:
     # nothing may wait for a network that nothing needs
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SCORES = {variant.score: variant for variant in VARIANTS.values() if variant.score}
+SCORES = {score.name: score for variant in VARIANTS.values() for score in variant.scores}
 PLANNED = [name for name, variant in VARIANTS.items() if variant.score]
-DIRECT = [name for name, variant in VARIANTS.items() if not variant.score]
+STEPPED = [name for name, variant in VARIANTS.items() if variant.step]
+DIRECT = [name for name in VARIANTS if name not in PLANNED and name not in STEPPED]
+SEARCHED = [name for name in PLANNED if VARIANTS[name].options.get("split") == SEARCH]
+
+
+def one_of(names):
+    """A wildcard that takes these names and no other; names hold plus signs."""
+    return "|".join(map(re.escape, names)) or "none"
 
 
 wildcard_constraints:
-    variant="|".join(VARIANTS),
-    score="|".join(SCORES) or "none",
+    variant=one_of(VARIANTS),
+    score=one_of(SCORES),
 
 
 def code(script, *modules):
@@ -95,6 +105,26 @@ def clear_stale_lock(folder=Path(".snakemake")):
 
 
 RUN_LOCK = clear_stale_lock() if workflow.is_main_process else None
+
+
+def scores_file(score):
+    """Where scores are kept; nothing where there are none."""
+    return f"resources/scores/{score.name}.json" if score else []
+
+
+def plan_file(variant):
+    """The plan that a variant was cut by, or that what it was made from was cut by."""
+    root = VARIANTS[variant].root
+    return f"baselines/{root}/plan.json" if root in PLANNED else []
+
+
+def calibration_text(samples, skip=0):
+    """What is drawn from the calibration source."""
+    text = CONFIG.calibration
+    split = split_of(text, "calibration")
+    return dict(
+        source=text.source, split=split, samples=samples, length=text.length, seed=text.seed, skip=skip
+    )
 
 
 def text_file(text):

@@ -88,17 +88,47 @@ rule calibration:
         mem_mb=memory_mb,
         runtime=minutes,
     params:
+        text=calibration_text(CONFIG.calibration.samples),
+        trust_remote_code=CONFIG.model.trust_remote_code,
+        code=code("draw_samples.py"),
+    script:
+        "../workflow_scripts/draw_samples.py"
+
+
+# Judges what is decided on the way, a split or the course of healing: neither calibrated nor evaluated on.
+use rule calibration as held_out with:
+    output:
+        "resources/held_out.safetensors",
+    log:
+        "logs/held_out.log",
+    benchmark:
+        "logs/benchmarks/held_out.tsv"
+    params:
+        text=calibration_text(CONFIG.calibration.held_out, skip=CONFIG.calibration.samples),
+        trust_remote_code=CONFIG.model.trust_remote_code,
+        code=code("draw_samples.py"),
+
+
+use rule calibration as healing_tokens with:
+    input:
+        model="resources/model",
+        source=text_file(CONFIG.healing),
+    output:
+        "resources/healing.safetensors",
+    log:
+        "logs/healing_tokens.log",
+    benchmark:
+        "logs/benchmarks/healing_tokens.tsv"
+    params:
         text=dict(
-            source=CONFIG.calibration.source,
-            split=split_of(CONFIG.calibration, "calibration"),
-            samples=CONFIG.calibration.samples,
-            length=CONFIG.calibration.length,
-            seed=CONFIG.calibration.seed,
+            source=CONFIG.healing.source,
+            split=split_of(CONFIG.healing, "healing"),
+            samples=CONFIG.healing.samples,
+            length=CONFIG.healing.length,
+            seed=CONFIG.seed,
         ),
         trust_remote_code=CONFIG.model.trust_remote_code,
-        code=code("calibration.py"),
-    script:
-        "../workflow_scripts/calibration.py"
+        code=code("draw_samples.py"),
 
 
 rule evaluation_tokens:

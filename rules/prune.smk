@@ -1,8 +1,47 @@
+# The attention : MLP split with the lowest held-out perplexity, tried in memory.
+rule search:
+    input:
+        model="resources/model",
+        scores=lambda wildcards: scores_file(VARIANTS[wildcards.variant].score),
+        importance=lambda wildcards: scores_file(VARIANTS[wildcards.variant].importance),
+        held_out="resources/held_out.safetensors",
+    output:
+        record="resources/search/{variant}.json",
+        figure=report(
+            "results/figures/split_search_{variant}.png",
+            caption="../report/search.rst",
+            category="Decisions",
+            labels={"figure": "Attention : MLP split of {variant}"},
+        ),
+    log:
+        "logs/search/{variant}.log",
+    benchmark:
+        "logs/benchmarks/search/{variant}.tsv"
+    wildcard_constraints:
+        variant=one_of(SEARCHED),
+    conda:
+        "../envs/torch.yaml"
+    threads: torch_threads()
+    resources:
+        mem_mb=memory_mb,
+        runtime=minutes,
+        gpu=gpus(),
+    params:
+        variant=lambda wildcards: VARIANTS[wildcards.variant].to_dict(),
+        search=CONFIG.search.model_dump(),
+        job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
+        code=code("search.py"),
+    script:
+        "../workflow_scripts/search.py"
+
+
 # The pruned models. One script; what differs is whether a plan is made from scores or decided on the way through.
 rule prune:
     input:
         model="resources/model",
-        scores=lambda wildcards: f"resources/scores/{VARIANTS[wildcards.variant].score}.json",
+        scores=lambda wildcards: scores_file(VARIANTS[wildcards.variant].score),
+        importance=lambda wildcards: scores_file(VARIANTS[wildcards.variant].importance),
+        search=lambda wildcards: "resources/search/{variant}.json" if wildcards.variant in SEARCHED else [],
     output:
         model=directory("baselines/{variant}/model"),
         record="baselines/{variant}/pruning.json",
@@ -12,7 +51,7 @@ rule prune:
     benchmark:
         "logs/benchmarks/prune/{variant}.tsv"
     wildcard_constraints:
-        variant="|".join(PLANNED) or "none",
+        variant=one_of(PLANNED),
     conda:
         "../envs/torch.yaml"
     threads: torch_threads()
@@ -39,7 +78,7 @@ use rule prune as prune_directly with:
         model=directory("baselines/{variant}/model"),
         record="baselines/{variant}/pruning.json",
     wildcard_constraints:
-        variant="|".join(DIRECT),
+        variant=one_of(DIRECT),
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

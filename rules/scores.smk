@@ -19,11 +19,7 @@ rule score:
         runtime=minutes,
         gpu=gpus(),
     params:
-        score=lambda wildcards: {
-            "implementation": SCORES[wildcards.score].implementation,
-            "family": SCORES[wildcards.score].family,
-            "options": SCORES[wildcards.score].method_options,
-        },
+        score=lambda wildcards: asdict(SCORES[wildcards.score]),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
         code=lambda wildcards: method_code(
             "score.py", SCORES[wildcards.score].implementation, SCORES[wildcards.score].family

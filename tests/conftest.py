@@ -55,20 +55,12 @@ def make(name: str, options: dict[str, Any], base: Path, calibration: Path, outp
     from llm_pruner.pruning import compute_scores, prune
 
     variant = resolve(name, options)
-    scores = None
-    if variant.score:
-        scores = output / "scores.json"
-        compute_scores(
-            variant.implementation,
-            variant.family,
-            variant.method_options,
-            base,
-            calibration,
-            scores,
-            name=variant.score,
-            device="cpu",
-        )
-    return prune(variant, base, output, scores=scores, calibration=calibration, device="cpu")
+    files = {}
+    for role, score in (("scores", variant.score), ("importance", variant.importance)):
+        if score:
+            files[role] = output / f"{role}.json"
+            compute_scores(score, base, calibration, files[role], device="cpu")
+    return prune(variant, base, output, calibration=calibration, device="cpu", **files)
 
 
 @pytest.fixture(scope="session")

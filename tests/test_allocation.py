@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
+import re
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_pruner.errors import PlanError
+from llm_pruner.families.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, planned_architecture
-from llm_pruner.planning.allocation import GroupScores, allocate, channel_sizes, check_ratio, keep_highest
+from llm_pruner.planning.allocation import (
+    GroupScores,
+    allocate,
+    channel_sizes,
+    check_ratio,
+    keep_highest,
+    layer_weights,
+    layers_kept_whole,
+)
 
 
 def architecture(
@@ -112,7 +124,7 @@ def test_groups_that_cannot_be_spread_evenly_go_where_they_matter_least() -> Non
 @pytest.mark.parametrize("split", ["0:1", "2:8", "1:1"])
 def test_split_of_the_budget(split: str) -> None:
     model = architecture(layers=6, groups=8, channels=120)
-    plan = allocate(model, random_scores(model), 0.2, split=split)
+    plan = allocate(model, random_scores(model), 0.2, WidthOptions(split=split))
     gone = sum(8 - len(layer.groups) for layer in plan.layers) * model.layers[0].group_parameters
     attention, mlp = map(int, split.split(":"))
     budget = 0.2 * model.total_parameters
@@ -123,7 +135,7 @@ def test_split_of_the_budget(split: str) -> None:
 @pytest.mark.parametrize("split", ["1:0", "0:1"])
 def test_split_that_one_side_cannot_give_is_made_up_by_the_other(split: str) -> None:
     model = architecture()
-    plan = allocate(model, random_scores(model), 0.6, split=split)
+    plan = allocate(model, random_scores(model), 0.6, WidthOptions(split=split))
     assert abs(plan.removed_parameters(model) - 0.6 * model.total_parameters) <= model.layers[0].group_parameters
 
 
@@ -131,7 +143,7 @@ def test_split_that_one_side_cannot_give_is_made_up_by_the_other(split: str) -> 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
 def test_uniform_is_loadable_and_close(family: str, ratio: float) -> None:
     model = architecture(family, layers=4, groups=4, heads_per_group=2, channels=60)
-    plan = allocate(model, random_scores(model), ratio, uniform=True)
+    plan = allocate(model, random_scores(model), ratio, WidthOptions(uniform=True))
     groups, channels = {len(layer.groups) for layer in plan.layers}, {len(layer.channels) for layer in plan.layers}
     assert len(groups) == len(channels) == 1
     assert model.accepts_heads(2 * groups.pop())
@@ -147,7 +159,7 @@ def test_llama_accepts_only_heads_that_divide_hidden() -> None:
 
 def test_multiple_of() -> None:
     model = architecture(channels=44, head_dim=8)
-    plan = allocate(model, random_scores(model), 0.3, multiple_of=16)
+    plan = allocate(model, random_scores(model), 0.3, WidthOptions(multiple_of=16))
     for layer in plan.layers:
         assert len(layer.channels) % 16 == 0 or len(layer.channels) == 44
         assert len(layer.groups) * 8 % 16 == 0
@@ -155,7 +167,7 @@ def test_multiple_of() -> None:
 
 def test_attention_left_whole_where_no_multiple_fits() -> None:
     model = architecture(head_dim=6, channels=256)
-    plan = allocate(model, random_scores(model), 0.2, multiple_of=64)
+    plan = allocate(model, random_scores(model), 0.2, WidthOptions(multiple_of=64))
     assert {len(layer.groups) for layer in plan.layers} == {4}
 
 
@@ -186,3 +198,152 @@ def test_scores_that_do_not_fit(change, message: str) -> None:
     model = architecture()
     with pytest.raises(PlanError, match=message):
         allocate(model, change(random_scores(model)), 0.2)
+
+
+WIDTH_OPTIONS = st.builds(
+    lambda **options: WidthOptions(**{**options, "min_rate": min(options["min_rate"], options["max_rate"])}),
+    allocation=st.sampled_from(["uniform", "inverse", "proportional", "global"]),
+    split=st.sampled_from([None, "2:8", "0:1", "1:0"]),
+    alpha=st.floats(0.2, 4),
+    log=st.booleans(),
+    min_rate=st.floats(0, 0.3),
+    max_rate=st.floats(0.3, 1),
+    freeze_top_layers=st.integers(0, 2),
+    layer_range=st.sampled_from([None, "1:", ":-1", "12.5%:-6.25%"]),
+)
+
+
+@given(
+    options=WIDTH_OPTIONS,
+    groups=st.integers(1, 6),
+    per_group=st.integers(1, 4),
+    channels=st.integers(1, 60),
+    ratio=st.floats(0.01, 0.7),
+    importance=st.lists(st.floats(-2, 50), min_size=4, max_size=4),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=400, deadline=None)
+def test_every_allocation_reaches_the_total_within_its_clips_or_says_why(
+    options: WidthOptions, groups: int, per_group: int, channels: int, ratio: float, importance: list[float], seed: int
+) -> None:
+    model = architecture(layers=4, groups=groups, heads_per_group=per_group, channels=channels)
+    budget = round(ratio * model.total_parameters)
+    try:
+        plan = allocate(model, random_scores(model, seed), ratio, options, importance)
+    except PlanError as error:
+        assert re.search(r"at most|min_rate .* alone takes", str(error))
+        return
+    plan.check(model)
+    shape = model.layers[0]
+    whole = layers_kept_whole(4, options, importance)
+    lost_groups = [groups - len(layer.groups) for layer in plan.layers]
+    lost_channels = [channels - len(layer.channels) for layer in plan.layers]
+    assert all(lost_groups[index] == lost_channels[index] == 0 for index in whole)
+    assert all(lost <= max(0, options.max_rate * units + 1e-9) for lost, units in zip(
+        lost_groups + lost_channels, [groups] * 4 + [channels] * 4, strict=True
+    ))  # fmt: skip
+    least = int(options.min_rate * channels + 1e-9)
+    assert all(lost >= min(least, channels - 1) for index, lost in enumerate(lost_channels) if index not in whole)
+    open_channels = any(
+        lost < min(channels - 1, int(options.max_rate * channels + 1e-9))
+        for index, lost in enumerate(lost_channels)
+        if index not in whole
+    )
+    finest = shape.channel_parameters if open_channels else shape.group_parameters
+    missed = budget - plan.removed_parameters(model)
+    can_add_a_group = any(
+        lost < min(groups - 1, int(options.max_rate * groups + 1e-9))
+        for index, lost in enumerate(lost_groups)
+        if index not in whole
+    )
+    # short by more than half a step only where no step is left
+    assert missed <= finest / 2 or not (open_channels or can_add_a_group)
+    assert -missed <= max(shape.group_parameters, shape.channel_parameters)
+
+
+def test_weights_of_layers_by_hand() -> None:
+    importance = [5.0, 1.0, 2.0, 1.0]
+    plain = WidthOptions(allocation="proportional", log=False)
+    assert layer_weights(importance, plain) == [1.0, 0.0, 0.25, 0.0]
+    squared = WidthOptions(allocation="inverse", log=False, alpha=2)
+    assert layer_weights(importance, squared) == [0.0, 1.0, 1 - 0.25**2, 1.0]
+    # above the least: 4 and 1; their median, 2.5, is the unit of the logarithm
+    logs = layer_weights(importance, WidthOptions(allocation="proportional"))
+    assert logs == pytest.approx([1.0, 0.0, math.log(1.4) / math.log(2.6), 0.0])
+    assert layer_weights([3.0, 3.0], WidthOptions(allocation="inverse")) == [1.0, 1.0]
+    scaled = [1000 * value - 7 for value in importance]
+    assert layer_weights(scaled, WidthOptions(allocation="proportional")) == pytest.approx(logs)
+
+
+def test_important_layers_lose_less_or_more() -> None:
+    model = architecture(layers=4, channels=200)
+    rates = {}
+    for allocation in ("inverse", "proportional"):
+        options = WidthOptions(allocation=allocation, split="0:1", max_rate=0.9)
+        plan = allocate(model, random_scores(model), 0.2, options, [9.0, 1.0, 2.0, 4.0])
+        rates[allocation] = [200 - len(layer.channels) for layer in plan.layers]
+    assert rates["inverse"][0] == 0 and rates["inverse"][1] > rates["inverse"][2] > rates["inverse"][3] > 0
+    assert rates["proportional"][1] == 0 and rates["proportional"][0] > rates["proportional"][3] > 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_global_ranking_removes_what_is_worth_least_per_parameter(seed: int) -> None:
+    """Against a plain sort of all groups of all layers."""
+    model = architecture(layers=3, groups=4, channels=40)
+    scores = random_scores(model, seed)
+    plan = allocate(model, scores, 0.3, WidthOptions(allocation="global"))
+    units = []
+    for index, (own, shape) in enumerate(zip(scores, model.layers, strict=True)):
+        for kind, values, cost in (
+            ("group", own.attention, shape.group_parameters),
+            ("channel", own.mlp, shape.channel_parameters),
+        ):
+            ranked = sorted(range(len(values)), key=lambda unit, values=values: values[unit])
+            units += [(values[unit] / cost, index, kind, unit, cost) for unit in ranked[:-1]]
+    left, closed, gone = round(0.3 * model.total_parameters), set(), set()
+    for _, index, kind, unit, cost in sorted(units):
+        if cost > left or (index, kind) in closed:
+            closed.add((index, kind))  # too coarse for what is left
+            continue
+        left -= cost
+        gone.add((index, kind, unit))
+    removed = {
+        *((i, "group", unit) for i in range(3) for unit in set(range(4)) - set(plan.layers[i].groups)),
+        *((i, "channel", unit) for i in range(3) for unit in set(range(40)) - set(plan.layers[i].channels)),
+    }
+    # a last channel may bring the total closer from above
+    assert gone <= removed and len(removed - gone) <= 1
+
+
+def test_frozen_layers_and_range_by_hand() -> None:
+    assert layers_kept_whole(4, WidthOptions(freeze_top_layers=2), [1.0, 9.0, 3.0, 5.0]) == {1, 3}
+    assert layers_kept_whole(8, WidthOptions(layer_range="12.5%:-6.25%"), None) == {0, 7}
+    assert layers_kept_whole(32, WidthOptions(layer_range="12.5%:-6.25%"), None) == {0, 1, 2, 3, 30, 31}
+
+
+@pytest.mark.parametrize(
+    ("options", "ratio", "message"),
+    [
+        ({"max_rate": 0.1}, 0.3, r"no layer may lose more than max_rate 0\.1, so at most"),
+        ({"layer_range": "2:"}, 0.3, "leave 2 of 3 layers whole, so at most"),
+        ({"min_rate": 0.5}, 0.1, r"min_rate 0\.5 alone takes"),
+        ({"allocation": "inverse"}, 0.1, "needs a finite importance for each of the 3 layers, not None"),
+    ],
+)
+def test_what_cannot_be_reached_says_why(options: dict[str, Any], ratio: float, message: str) -> None:
+    model = architecture()
+    with pytest.raises(PlanError, match=message):
+        allocate(model, random_scores(model), ratio, WidthOptions(**options))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"uniform": True, "layer_range": "1:"}, "cannot be combined with layer_range"),
+        ({"uniform": True, "allocation": "inverse"}, "cannot be combined with allocation inverse"),
+        ({"min_rate": 0.5, "max_rate": 0.2}, r"min_rate 0\.5 is above max_rate 0\.2"),
+    ],
+)
+def test_options_that_contradict_each_other(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        WidthOptions(**options)

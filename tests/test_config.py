@@ -65,12 +65,19 @@ def test_bad_names(name: str, message: str) -> None:
 
 
 def test_scores_are_shared_by_amounts_and_split_by_options() -> None:
-    names = {
+    scores = [
         resolve(name, options).score
-        for name, options in [("GQA_1000", {}), ("GQA_3000", {}), ("GQA_uniform_2000", {"uniform": True})]
-    }
-    assert names == {"GQA"}
-    assert resolve("GQA_few_1000", {"samples": 8}).score == "GQA-samples=8"
+        for name, options in [
+            ("GQA_1000", {}),
+            ("GQA_3000", {}),
+            ("GQA_uniform_2000", {"uniform": True}),
+            ("HGSP_2000", {}),
+            ("LLMPruner_2000", {}),
+        ]
+    ]
+    assert all(score == scores[0] for score in scores) and scores[0] and scores[0].name == "GQA"
+    few = resolve("GQA_few_1000", {"samples": 8}).score
+    assert few and few.name == "GQA-samples=8"
     assert resolve("Wanda_2of4").score is None
 
 

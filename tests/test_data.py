@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from llm_pruner.data import draw
-from llm_pruner.data.draw import draw_calibration, encode_evaluation
+from llm_pruner.data.draw import draw_samples, encode_evaluation
 from llm_pruner.data.sources import SOURCES, load_texts
 from llm_pruner.data.tokens import read_facts, read_tokens, write_tokens
 from llm_pruner.errors import DataError
@@ -37,7 +37,7 @@ def text(tmp_path: Path) -> Path:
 
 def calibrate(source: Path | str, model: Path, output: Path, **options: Any) -> torch.Tensor:
     defaults = {"samples": 8, "length": 50, "seed": 0, "split": None}
-    draw_calibration(str(source), model=model, output=output, **{**defaults, **options})
+    draw_samples(str(source), model=model, output=output, **{**defaults, **options})
     return read_tokens(output)
 
 

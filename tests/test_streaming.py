@@ -10,6 +10,7 @@ import torch
 from conftest import FAMILIES
 
 from llm_pruner.evidence import gather, input_norms
+from llm_pruner.methods.ablation import Ablation
 from llm_pruner.models.architecture import LINEARS, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.planning.plan import LayerPlan, Plan
@@ -87,12 +88,18 @@ def test_input_norms(make_model: Callable[..., Path], tokens: torch.Tensor) -> N
         torch.testing.assert_close(norm, per_sample.mean(dim=0).sqrt(), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("batch_size", [6, 4])
-def test_gradients_are_of_the_mean_loss(batch_size: int, make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
-    folder = make_model("qwen3")
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("batch_size", "checkpointing"), [(6, True), (4, True), (4, False)])
+def test_gradients_are_of_the_mean_loss(
+    family: str, batch_size: int, checkpointing: bool, make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    """Those of one backward pass of the whole model, layer by layer from the last."""
+    folder = make_model(family)
     model = load(folder)
     model(input_ids=tokens, labels=tokens).loss.backward()
-    for layer in gather("gradient", folder, tokens, batch_size=batch_size):
+    layers = list(gather("gradient", folder, tokens, batch_size=batch_size, checkpointing=checkpointing))
+    assert [layer.index for layer in layers] == [3, 2, 1, 0]
+    for layer in layers:
         module = model.model.layers[layer.index]
         for weight, evidence in layer.linears():
             expected = module.get_submodule(evidence.linear).weight
@@ -111,11 +118,31 @@ def test_curvature_is_the_mean_of_squared_gradients_of_samples(
         model.zero_grad()
         model(input_ids=sample[None], labels=sample[None]).loss.backward()
         squares.append(weight.grad.square())
-    layers = list(gather("curvature", folder, tokens))
+    layers = {layer.index: layer for layer in gather("curvature", folder, tokens)}
     evidence = layers[1].evidence["self_attn.v_proj"]
     torch.testing.assert_close(evidence.curvature, torch.stack(squares).mean(dim=0), rtol=1e-4, atol=1e-10)
-    plain = list(gather("gradient", folder, tokens))[1].evidence["self_attn.v_proj"]
+    plain = {layer.index: layer for layer in gather("gradient", folder, tokens)}[1].evidence["self_attn.v_proj"]
     torch.testing.assert_close(evidence.gradient, plain.gradient, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ablation_is_the_loss_with_a_layer_bypassed(
+    family: str, make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    """Against the whole model run once for each layer, with fewer layer evaluations."""
+    folder = make_model(family)
+
+    def loss(without: int | None) -> float:
+        model = load(folder)
+        if without is not None:
+            model.model.layers[without].forward = lambda hidden_states, **_: hidden_states
+        with torch.no_grad():
+            return model(input_ids=tokens, labels=tokens, use_cache=False).loss.item()
+
+    stream = LayerStream(folder, tokens, batch_size=4)
+    scores = Ablation().layer_scores(stream)
+    assert scores == pytest.approx([loss(index) - loss(None) for index in range(4)], rel=1e-3, abs=1e-5)
+    assert stream.evaluations == 4 * 5 / 2 < Ablation.naive_evaluations(4) == 16
 
 
 def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:

@@ -5,13 +5,16 @@ from llm_pruner.variants import Variant
 from workflow_scripts.job import job
 
 with job(snakemake):
-    scores, calibration = snakemake.input.get("scores"), snakemake.input.get("calibration")
+    sources = {
+        role: Path(path)
+        for role in ("scores", "importance", "search", "calibration")
+        if (path := snakemake.input.get(role))
+    }
     prune(
-        Variant(**snakemake.params.variant),
+        Variant.from_dict(snakemake.params.variant),
         Path(snakemake.input.model),
         Path(snakemake.output.record).parent,
-        scores=Path(scores) if scores else None,
-        calibration=Path(calibration) if calibration else None,
         progress=True,
+        **sources,
         **snakemake.params.job,
     )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 
-def draw_calibration(
+def draw_samples(
     source: str,
     split: str | None,
     model: Path,
@@ -26,9 +26,10 @@ def draw_calibration(
     samples: int,
     length: int,
     seed: int,
+    skip: int = 0,
     trust_remote_code: bool = False,
 ) -> None:
-    """Draw calibration samples without padding and without overlap, and write them as a token file.
+    """Draw samples to calibrate or train on, without padding and without overlap, and write them as a token file.
 
     Args:
         source: see ``load_texts``; a token file is checked and taken as it is.
@@ -37,6 +38,7 @@ def draw_calibration(
         samples: how many; every consumer takes its first n.
         length: tokens in each.
         seed: decides which.
+        skip: leave out so many that would be drawn first; another call takes those.
         trust_remote_code: let the tokenizer run code of its own.
 
     Raises:
@@ -44,13 +46,14 @@ def draw_calibration(
     """
     if source.endswith(TOKEN_SUFFIX):
         tokens = read_tokens(source)
-        if tokens.shape[0] < samples or tokens.shape[1] != length:
+        if tokens.shape[0] < skip + samples or tokens.shape[1] != length:
             raise DataError(
                 f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, the configuration asks for "
-                f"{samples} of {length}; set calibration.samples and calibration.length to what the file holds"
+                f"{skip + samples} of {length}; set samples, length and held_out to what the file holds"
             )
         check_vocabulary(tokens, model, source)
-        write_tokens(output, tokens[:samples], {"source": source, **_digest(tokens[:samples])})
+        tokens = tokens[skip : skip + samples]
+        write_tokens(output, tokens, {"source": source, **_digest(tokens)})
         return
     texts = load_texts(source, split)
     generator = random.Random(seed)
@@ -59,15 +62,15 @@ def draw_calibration(
         windows = _windows(_encode(tokenizer, _separator(source).join(texts)), length)
         generator.shuffle(windows)
     else:
-        windows = _single_documents(tokenizer, texts, length, samples, generator)
-    if len(windows) < samples:
+        windows = _single_documents(tokenizer, texts, length, skip + samples, generator)
+    if len(windows) < skip + samples:
         raise DataError(
             f"{source}{f' ({split})' if split else ''}: has text for {len(windows)} samples of {length} tokens, "
-            f"not {samples}; ask for fewer or shorter ones"
+            f"not {skip + samples}; ask for fewer or shorter ones"
         )
     import torch
 
-    tokens = torch.tensor(windows[:samples], dtype=torch.int64)
+    tokens = torch.tensor(windows[skip : skip + samples], dtype=torch.int64)
     facts = {"source": source, "split": split, "seed": seed, "length": length, **_digest(tokens)}
     write_tokens(output, tokens, facts)
 

@@ -18,6 +18,7 @@ class Source:
 
     splits: tuple[str, ...]
     calibration_split: str
+    healing_split: str
     evaluation_split: str
     load: Callable[[str], list[str]]
     """Split to texts, in a fixed order."""
@@ -60,10 +61,10 @@ def _c4(split: str) -> list[str]:
 
 
 SOURCES: Mapping[str, Source] = {
-    "builtin": Source(("train", "calibration", "validation", "test"), "calibration", "test", _builtin),
-    "wikitext2": Source(("train", "validation", "test"), "train", "test", _wikitext2),
-    "c4": Source(("train", "validation"), "train", "validation", _c4, joined=False, separator=" "),
-    "ptb": Source(("train", "validation", "test"), "train", "test", _ptb, separator=" "),
+    "builtin": Source(("train", "calibration", "validation", "test"), "calibration", "train", "test", _builtin),
+    "wikitext2": Source(("train", "validation", "test"), "train", "train", "test", _wikitext2),
+    "c4": Source(("train", "validation"), "train", "train", "validation", _c4, joined=False, separator=" "),
+    "ptb": Source(("train", "validation", "test"), "train", "train", "test", _ptb, separator=" "),
 }
 
 

@@ -26,8 +26,8 @@ def score(
     device: str,
     batch_size: int,
     progress: bool,
-) -> list[dict[str, Any]]:
-    """Each layer's score: ``{"index": 0, "score": 0.44}``."""
+) -> dict[str, Any]:
+    """``layers``: each one's score, ``{"index": 0, "score": 0.44}``; and the layer evaluations it took."""
     assert isinstance(method, LayerScoreMethod) and input_ids is not None
     stream = LayerStream(
         base,
@@ -37,7 +37,11 @@ def score(
         progress=progress,
         description=f"{method.name} layers",
     )
-    return [{"index": index, "score": value} for index, value in enumerate(method.layer_scores(stream))]
+    scores = method.layer_scores(stream)
+    return {
+        "layers": [{"index": index, "score": value} for index, value in enumerate(scores)],
+        "layer_evaluations": {"run": stream.evaluations, "naive": method.naive_evaluations(len(scores))},
+    }
 
 
 def prune(job: Job) -> Outcome:

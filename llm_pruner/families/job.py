@@ -24,6 +24,10 @@ class Job:
     """The folder to write."""
     scores: list[dict[str, Any]] | None
     """One entry a layer, as the family's ``score`` returned them."""
+    importance: list[dict[str, Any]] | None
+    """The same of the method that ranks layers, where the options ask for it."""
+    split: str | None
+    """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
     """The calibration samples the method uses, int64 [samples, length]."""
     device: str

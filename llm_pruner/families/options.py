@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+import math
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+SEARCH = "search"
+_BOUND = r"-?\d+(?:\.\d+%|%)?"
 
 
 class FamilyOptions(BaseModel):
@@ -20,8 +26,69 @@ class WidthOptions(FamilyOptions):
     """Give every layer the same shape, so that any serving engine loads the model."""
     multiple_of: PositiveInt = 1
     """Keep widths that are multiples of this."""
-    split: str | None = Field(default=None, pattern=r"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$")
-    """Shares of the budget that attention and MLP give, such as ``2:8``; by default both lose at one rate."""
+    split: str | None = Field(default=None, pattern=r"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$|^" + SEARCH + "$")
+    """Shares of the budget that attention and MLP give, such as ``2:8``, or ``search`` for the shares with the lowest
+    held-out perplexity; by default both lose at one rate."""
+    allocation: Literal["uniform", "inverse", "proportional", "global"] = "uniform"
+    """How layers share the budget: at one rate, important layers less (``inverse``) or more (``proportional``), or by
+    ranking the groups of all layers together by score per parameter (``global``)."""
+    importance: str = "Ablation"
+    """The method whose layer scores say how important a layer is, any that prunes by depth: ``Ablation`` by removal,
+    ``Activation`` by activation."""
+    importance_samples: PositiveInt | None = None
+    """Measure importance on the first n calibration samples; all of them by default."""
+    alpha: float = Field(default=1.0, gt=0)
+    """Power of the normalised importance: larger values set the most important layers further apart."""
+    log: bool = True
+    """Take the logarithm of importance first, so that one outlying layer does not make all others alike."""
+    min_rate: float = Field(default=0.0, ge=0, lt=1)
+    """Every layer loses at least this share of its units, as far as whole units allow."""
+    max_rate: float = Field(default=1.0, gt=0, le=1)
+    """No layer loses more than this share of its units."""
+    freeze_top_layers: NonNegativeInt = 0
+    """Leave the n most important layers whole."""
+    layer_range: str | None = Field(default=None, pattern=rf"^(?:{_BOUND})?:(?:{_BOUND})?$")
+    """Layers that may lose, first to the one behind the last: ``4:30``, ``2:-1``, or shares of the depth, rounded up,
+    ``12.5%:-6.25%``."""
+
+    @model_validator(mode="after")
+    def _agree(self) -> WidthOptions:
+        apart = [
+            name
+            for name in ("min_rate", "max_rate", "freeze_top_layers", "layer_range")
+            if getattr(self, name) != type(self).model_fields[name].default
+        ]
+        if self.allocation in ("inverse", "proportional"):
+            apart.append(f"allocation {self.allocation}")
+        if self.uniform and apart:
+            raise ValueError(f"uniform gives all layers one shape and cannot be combined with {', '.join(apart)}")
+        if self.min_rate > self.max_rate:
+            raise ValueError(f"min_rate {self.min_rate:g} is above max_rate {self.max_rate:g}")
+        return self
+
+    @property
+    def needs_importance(self) -> bool:
+        """Whether layer importance decides anything."""
+        return self.allocation in ("inverse", "proportional") or self.freeze_top_layers > 0
+
+    def layers_in_range(self, num_layers: int) -> range:
+        """The layers that ``layer_range`` lets lose.
+
+        >>> WidthOptions(layer_range="12.5%:-6.25%").layers_in_range(32)
+        range(4, 30)
+        """
+        first, last = (self.layer_range or ":").split(":")
+        return range(num_layers)[_bound(first, num_layers) : _bound(last, num_layers)]
+
+
+def _bound(text: str, num_layers: int) -> int | None:
+    """One end of a slice of layers; a share counts whole layers, rounded up."""
+    if not text:
+        return None
+    if not text.endswith("%"):
+        return int(text)
+    layers = math.ceil(abs(float(text[:-1])) / 100 * num_layers)
+    return -layers if text.startswith("-") else layers
 
 
 class DepthOptions(FamilyOptions):

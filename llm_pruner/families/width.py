@@ -12,20 +12,25 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.errors import PlanError
 from llm_pruner.evidence import gather
 from llm_pruner.families.job import Job, Outcome
+from llm_pruner.families.options import SEARCH, WidthOptions
 from llm_pruner.methods.base import Method, SaliencyMethod
 from llm_pruner.models.architecture import (
     ATTENTION_INPUTS,
     ATTENTION_OUTPUT,
     MLP_INPUTS,
     MLP_OUTPUT,
+    Architecture,
     LayerShape,
     read_architecture,
 )
 from llm_pruner.planning.allocation import GroupScores, allocate
+from llm_pruner.planning.plan import Plan
 from llm_pruner.surgery import cut
 
 if TYPE_CHECKING:
     import torch
+
+    from llm_pruner.variants import Variant
 
 
 NOTEWORTHY_MISS = 0.005
@@ -40,8 +45,8 @@ def score(
     device: str,
     batch_size: int,
     progress: bool,
-) -> list[dict[str, Any]]:
-    """Each layer's group scores: ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
+) -> dict[str, Any]:
+    """``layers``: group scores, ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(base)
     layers = []
@@ -53,6 +58,7 @@ def score(
         batch_size=batch_size,
         progress=progress,
         description=f"{method.name} layers",
+        checkpointing=method.checkpointing,
     ):
         saliencies = {
             evidence.linear: method.summed(weight, evidence, cut_along(evidence.linear))
@@ -60,7 +66,7 @@ def score(
         }
         attention, mlp = sum_over_groups(saliencies, architecture.layers[layer.index])
         layers.append({"index": layer.index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
-    return layers
+    return {"layers": sorted(layers, key=lambda layer: layer["index"])}
 
 
 def prune(job: Job) -> Outcome:
@@ -71,9 +77,8 @@ def prune(job: Job) -> Outcome:
     """
     assert job.scores is not None
     architecture = read_architecture(job.base)
-    scores = [GroupScores(entry["attention"], entry["mlp"]) for entry in job.scores]
     try:
-        plan = allocate(architecture, scores, job.variant.amount, **job.variant.options)
+        plan = plan_width(architecture, job.variant, job.scores, job.importance, job.split)
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
     cut(job.base, plan, job.model, progress=job.progress)
@@ -85,6 +90,30 @@ def prune(job: Job) -> Outcome:
     if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
         notes.append("attention is left whole: no smaller number of groups fits the options and the target")
     return Outcome(reached, plan, notes)
+
+
+def plan_width(
+    architecture: Architecture,
+    variant: Variant,
+    scores: list[dict[str, Any]],
+    importance: list[dict[str, Any]] | None,
+    split: str | None = None,
+) -> Plan:
+    """The plan of a variant, given scores of groups and, where its options ask for it, of layers.
+
+    Args:
+        split: attention : MLP shares that a search found, in place of the variant's own.
+    """
+    options = WidthOptions(**variant.options)
+    if options.split == SEARCH:
+        options = options.model_copy(update={"split": split})
+    return allocate(
+        architecture,
+        [GroupScores(entry["attention"], entry["mlp"]) for entry in scores],
+        variant.amount,
+        options,
+        [entry["score"] for entry in importance] if importance else None,
+    )
 
 
 def cut_along(linear: str) -> int:

@@ -5,7 +5,11 @@ METHODS: dict[str, str] = {
     "Magnitude": "llm_pruner.methods.magnitude:Magnitude",
     "Wanda": "llm_pruner.methods.wanda:Wanda",
     "GQA": "llm_pruner.methods.gqa:GQA",
+    "HGSP": "llm_pruner.methods.hgsp:HGSP",
+    "LLMPruner": "llm_pruner.methods.llm_pruner:LLMPruner",
     "Random": "llm_pruner.methods.random:Random",
     "ShortGPT": "llm_pruner.methods.shortgpt:ShortGPT",
+    "Ablation": "llm_pruner.methods.ablation:Ablation",
+    "Activation": "llm_pruner.methods.activation:Activation",
 }
 """``module:Class`` by name, imported when asked for."""

@@ -46,6 +46,10 @@ class Method(ABC):
     families: ClassVar[tuple[str, ...]]
     """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``."""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    defaults: ClassVar[dict[str, Any]] = {}
+    """Options of its mechanism that it sets unless a variant says otherwise, such as ``allocation``."""
+    scores_of: ClassVar[str | None] = None
+    """The registered method whose scores it plans from, if not its own; they are then computed once for both."""
 
     def __init__(self, **options: Any) -> None:
         self.options = self.Options(**options)
@@ -67,6 +71,8 @@ class SaliencyMethod(Method):
 
     evidence: Literal["none", "input_norm", "gradient", "curvature"] = "none"
     """What it looks at besides the weight."""
+    checkpointing: bool = True
+    """Whether activations are computed again on the way back of gradients, rather than held."""
     comparison: ClassVar[Literal["matrix", "row"]] = "matrix"
     """Weights that unstructured sparsity ranks against each other: the whole matrix, or each output row."""
 
@@ -88,3 +94,8 @@ class LayerScoreMethod(Method):
     @abstractmethod
     def layer_scores(self, stream: LayerStream) -> list[float]:
         """One score a layer, higher is more important."""
+
+    @staticmethod
+    def naive_evaluations(num_layers: int) -> int:
+        """Layer evaluations, each of all samples, that the method would take without sharing any between scores."""
+        return num_layers

@@ -16,6 +16,8 @@ class TaylorOptions(CalibratedOptions):
     taylor: Literal["first", "second", "mixed", "vectorized"] = "first"
     """With g the gradient and h the mean squared gradient of single samples: ``first`` |w·g|, ``second`` |w²·h|,
     ``mixed`` |w·g − ½·w²·h|, ``vectorized`` |Σ w·g| over each row or column that is cut."""
+    gradient_checkpointing: bool = True
+    """Compute a layer's activations again on the way back; otherwise all are held, which is faster where they fit."""
 
 
 class GQA(SaliencyMethod):
@@ -35,6 +37,7 @@ class GQA(SaliencyMethod):
         super().__init__(**options)
         assert isinstance(self.options, TaylorOptions)
         self.taylor = self.options.taylor
+        self.checkpointing = self.options.gradient_checkpointing
         self.evidence = "curvature" if self.taylor in ("second", "mixed") else "gradient"
 
     def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:

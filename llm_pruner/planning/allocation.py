@@ -1,21 +1,27 @@
 """How many key-value groups and MLP channels each layer loses, so that the whole reaches the asked size.
 
-Pure arithmetic on shapes and scores. Every layer wishes to lose the same share; whole units cannot be split, so
-wishes are rounded by largest remainder, attention first because its units are coarse, and MLP channels then make
-up what attention missed.
+Pure arithmetic on shapes and scores. Layers wish to lose a share of their units: all the same one, or more and less
+by importance. Whole units cannot be split, so wishes are rounded by largest remainder, attention first because its
+units are coarse, and MLP channels then make up what attention missed. Global ranking knows no wishes: the step that
+loses least score per parameter is always next.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from llm_pruner.errors import PlanError
+from llm_pruner.families.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, LayerShape
 from llm_pruner.planning.plan import LayerPlan, Plan
 
 _TIE = 1e-9
+_LEAST_WEIGHT = 1e-6
+"""Of a layer that should lose nothing: it gives only where all others are spent."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +37,16 @@ class Slot:
     """Units that go together: one component of one layer, or of all layers where they must stay alike."""
 
     layers: tuple[int, ...]
+    units: int
+    """How many there are in a layer."""
     sizes: tuple[int, ...]
-    """Numbers of units that may go, ascending from 0."""
+    """Numbers of units that may go, ascending; the first must."""
     cost: int
     """Parameters that go with one unit (in all ``layers`` together)."""
     ranked: tuple[tuple[float, ...], ...]
     """Scores of each layer's units, ascending."""
+    weight: float = 1.0
+    """How much it should lose in comparison with others."""
     wish: float = 0.0
     position: int = field(default=0)
 
@@ -58,25 +68,40 @@ class Slot:
         self.wish = units
         self.position = max(index for index, size in enumerate(self.sizes) if size <= units + _TIE)
 
-    def urgency(self) -> tuple[float, float]:
-        """How much of the next step is wished for; ties go to the units that matter least in their layers."""
+    def by_wish(self) -> tuple[float, float]:
+        """Sorts first what wishes most for its next step; of equals, the units that matter least in their layers."""
         assert self.next_size is not None
         remainder = (self.wish - self.removed) / (self.next_size - self.removed)
         loss = 0.0
         for scores in self.ranked:
             total = sum(scores) or 1.0
             loss += sum(scores[self.removed : self.next_size]) / total
-        return (round(remainder, 9), -loss)
+        return (-round(remainder, 9), loss)
+
+    def by_density(self) -> tuple[float, float]:
+        """Sorts first what loses least score per parameter with its next step."""
+        lost = sum(sum(scores[self.removed : self.next_size]) for scores in self.ranked)
+        return (lost / self.step_cost, 0.0)
+
+
+@dataclass(frozen=True)
+class Slots:
+    """All slots of a model, by component."""
+
+    attention: list[Slot]
+    mlp: list[Slot]
+
+    @property
+    def all(self) -> list[Slot]:
+        return [*self.attention, *self.mlp]
 
 
 def allocate(
     architecture: Architecture,
     scores: Sequence[GroupScores],
     ratio: float,
-    *,
-    uniform: bool = False,
-    multiple_of: int = 1,
-    split: str | None = None,
+    options: WidthOptions | None = None,
+    importance: Sequence[float] | None = None,
 ) -> Plan:
     """Plan that removes ``ratio`` of all the model's parameters, lowest scores first within each layer.
 
@@ -84,38 +109,42 @@ def allocate(
         architecture: the base model.
         scores: one entry a layer, higher is more important.
         ratio: share of the whole model's parameters, 0 < ratio < 1.
-        uniform: give every layer the same widths, restricted to those transformers' own classes load.
-        multiple_of: kept widths (query, key-value and MLP) are multiples of this; a component that cannot is
-            left whole.
-        split: share of the budget that attention and MLP give, such as ``2:8``; by default both lose at one rate.
+        options: how the budget is shared; widths that ``multiple_of`` does not allow leave a component whole.
+        importance: of each layer, where the options ask for it; any scale, may be negative.
 
     Returns:
         A plan that misses the target by at most half of the finest step left to take.
 
     Raises:
-        PlanError: if scores do not fit the model or are not finite, or the ratio leaves nothing.
+        PlanError: if scores do not fit the model or are not finite, or the options leave too little that can go.
     """
+    options = options or WidthOptions()
     _check_scores(architecture, scores)
+    if options.needs_importance:
+        _check_importance(architecture, importance)
     budget = round(ratio * architecture.total_parameters)
-    attention = _slots(architecture, scores, "attention", uniform, multiple_of)
-    mlp = _slots(architecture, scores, "mlp", uniform, multiple_of)
-    _check_reachable(architecture, [*attention, *mlp], budget, ratio)
+    slots = _slots(architecture, scores, options, importance)
+    _check_reachable(architecture, slots, budget, ratio, options)
 
-    rate = attention_rate(architecture, budget, split)
-    for slot in attention:
-        slot.ask(min(rate * _units(architecture, slot, "attention"), slot.sizes[-1]))
-    _fill(attention, round(sum(slot.wish * slot.cost for slot in attention)), ceiling=budget)
+    if options.allocation == "global":
+        urgency = Slot.by_density
+        if options.split:
+            _fill(slots.attention, attention_budget(slots, budget, options.split), urgency, ceiling=budget)
+            _fill(slots.mlp, budget - _total(slots.attention), urgency)
+        else:
+            _fill(slots.all, budget, urgency, ceiling=budget)
+    else:
+        urgency = Slot.by_wish
+        _wish(slots.attention, attention_budget(slots, budget, options.split))
+        _fill(slots.attention, round(sum(slot.wish * slot.cost for slot in slots.attention)), urgency, ceiling=budget)
+        rest = budget - _total(slots.attention)
+        _wish(slots.mlp, rest)
+        _fill(slots.mlp, rest, urgency)
+    # only where one component ran out does this find more than a last step to do
+    _fill(slots.all, budget, urgency)
 
-    rest = budget - _total(attention)
-    mlp_capacity = sum(_units(architecture, slot, "mlp") * slot.cost for slot in mlp)
-    for slot in mlp:
-        slot.ask(min(rest / mlp_capacity * _units(architecture, slot, "mlp"), slot.sizes[-1]))
-    _fill(mlp, rest)
-    # only where MLP channels ran out does this find anything left to do
-    _fill([*attention, *mlp], budget)
-
-    removed_groups = _by_layer(attention)
-    removed_channels = _by_layer(mlp)
+    removed_groups = _by_layer(slots.attention)
+    removed_channels = _by_layer(slots.mlp)
     return Plan(
         architecture.num_layers,
         tuple(
@@ -129,14 +158,34 @@ def allocate(
     )
 
 
-def attention_rate(architecture: Architecture, budget: int, split: str | None) -> float:
-    """Share of the key-value groups to go when ``budget`` parameters go altogether."""
-    shapes = architecture.layers
-    capacity = sum(shape.key_value_groups * shape.group_parameters for shape in shapes)
-    if split is None:
-        return budget / (capacity + sum(shape.channels * shape.channel_parameters for shape in shapes))
-    attention, mlp = map(int, split.split(":"))
-    return budget * attention / (attention + mlp) / capacity
+def layer_weights(importance: Sequence[float], options: WidthOptions) -> list[float]:
+    """How much each layer should lose in comparison with others, from 0 to 1.
+
+    Importance is shifted and scaled to 0 … 1 and raised to ``alpha``; ``proportional`` takes that, ``inverse`` what is
+    missing to 1. The logarithm is of 1 + importance in units of the middle layer above the least important one, so
+    it is the same for losses, perplexities and norms.
+
+    >>> layer_weights([1.0, 2.0, 3.0], WidthOptions(allocation="inverse", log=False))
+    [1.0, 0.5, 0.0]
+    """
+    if options.allocation not in ("inverse", "proportional") or max(importance) == min(importance):
+        return [1.0] * len(importance)
+    shifted = [value - min(importance) for value in importance]
+    if options.log:
+        unit = statistics.median(value for value in shifted if value > 0)
+        shifted = [math.log1p(value / unit) for value in shifted]
+    normalised = [(value / max(shifted)) ** options.alpha for value in shifted]
+    return normalised if options.allocation == "proportional" else [1.0 - value for value in normalised]
+
+
+def attention_budget(slots: Slots, budget: int, split: str | None) -> float:
+    """Parameters that attention gives of a budget: by ``split``, or at the rate at which MLP loses too."""
+    attention, mlp = (
+        (sum(slot.units * slot.cost for slot in part if slot.sizes[-1]) for part in (slots.attention, slots.mlp))
+        if split is None
+        else map(int, split.split(":"))
+    )
+    return budget * attention / (attention + mlp) if attention + mlp else 0.0
 
 
 def keep_highest(scores: Sequence[float], remove: int) -> tuple[int, ...]:
@@ -172,19 +221,48 @@ def channel_sizes(channels: int, multiple_of: int) -> tuple[int, ...]:
 
 
 def _slots(
-    architecture: Architecture, scores: Sequence[GroupScores], component: str, uniform: bool, multiple_of: int
-) -> list[Slot]:
-    slots = []
-    for index, shape in enumerate(architecture.layers):
-        if component == "attention":
-            sizes = group_sizes(architecture, shape, uniform=uniform, multiple_of=multiple_of)
-            cost, own = shape.group_parameters, scores[index].attention
-        else:
-            sizes = channel_sizes(shape.channels, multiple_of)
-            cost, own = shape.channel_parameters, scores[index].mlp
-        slots.append(Slot((index,), sizes, cost, (tuple(sorted(own)),)))
-    if not uniform:
-        return slots
+    architecture: Architecture,
+    scores: Sequence[GroupScores],
+    options: WidthOptions,
+    importance: Sequence[float] | None,
+) -> Slots:
+    shapes = architecture.layers
+    weights = [1.0] * len(shapes) if importance is None else layer_weights(importance, options)
+    whole = layers_kept_whole(architecture.num_layers, options, importance)
+
+    def slot(index: int, units: int, sizes: tuple[int, ...], cost: int, own: Sequence[float]) -> Slot:
+        allowed = (0,) if index in whole else _within_rates(sizes, units, options)
+        return Slot((index,), units, allowed, cost, (tuple(sorted(own)),), max(weights[index], _LEAST_WEIGHT))
+
+    attention, mlp = [], []
+    for index, shape in enumerate(shapes):
+        sizes = group_sizes(architecture, shape, uniform=options.uniform, multiple_of=options.multiple_of)
+        own = scores[index]
+        attention.append(slot(index, shape.key_value_groups, sizes, shape.group_parameters, own.attention))
+        sizes = channel_sizes(shape.channels, options.multiple_of)
+        mlp.append(slot(index, shape.channels, sizes, shape.channel_parameters, own.mlp))
+    if options.uniform:
+        return Slots(_together(architecture, attention), _together(architecture, mlp))
+    return Slots(attention, mlp)
+
+
+def layers_kept_whole(num_layers: int, options: WidthOptions, importance: Sequence[float] | None) -> set[int]:
+    """Layers that lose nothing: outside ``layer_range``, or among the most important."""
+    whole = set(range(num_layers)) - set(options.layers_in_range(num_layers))
+    if options.freeze_top_layers:
+        assert importance is not None
+        whole |= set(sorted(range(num_layers), key=lambda index: -importance[index])[: options.freeze_top_layers])
+    return whole
+
+
+def _within_rates(sizes: tuple[int, ...], units: int, options: WidthOptions) -> tuple[int, ...]:
+    """Of the sizes, those between the smallest and the largest rate, the smallest rounded down to a size."""
+    least = max(size for size in sizes if size <= options.min_rate * units + _TIE)
+    return tuple(size for size in sizes if least <= size <= max(least, options.max_rate * units + _TIE))
+
+
+def _together(architecture: Architecture, slots: Sequence[Slot]) -> list[Slot]:
+    """One slot for all layers, which then stay alike."""
     if len({slot.sizes for slot in slots}) > 1:
         raise PlanError(
             f"{architecture.folder}: its layers already differ in width, so 'uniform' cannot make them alike; "
@@ -193,6 +271,7 @@ def _slots(
     return [
         Slot(
             tuple(range(architecture.num_layers)),
+            slots[0].units,
             slots[0].sizes,
             sum(slot.cost for slot in slots),
             tuple(slot.ranked[0] for slot in slots),
@@ -200,30 +279,51 @@ def _slots(
     ]
 
 
-def _units(architecture: Architecture, slot: Slot, component: str) -> int:
-    shape = architecture.layers[slot.layers[0]]
-    return shape.key_value_groups if component == "attention" else shape.channels
+def _wish(slots: Sequence[Slot], budget: float) -> None:
+    """Let every slot wish for ``rate`` x weight of its units, within its sizes, so that wishes add up to the budget.
+
+    A budget that its sizes cannot meet is met as nearly as they can.
+    """
+
+    def wishes(rate: float) -> list[float]:
+        return [min(max(rate * slot.weight * slot.units, slot.sizes[0]), slot.sizes[-1]) for slot in slots]
+
+    def total(rate: float) -> float:
+        return sum(wish * slot.cost for wish, slot in zip(wishes(rate), slots, strict=True))
+
+    # between the rates where a slot leaves its smallest or meets its largest size the total is linear
+    corners = sorted({size / (slot.weight * slot.units) for slot in slots for size in (slot.sizes[0], slot.sizes[-1])})
+    below = max((rate for rate in corners if total(rate) <= budget), default=corners[0])
+    above = min((rate for rate in corners if total(rate) > budget), default=below)
+    rate = below
+    if above > below:
+        rate += (budget - total(below)) / (total(above) - total(below)) * (above - below)
+    for slot, wish in zip(slots, wishes(rate), strict=True):
+        slot.ask(wish)
 
 
-def _fill(slots: Sequence[Slot], budget: int, ceiling: float = math.inf) -> None:
-    """Take further steps, most wished for first, while a step brings the total closer to ``budget``.
+def _fill(
+    slots: Sequence[Slot],
+    budget: float,
+    urgency: Callable[[Slot], tuple[float, float]],
+    ceiling: float = math.inf,
+) -> None:
+    """Take further steps, most urgent first, while a step brings the total closer to ``budget``.
 
     The total never passes ``ceiling``: what coarse units take too much, finer ones could not give back.
     """
     total = _total(slots)
-    while True:
-        open_slots = [
-            slot
-            for slot in slots
-            if slot.next_size is not None
-            and slot.step_cost <= 2 * (budget - total)
-            and total + slot.step_cost <= ceiling
-        ]
-        if not open_slots:
-            return
-        best = max(open_slots, key=Slot.urgency)
-        total += best.step_cost
-        best.position += 1
+    queue = [(urgency(slot), number) for number, slot in enumerate(slots) if slot.next_size is not None]
+    heapq.heapify(queue)
+    while queue:
+        _, number = heapq.heappop(queue)
+        slot = slots[number]
+        if slot.step_cost > 2 * (budget - total) or total + slot.step_cost > ceiling:
+            continue  # and never again: what is left only shrinks
+        total += slot.step_cost
+        slot.position += 1
+        if slot.next_size is not None:
+            heapq.heappush(queue, (urgency(slot), number))
 
 
 def _total(slots: Sequence[Slot]) -> int:
@@ -247,32 +347,39 @@ def _check_scores(architecture: Architecture, scores: Sequence[GroupScores]) -> 
             raise PlanError(f"layer {index} has scores that are not finite")
 
 
-def _check_reachable(architecture: Architecture, slots: Sequence[Slot], budget: int, ratio: float) -> None:
-    most = sum(slot.sizes[-1] * slot.cost for slot in slots)
-    if budget > most:
-        total = architecture.total_parameters
+def _check_importance(architecture: Architecture, importance: Sequence[float] | None) -> None:
+    if importance is None or len(importance) != architecture.num_layers or not all(map(math.isfinite, importance)):
         raise PlanError(
-            f"a ratio of {ratio:.4f} asks for {budget:,} of {total:,} parameters; one group and one step of channels "
-            f"must stay in every layer, so at most {most:,} ({most / total:.4f}) can go by width"
+            f"this allocation needs a finite importance for each of the {architecture.num_layers} layers, not "
+            f"{importance if importance is None else list(importance)}"
         )
 
 
-def check_ratio(
-    architecture: Architecture,
-    ratio: float,
-    *,
-    uniform: bool = False,
-    multiple_of: int = 1,
-    split: str | None = None,
+def _check_reachable(
+    architecture: Architecture, slots: Slots, budget: int, ratio: float, options: WidthOptions
 ) -> None:
+    total = architecture.total_parameters
+    asked = f"a ratio of {ratio:.4f} asks for {budget:,} of {total:,} parameters; "
+    most = sum(slot.sizes[-1] * slot.cost for slot in slots.all)
+    if budget > most:
+        reasons = ["one group and one step of channels must stay in every layer"]
+        if options.max_rate < 1:
+            reasons.append(f"no layer may lose more than max_rate {options.max_rate:g}")
+        whole = sum(slot.sizes == (0,) for slot in slots.mlp)
+        if options.layer_range or options.freeze_top_layers:
+            reasons.append(f"layer_range and freeze_top_layers leave {whole} of {architecture.num_layers} layers whole")
+        raise PlanError(f"{asked}{', and '.join(reasons)}, so at most {most:,} ({most / total:.4f}) can go by width")
+    least = sum(slot.sizes[0] * slot.cost for slot in slots.all)
+    if budget < least:
+        raise PlanError(f"{asked}min_rate {options.min_rate:g} alone takes {least:,} ({least / total:.4f})")
+
+
+def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions | None = None) -> None:
     """Raise PlanError if no scores whatever could make ``allocate`` reach this ratio.
 
     ``split`` is a wish: where one component has too little to give, the other makes up for it.
     """
+    options = options or WidthOptions()
     blank = [GroupScores([0.0] * shape.key_value_groups, [0.0] * shape.channels) for shape in architecture.layers]
-    slots = [
-        slot
-        for component in ("attention", "mlp")
-        for slot in _slots(architecture, blank, component, uniform, multiple_of)
-    ]
-    _check_reachable(architecture, slots, round(ratio * architecture.total_parameters), ratio)
+    slots = _slots(architecture, blank, options, [0.0] * architecture.num_layers)
+    _check_reachable(architecture, slots, round(ratio * architecture.total_parameters), ratio, options)

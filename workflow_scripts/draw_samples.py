@@ -1,10 +1,10 @@
 from pathlib import Path
 
-from llm_pruner.data.draw import draw_calibration
+from llm_pruner.data.draw import draw_samples
 from workflow_scripts.job import job
 
 with job(snakemake):
-    draw_calibration(
+    draw_samples(
         model=Path(snakemake.input.model),
         output=Path(snakemake.output[0]),
         trust_remote_code=snakemake.params.trust_remote_code,

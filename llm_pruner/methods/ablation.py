@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm_pruner.methods.base import LayerScoreMethod
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.streaming import LayerStream
+
+
+class Ablation(LayerScoreMethod):
+    """Increase of the mean next-token loss, in nats, when a layer is bypassed.
+
+    What enters a layer does not depend on whether it is bypassed, so the hidden states in front of it are those of
+    the whole model, and one pass carries them along with those of every layer bypassed so far: L·(L+1)/2 layer
+    evaluations for L layers instead of L². Each layer is loaded once; the hidden states are kept L+1 times.
+    """
+
+    name = "Ablation"
+    title = "Layers whose removal costs least loss"
+    paper = "Kim et al., Shortened LLaMA: A Simple Depth Pruning for Large Language Models, 2024 (arXiv:2402.02834)"
+
+    def layer_scores(self, stream: LayerStream) -> list[float]:
+        bypassed: list[list[torch.Tensor]] = []
+        for layer in stream:
+            whole = layer.outputs()
+            bypassed = [list(layer.apply(batches)) for batches in bypassed]
+            bypassed.append([hidden.cpu() for hidden in layer.inputs])
+        loss = stream.loss(whole)
+        return [stream.loss(batches) - loss for batches in bypassed]
+
+    @staticmethod
+    def naive_evaluations(num_layers: int) -> int:
+        return num_layers * num_layers

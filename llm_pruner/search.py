@@ -1,0 +1,228 @@
+"""Which share of the budget attention should give, and which MLP: tried on held-out samples, without a checkpoint.
+
+A plan is tried by zeroing, in the dense model, what the units that would go feed into their output projections: the
+logits are those of the pruned model. Coarse steps first, then ever smaller ones around the best.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.data.tokens import read_tokens
+from llm_pruner.device import limit_threads, pick_device
+from llm_pruner.errors import PlanError
+from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.families.width import plan_width
+from llm_pruner.files import read_json, write_json
+from llm_pruner.models.architecture import ATTENTION_OUTPUT, MLP_OUTPUT, Architecture, read_architecture
+from llm_pruner.models.checkpoint import load
+from llm_pruner.planning.plan import Plan
+from llm_pruner.progress import track
+from llm_pruner.provenance import Run
+from llm_pruner.pruning import read_layers
+from llm_pruner.report.search import plot_split_search
+from llm_pruner.surgery import expand
+from llm_pruner.variants import Variant
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+Trial = dict[str, Any]
+
+
+def search_split(
+    variant: Variant,
+    base: Path,
+    output: Path,
+    *,
+    scores: Path,
+    held_out: Path,
+    importance: Path | None = None,
+    figure: Path | None = None,
+    coarse: int = 10,
+    fine: int = 2,
+    patience: int = 3,
+    device: str = "auto",
+    batch_size: int = 8,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Find the attention : MLP split of a variant's budget with the lowest perplexity on held-out samples.
+
+    Trials are kept beside ``output`` as they are made, so that a search that was stopped goes on where it was.
+
+    Args:
+        variant: a width variant; its own ``split`` is not looked at.
+        base: folder of the base model, which is loaded once.
+        output: the JSON to write.
+        scores: JSON of ``compute_scores``.
+        held_out: token file; neither what scores were computed on nor what perplexity is reported on.
+        importance: layer scores, where the variant's options ask for them.
+        figure: PNG of perplexity against attention's share.
+        coarse: first step in percent of the budget.
+        fine: smallest step in percent.
+        patience: stop going up after so many different plans in a row that are no better.
+
+    Returns:
+        What is written: ``best``, ``trials`` in the order made, and whether the search ``stopped_early``.
+
+    Raises:
+        PlanError: if the amount cannot be reached at all.
+    """
+    device = pick_device(device)
+    limit_threads()
+    run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=device)
+    architecture = read_architecture(base)
+    ids = read_tokens(held_out)
+    group_scores, layer_scores = read_layers(scores), read_layers(importance)
+    assert group_scores is not None
+    journal = _Journal(
+        output.with_name(f".{output.stem}.trials.json"), variant, *filter(None, (scores, importance, held_out))
+    )
+
+    def plan_of(split: str | None) -> Plan:
+        try:
+            return plan_width(architecture, variant, group_scores, layer_scores, split)
+        except PlanError as error:
+            raise PlanError(f"{variant.name}: {error}") from None
+
+    model = load(base, device=device)
+
+    def measure(plan: Plan) -> float:
+        with masked(model, architecture, plan):
+            return perplexity(model, ids, window=ids.shape[1], batch_size=batch_size)["perplexity"]
+
+    stopped_early = _Search(architecture, plan_of, measure, journal).run(coarse, fine, patience, progress)
+    trials = journal.trials
+    result = {
+        "variant": variant.name,
+        "best": min(trials, key=lambda trial: trial["perplexity"]),
+        "trials": trials,
+        "stopped_early": stopped_early,
+        "plans_measured": sum(trial["measured"] for trial in trials),
+        "held_out": {"samples": len(ids), "length": ids.shape[1]},
+        "run": run.describe(),
+    }
+    if figure:
+        plot_split_search(result, figure)
+    write_json(output, result)
+    journal.remove()
+    return result
+
+
+class _Journal:
+    """Trials of a search, on disk after each; those of another search under the same name are not taken up."""
+
+    def __init__(self, path: Path, variant: Variant, *sources: Path) -> None:
+        self.path = path
+        contents = [json.dumps(variant.to_dict(), sort_keys=True).encode(), *(file.read_bytes() for file in sources)]
+        self.search = hashlib.sha256(b"".join(contents)).hexdigest()
+        kept = read_json(path) if path.exists() else {}
+        self.trials: list[Trial] = kept["trials"] if kept.get("search") == self.search else []
+
+    def add(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        write_json(self.path, {"search": self.search, "trials": self.trials})
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+
+class _Search:
+    """Tries splits; two that come to the same plan are measured once."""
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        plan_of: Callable[[str | None], Plan],
+        measure: Callable[[Plan], float],
+        journal: _Journal,
+    ) -> None:
+        self.architecture = architecture
+        self.plan_of = plan_of
+        self.measure = measure
+        self.journal = journal
+        self.plans: dict[Plan, Trial] = {plan_of(trial["split"]): trial for trial in reversed(journal.trials)}
+
+    def run(self, coarse: int, fine: int, patience: int, progress: bool) -> bool:
+        """Try one rate for both, go up in coarse steps, then close in; whether going up was stopped early."""
+        even = best = self.trial(None)
+        worse = 0
+        steps = list(range(0, 101, coarse))
+        bar = track(steps, "splits", "split", show=progress)
+        for share in bar:
+            trial = self.trial(share)
+            if trial["perplexity"] < best["perplexity"]:
+                best, worse = trial, 0
+            elif trial["measured"]:
+                worse += 1
+            bar.set_postfix(best=f"{best['perplexity']:.2f}", refresh=False)
+            if worse == patience:
+                break
+        step = coarse
+        while step > fine:
+            step = max(fine, step // 2)
+            # one rate is a split too, of its own share
+            center = round(even["reached_share"]) if best is even else best["attention_share"]
+            for share in (center - step, center + step):
+                if 0 <= share <= 100:
+                    best = min(best, self.trial(share), key=lambda trial: trial["perplexity"])
+        return worse == patience and share != steps[-1]
+
+    def trial(self, share: int | None) -> Trial:
+        """The trial of a share of the budget, in percent for attention; None gives both components one rate."""
+        for made in self.journal.trials:
+            if made["attention_share"] == share:
+                return made
+        split = None if share is None else f"{share}:{100 - share}"
+        plan = self.plan_of(split)
+        same = self.plans.get(plan)
+        trial = {
+            "attention_share": share,
+            "split": split,
+            "reached_share": self._attention_share(plan),
+            "perplexity": same["perplexity"] if same else self.measure(plan),
+            "measured": same is None,
+        }
+        self.plans.setdefault(plan, trial)
+        self.journal.add(trial)
+        return trial
+
+    def _attention_share(self, plan: Plan) -> float:
+        """Of the parameters that go, those of attention, in percent."""
+        gone = sum(
+            (shape.key_value_groups - len(kept.groups)) * shape.group_parameters
+            for shape, kept in zip(self.architecture.layers, plan.layers, strict=True)
+        )
+        return round(100 * gone / plan.removed_parameters(self.architecture), 2)
+
+
+@contextmanager
+def masked(model: PreTrainedModel, architecture: Architecture, plan: Plan) -> Iterator[None]:
+    """Let a dense model compute what a plan that keeps all layers leaves of it.
+
+    What the units that go feed into the output projections is zero, so the logits are those of the cut model.
+    """
+    import torch
+
+    def keep_only(linear: torch.nn.Linear, kept: list[int]) -> Any:
+        mask = torch.zeros(linear.in_features, dtype=linear.weight.dtype, device=linear.weight.device)
+        mask[kept] = 1
+        return linear.register_forward_pre_hook(lambda _module, inputs: (inputs[0] * mask,))
+
+    handles = []
+    for kept in plan.layers:
+        layer = model.model.layers[kept.index]
+        width = architecture.head_dim * architecture.layers[kept.index].heads_per_group
+        handles.append(keep_only(layer.get_submodule(f"self_attn.{ATTENTION_OUTPUT}"), expand(kept.groups, width)))
+        handles.append(keep_only(layer.get_submodule(f"mlp.{MLP_OUTPUT}"), list(kept.channels)))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,20 @@
+from pathlib import Path
+
+from llm_pruner.search import search_split
+from llm_pruner.variants import Variant
+from workflow_scripts.job import job
+
+with job(snakemake):
+    importance = snakemake.input.get("importance")
+    search_split(
+        Variant.from_dict(snakemake.params.variant),
+        Path(snakemake.input.model),
+        Path(snakemake.output.record),
+        scores=Path(snakemake.input.scores),
+        importance=Path(importance) if importance else None,
+        held_out=Path(snakemake.input.held_out),
+        figure=Path(snakemake.output.figure),
+        progress=True,
+        **snakemake.params.search,
+        **snakemake.params.job,
+    )
