@@ -6,17 +6,19 @@ whatever the depth of the model.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.models.architecture import read_architecture
-from llm_pruner.models.checkpoint import WeightReader, model_class
+from llm_pruner.models.architecture import read_config
+from llm_pruner.models.checkpoint import model_class, read_weights
 from llm_pruner.progress import track
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+    from transformers import PreTrainedModel
 
 
 class StreamedLayer:
@@ -83,7 +85,7 @@ class LayerStream:
     """Iterates over a model's decoder layers, carrying calibration samples through them.
 
     Args:
-        folder: model folder; any supported family, layers of any width.
+        source: model folder, or a loaded model; any supported family, layers of any width.
         input_ids: int64 [samples, length], no padding.
         device: where the current layer and the hidden states live.
         batch_size: samples run at once.
@@ -92,7 +94,7 @@ class LayerStream:
 
     def __init__(
         self,
-        folder: str | os.PathLike[str],
+        source: str | os.PathLike[str] | PreTrainedModel,
         input_ids: torch.Tensor,
         *,
         device: str = "cpu",
@@ -100,8 +102,7 @@ class LayerStream:
         progress: bool = False,
         description: str = "layers",
     ) -> None:
-        self.folder = folder
-        self.architecture = read_architecture(folder)
+        self.source = source
         self.input_ids = input_ids
         self.device = device
         self.batch_size = batch_size
@@ -114,7 +115,7 @@ class LayerStream:
         import torch
         from torch import nn
 
-        with WeightReader(self.folder) as weights:
+        with read_weights(self.source) as weights:
             model = self._skeleton()
             backbone = model.model
             _assign(backbone.embed_tokens, {"weight": weights.tensor("model.embed_tokens.weight")}, self.device)
@@ -134,7 +135,7 @@ class LayerStream:
 
     def backwards(self, layers: Sequence[StreamedLayer]) -> Iterator[StreamedLayer]:
         """The layers of a pass that is through, last first, each brought back to the device when its turn comes."""
-        with WeightReader(self.folder) as weights:
+        with read_weights(self.source) as weights:
             for layer in track(list(reversed(layers)), f"{self.description}, back", "layer", show=self.progress):
                 _assign(layer.module, weights.layer(layer.index), self.device)
                 yield layer
@@ -150,8 +151,8 @@ class LayerStream:
         import torch
 
         model = self._skeleton()
-        with WeightReader(self.folder) as weights:
-            output = "lm_head.weight" if "lm_head.weight" in weights.entries else "model.embed_tokens.weight"
+        with read_weights(self.source) as weights:
+            output = "lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight"
             _assign(model.lm_head, {"weight": weights.tensor(output)}, self.device)
             _assign(model.model.norm, {"weight": weights.tensor("model.norm.weight")}, self.device)
         model.requires_grad_(False)
@@ -177,9 +178,12 @@ class LayerStream:
         import torch
         from transformers import AutoConfig
 
-        config = AutoConfig.from_pretrained(self.folder)
+        if isinstance(self.source, str | os.PathLike):
+            own, config = read_config(self.source), AutoConfig.from_pretrained(self.source)
+        else:
+            own, config = self.source.config.to_dict(), copy.deepcopy(self.source.config)
         with torch.device("meta"):
-            return model_class(self.architecture.config)(config).eval()
+            return model_class(own)(config).eval()
 
     def _enter(self, model: Any, layers: int) -> tuple[list[torch.Tensor], list[dict[int, dict[str, Any]]]]:
         """Hidden states in front of the first layer, and each layer's arguments (mask, positions) by batch size."""

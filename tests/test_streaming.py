@@ -45,6 +45,16 @@ def test_streams_what_the_model_computes(
     assert layer.index == len(expected) - 2
 
 
+def test_streams_a_loaded_model_and_leaves_it_as_it_was(make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("qwen3")
+    model = load(folder)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert Ablation().layer_scores(LayerStream(model, tokens)) == Ablation().layer_scores(LayerStream(folder, tokens))
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert len(model.model.layers) == 4
+
+
 def test_streams_layers_of_different_widths(
     make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path
 ) -> None:

@@ -105,6 +105,34 @@ class WeightReader:
         return {name.removeprefix(prefix): self.tensor(name) for name in self.entries if name.startswith(prefix)}
 
 
+class LoadedWeights:
+    """The same of a model that is in memory already, nothing copied."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._tensors = model.state_dict()
+
+    def __enter__(self) -> LoadedWeights:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def names(self) -> Iterator[str]:
+        yield from self._tensors
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._tensors[name]
+
+    def layer(self, index: int) -> dict[str, torch.Tensor]:
+        prefix = layer_prefix(index)
+        return {name.removeprefix(prefix): self.tensor(name) for name in self.names() if name.startswith(prefix)}
+
+
+def read_weights(source: str | os.PathLike[str] | PreTrainedModel) -> WeightReader | LoadedWeights:
+    """The tensors of a model folder, or of a loaded model."""
+    return WeightReader(source) if isinstance(source, str | os.PathLike) else LoadedWeights(source)
+
+
 class CheckpointWriter:
     """Writes a model's tensors as they come, in shards, then the index; peak memory is one shard.
 

@@ -20,7 +20,7 @@ from llm_pruner.models.architecture import Architecture, LayerShape
 from llm_pruner.planning.plan import LayerPlan, Plan
 
 _TIE = 1e-9
-_LEAST_WEIGHT = 1e-6
+LEAST_WEIGHT = 1e-6
 """Of a layer that should lose nothing: it gives only where all others are spent."""
 
 
@@ -232,7 +232,7 @@ def _slots(
 
     def slot(index: int, units: int, sizes: tuple[int, ...], cost: int, own: Sequence[float]) -> Slot:
         allowed = (0,) if index in whole else _within_rates(sizes, units, options)
-        return Slot((index,), units, allowed, cost, (tuple(sorted(own)),), max(weights[index], _LEAST_WEIGHT))
+        return Slot((index,), units, allowed, cost, (tuple(sorted(own)),), max(weights[index], LEAST_WEIGHT))
 
     attention, mlp = [], []
     for index, shape in enumerate(shapes):
@@ -279,26 +279,46 @@ def _together(architecture: Architecture, slots: Sequence[Slot]) -> list[Slot]:
     ]
 
 
-def _wish(slots: Sequence[Slot], budget: float) -> None:
-    """Let every slot wish for ``rate`` x weight of its units, within its sizes, so that wishes add up to the budget.
+def share_out(
+    budget: float, weights: Sequence[float], least: Sequence[float], most: Sequence[float], costs: Sequence[float]
+) -> list[float]:
+    """Amounts in proportion to ``weights``, each within its bounds, that cost the budget together.
 
-    A budget that its sizes cannot meet is met as nearly as they can.
+    A budget that the bounds cannot meet is met as nearly as they can.
+
+    >>> share_out(6.0, [1, 1, 2], least=[0, 0, 0], most=[1, 9, 9], costs=[1, 1, 1])
+    [1.0, 1.6666666666666667, 3.3333333333333335]
     """
 
-    def wishes(rate: float) -> list[float]:
-        return [min(max(rate * slot.weight * slot.units, slot.sizes[0]), slot.sizes[-1]) for slot in slots]
+    def amounts(rate: float) -> list[float]:
+        return [
+            float(min(max(rate * weight, low), high)) for weight, low, high in zip(weights, least, most, strict=True)
+        ]
 
     def total(rate: float) -> float:
-        return sum(wish * slot.cost for wish, slot in zip(wishes(rate), slots, strict=True))
+        return sum(amount * cost for amount, cost in zip(amounts(rate), costs, strict=True))
 
-    # between the rates where a slot leaves its smallest or meets its largest size the total is linear
-    corners = sorted({size / (slot.weight * slot.units) for slot in slots for size in (slot.sizes[0], slot.sizes[-1])})
+    # between the rates at which an amount leaves its lower or meets its upper bound the total is linear
+    corners = sorted(
+        {bound / weight for bounds in (least, most) for bound, weight in zip(bounds, weights, strict=True)}
+    )
     below = max((rate for rate in corners if total(rate) <= budget), default=corners[0])
     above = min((rate for rate in corners if total(rate) > budget), default=below)
-    rate = below
     if above > below:
-        rate += (budget - total(below)) / (total(above) - total(below)) * (above - below)
-    for slot, wish in zip(slots, wishes(rate), strict=True):
+        below += (budget - total(below)) / (total(above) - total(below)) * (above - below)
+    return amounts(below)
+
+
+def _wish(slots: Sequence[Slot], budget: float) -> None:
+    """Let every slot wish for units by its weight, within its sizes, so that wishes add up to the budget."""
+    wishes = share_out(
+        budget,
+        [slot.weight * slot.units for slot in slots],
+        [slot.sizes[0] for slot in slots],
+        [slot.sizes[-1] for slot in slots],
+        [slot.cost for slot in slots],
+    )
+    for slot, wish in zip(slots, wishes, strict=True):
         slot.ask(wish)
 
 
