@@ -32,10 +32,12 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
         raise ConfigError([f"model.source: {error}"], source) from None
     if architecture is None:
         return
-    problems = [problem for variant in variants if (problem := _problem(variant, architecture))]
+    pruned = [variant for variant in variants if not variant.step]
+    problems = [problem for variant in pruned if (problem := _problem(variant, architecture))]
     context = architecture.config.get("max_position_embeddings")
     lengths = {
         "calibration.length": config.calibration.length,
+        "healing.length": config.healing.length if config.heals else 0,
         "perplexity.window": config.perplexity.window,
         "efficiency.prompt_length + new_tokens": config.efficiency.prompt_length + config.efficiency.new_tokens,
     }

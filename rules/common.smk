@@ -122,9 +122,7 @@ def calibration_text(samples, skip=0):
     """What is drawn from the calibration source."""
     text = CONFIG.calibration
     split = split_of(text, "calibration")
-    return dict(
-        source=text.source, split=split, samples=samples, length=text.length, seed=text.seed, skip=skip
-    )
+    return dict(source=text.source, split=split, samples=samples, length=text.length, seed=text.seed, skip=skip)
 
 
 def text_file(text):

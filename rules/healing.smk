@@ -24,7 +24,7 @@ rule heal:
         variant=one_of(STEPPED),
     conda:
         "../envs/healing.yaml"
-    threads: training_threads()
+    threads: torch_threads()
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

@@ -47,6 +47,12 @@ rule summary:
             category="Comparison",
             labels={"figure": "Scores by layer"},
         ),
+        layer_rates=report(
+            "results/figures/layer_rates.png",
+            caption="../report/layer_rates.rst",
+            category="Decisions",
+            labels={"figure": "Importance and rate by layer"},
+        ),
     log:
         "logs/summary.log",
     benchmark:

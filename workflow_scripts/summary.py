@@ -2,7 +2,12 @@ from pathlib import Path
 
 from llm_pruner.analysis.summary import write_summary
 from llm_pruner.files import read_json
-from llm_pruner.report.figures import plot_layer_reduction, plot_layer_scores, plot_quality_against_size
+from llm_pruner.report.figures import (
+    plot_layer_rates,
+    plot_layer_reduction,
+    plot_layer_scores,
+    plot_quality_against_size,
+)
 from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
 from llm_pruner.report.workbook import write_workbook
 from workflow_scripts.job import job
@@ -18,4 +23,6 @@ with job(snakemake):
     plot_quality_against_size(results, output.quality)
     plot_quality_against_size(results, output.accuracy, "zero_shot_acc")
     plot_layer_reduction(results, output.reduction)
-    plot_layer_scores([read_json(path) for path in snakemake.input.scores], output.layer_scores, results)
+    scores = [read_json(path) for path in snakemake.input.scores]
+    plot_layer_scores(scores, output.layer_scores, results)
+    plot_layer_rates(scores, output.layer_rates, results)

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.builtin.corpus import load_corpus
 from llm_pruner.errors import CheckpointError, ConfigError
-from llm_pruner.files import staged_directory, staged_file, write_json
+from llm_pruner.files import staged_directory, write_json
 from llm_pruner.progress import track
 from llm_pruner.provenance import Run
+from llm_pruner.report.curves import plot_loss_curve
 
 if TYPE_CHECKING:
     import torch
@@ -317,36 +318,8 @@ def _mean_loss(model: LlamaForCausalLM, windows: torch.Tensor, batch_size: int, 
 
 def _draw(result: dict[str, Any], path: Path) -> None:
     """Loss over steps, as a PNG."""
-    from matplotlib.figure import Figure
-
-    train = result["history"]["train"]
-    points = result["history"]["validation"]
-    quality = result["validation"]
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    axes.plot(
-        range(1, len(train) + 1),
-        train,
-        color="tab:blue",
-        alpha=0.3,
-        linewidth=0.8,
-        label="train, every batch",
+    quality, history = result["validation"], result["history"]
+    size = f"perplexity {quality['perplexity']:.1f}, {quality['bits_per_byte']:.2f} bits per byte"
+    plot_loss_curve(
+        path, history["train"], history["validation"], title=f"Built-in model: validation {size}", label="validation"
     )
-    axes.plot(range(1, len(train) + 1), _running_mean(train, 0.95), color="tab:blue", label="train, running mean")
-    axes.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", color="tab:orange", label="validation")
-    axes.set(
-        xlabel="step",
-        ylabel="loss (nats per token)",
-        title=f"Built-in model: validation perplexity {quality['perplexity']:.1f}, "
-        f"{quality['bits_per_byte']:.2f} bits per byte",
-    )
-    axes.grid(alpha=0.3)
-    axes.legend()
-    with staged_file(path) as staged:
-        figure.savefig(staged, dpi=150)
-
-
-def _running_mean(values: Sequence[float], decay: float) -> list[float]:
-    """Exponential running mean, corrected for its start."""
-    sums = itertools.accumulate(values, lambda mean, value: decay * mean + (1 - decay) * value, initial=0.0)
-    return [mean / (1 - decay**count) for count, mean in enumerate(sums) if count]

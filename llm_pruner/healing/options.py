@@ -28,7 +28,7 @@ class HealingOptions(BaseModel):
     targets: tuple[str, ...] = Field(default=TARGETS, min_length=1)
     """The linear layers of every block that may change."""
     learning_rate: float = Field(default=5e-3, gt=0)
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW. The default suits the built-in model; large models want less, 7 B about 1e-4."""
     steps: PositiveInt = 150
     """Updates; the training samples are gone through as often as that needs."""
     batch_size: PositiveInt = 8
@@ -51,9 +51,10 @@ class HealingOptions(BaseModel):
     @field_validator("targets")
     @classmethod
     def _known(cls, targets: tuple[str, ...]) -> tuple[str, ...]:
-        unknown = [f"'{name}' is no linear layer of a block{nearest(name, TARGETS)}" for name in targets]
-        if problems := [text for name, text in zip(targets, unknown, strict=True) if name not in TARGETS]:
-            raise ValueError(" ".join(problems))
+        if unknown := [
+            f"unknown linear layer '{name}'{nearest(name, TARGETS)}" for name in targets if name not in TARGETS
+        ]:
+            raise ValueError("; ".join(unknown))
         return targets
 
 

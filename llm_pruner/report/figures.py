@@ -24,6 +24,7 @@ from llm_pruner.report.table import Model, Results, layers_table, summary_table
 _DPI = 150
 _GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.7}
 _FRONT: dict[str, Any] = {"color": "#8A8A8A", "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 1}
+_HEALED: dict[str, Any] = {"arrowstyle": "-|>", "color": "#8A8A8A", "linewidth": 1.1, "shrinkA": 5, "shrinkB": 5}
 _QUALITIES = {
     "perplexity": ("Perplexity (lower is better)", False),
     "zero_shot_acc": ("Zero-shot accuracy ± standard error (higher is better)", True),
@@ -135,17 +136,19 @@ def plot_quality_against_size(results: Results, path: str | os.PathLike[str], qu
     """Quality over stored parameters, and over non-zero parameters where the run has sparse models.
 
     A structured model is really smaller; a sparse one is stored at full size and gains only in the second
-    panel. It is drawn hollow in both. The models that no other beats in size and quality are joined.
-    A perplexity far above the others is drawn at the upper edge and written into its label.
+    panel. It is drawn hollow in both. An arrow leads from a model to what healing made of it. The models that no
+    other beats in size and quality are joined. A perplexity far above the others is drawn at the upper edge and
+    written into its label.
     """
     frame = summary_table(results).frame
     styles = run_styles(results)
+    parents = {model.name: model.parent for model in results.models if model.parent}
     sizes = ["parameters", "nonzero"] if any(model.is_sparse for model in results.models) else ["parameters"]
     figure = _new_figure(8 * len(sizes), 7.6)
     axes = [figure.add_subplot(1, len(sizes), place) for place in range(1, len(sizes) + 1)]
     panels = [_panel_points(frame, size, quality) for size in sizes]
     for panel, size, points in zip(axes, sizes, panels, strict=True):
-        _draw_quality(panel, points, size, quality, styles)
+        _draw_quality(panel, points, size, quality, styles, parents)
     drawn = set().union(*(points["variant"] for points in panels))
     _add_legend(figure, [model for model in results.models if model.name in drawn], styles)
     _settle_layout(figure)
@@ -185,7 +188,14 @@ def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
     return points.assign(x=x, y=y, label=labels, front=np.array(front, dtype=bool))
 
 
-def _draw_quality(axes: Axes, points: pd.DataFrame, size: str, quality: str, styles: Mapping[str, Style]) -> None:
+def _draw_quality(
+    axes: Axes,
+    points: pd.DataFrame,
+    size: str,
+    quality: str,
+    styles: Mapping[str, Style],
+    parents: Mapping[str, str],
+) -> None:
     axes.set(xlabel=_SIZES[size], ylabel=_QUALITIES[quality][0])
     axes.xaxis.set_major_formatter(FuncFormatter(_short_count))
     axes.grid(**_GRID)
@@ -202,6 +212,10 @@ def _draw_quality(axes: Axes, points: pd.DataFrame, size: str, quality: str, sty
         axes.yaxis.set_minor_formatter(NullFormatter())
     front = points[points["front"]].sort_values(["x", "y"])
     axes.plot(front["x"], front["y"], drawstyle="steps-post", **_FRONT)
+    places = {row["variant"]: (row["x"], row["y"]) for row in points.to_dict("records")}
+    for name, parent in parents.items():
+        if {name, parent} <= places.keys():
+            axes.annotate("", places[name], places[parent], arrowprops=_HEALED, zorder=2)
     for row in points.fillna({"method": UNKNOWN, "family": ""}).to_dict("records"):
         axes.plot(row["x"], row["y"], **_point(styles[row["method"]], row["family"] == "sparse"))
 
@@ -268,10 +282,12 @@ def plot_layer_reduction(results: Results, path: str | os.PathLike[str]) -> None
     """What each pruned model took from each layer: attention beside MLP, one row a model, one column a layer.
 
     Shown is the share of non-zero parameters that were removed or zeroed, so that sparse and structured models
-    share one scale. A row without an analysis stays grey.
+    share one scale. A row without an analysis stays grey. Healed models have the shapes of those they came from and
+    are left out.
     """
     table = layers_table(results)
-    frame = table.frame[table.frame["variant"] != results.base.name]
+    left_out = [model.name for model in results.models if model.parent or model.name == results.base.name]
+    frame = table.frame[~table.frame["variant"].isin(left_out)]
     layers = [column.title for column in table.columns if column.key.startswith("layer_")]
     names = list(dict.fromkeys(frame["variant"]))
     figure = _new_figure(3.4 + 2 * max(3.2, 0.42 * len(layers)), 1.7 + 0.32 * max(len(names), 3))
@@ -351,6 +367,55 @@ def plot_layer_scores(
     figure.supxlabel("Layer", fontsize=10)
     figure.supylabel("Score relative to the largest", fontsize=10)
     _save(figure, path)
+
+
+def plot_layer_rates(scores: Sequence[Mapping[str, Any]], path: str | os.PathLike[str], results: Results) -> None:
+    """How important layers are, and the share of its parameters that each lost by width.
+
+    Drawn are the models whose options let layers lose differently; all width models if there are none.
+
+    Args:
+        scores: contents of the files in ``resources/scores``; those of layers are shown.
+        results: the run.
+    """
+    styles = run_styles(results, (score["method"] for score in scores))
+    width = [model for model in results.models if model.pruning.get("family") == "width" and not model.parent]
+    drawn = [model for model in width if _varies(model.pruning.get("options") or {})] or width
+    layers = max((len(model.comparison.get("layers") or ()) for model in drawn), default=8)
+    figure = _new_figure(max(8.0, 0.3 * layers), 6.4)
+    importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    ranking = [score for score in scores if score["family"] == "depth"]
+    for place, score in enumerate(ranking):
+        bar = 0.8 / len(ranking)
+        values = layer_series(score)["score"]
+        offset = (place - (len(ranking) - 1) / 2) * bar
+        colour = styles[score["method"]].colour
+        importance.bar(np.arange(len(values)) + offset, values, bar, color=colour, label=score["id"])
+    for number, model in enumerate(drawn):
+        style = styles[model.method or UNKNOWN]
+        lost = {one["layer_idx"]: one["reduction_ratio"] for one in model.comparison.get("layers") or ()}
+        dashes = ("-", "--", ":", "-.")[number % 4]
+        rates.plot(
+            list(lost), list(lost.values()), color=style.colour, marker=style.marker, linestyle=dashes, label=model.name
+        )
+    importance.set_ylabel("Importance relative\nto the largest")
+    rates.set(xlabel="Layer of the base model", ylabel="Share of the layer's parameters removed")
+    rates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (importance, rates):
+        axes.grid(axis="y", **_GRID)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8.5)
+    _save(figure, path)
+
+
+def _varies(options: Mapping[str, Any]) -> bool:
+    """Whether width options let layers lose differently."""
+    return options.get("allocation") != "uniform" or bool(
+        options.get("layer_range") or options.get("freeze_top_layers")
+    )
 
 
 def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:

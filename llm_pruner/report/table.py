@@ -54,6 +54,11 @@ class Model:
         """Single weights are zero and every shape is the base's."""
         return self.pruning.get("family") == "sparse"
 
+    @property
+    def parent(self) -> str | None:
+        """The variant that a step, such as healing, made this one of; None if it was pruned."""
+        return self.pruning.get("parent") if self.pruning.get("step") else None
+
     def batches(self) -> dict[int, Mapping[str, Any]]:
         """Timings by batch size."""
         return {batch["batch_size"]: batch for batch in self.efficiency.get("batches") or ()}
@@ -75,6 +80,10 @@ class Results:
     def tasks(self) -> list[str]:
         """Zero-shot tasks in order of first appearance."""
         return _union(model.zero_shot.get("tasks") or () for model in self.models)
+
+    def parent_of(self, model: Model) -> Model | None:
+        """The model that a step was applied to, if this is its result and that is part of the run."""
+        return next((other for other in self.models if other.name == model.parent), None)
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -245,6 +254,16 @@ def summary_table(results: Results) -> Table:
     base = results.base
     perplexity = _at("perplexity", "perplexity")
     accuracy = _at("zero_shot", "mean", "acc")
+
+    def before(model: Model) -> float | None:
+        parent = results.parent_of(model)
+        return perplexity(parent) if parent else None
+
+    def recovered(model: Model) -> float | None:
+        """Share of what pruning lost that healing won back."""
+        worst, best, own = before(model), perplexity(base), perplexity(model)
+        return None if None in (worst, best, own) or worst <= best else (worst - own) / (worst - best)
+
     prefill, decode = _timing(1, "prefill_seconds", 1000), _timing(1, "decode_seconds_per_token", 1000)
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name, compact=True),
@@ -274,6 +293,8 @@ def summary_table(results: Results) -> Table:
         Column("bytes_on_disk", "On disk", BYTES, _at("comparison", "totals", "bytes_on_disk", "after")),
         Column("layers", "Layers", COUNT, _at("comparison", "num_layers", "after")),
         Column("perplexity", "Perplexity", TWO, perplexity, compact=True),
+        Column("perplexity_before", "Before healing", TWO, before, compact=True),
+        Column("recovered", "Recovered", WHOLE, recovered),
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
         Column("bits_per_byte", "Bits per byte", THREE, _at("perplexity", "bits_per_byte")),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
@@ -304,7 +325,8 @@ def summary_table(results: Results) -> Table:
     ]
     note = (
         "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
-        f"Accuracy kept and speed-up are relative to {base.name}. An empty cell was not measured."
+        f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
+        "pruning that healing won back. An empty cell was not measured."
     )
     return build_table("Summary", columns, results.models, note)
 
@@ -400,7 +422,7 @@ def provenance_table(results: Results) -> Table:
         Column("stride", "Stride", COUNT, _at("perplexity", "stride")),
         Column("tokens", "Tokens", COUNT, _at("perplexity", "tokens")),
         Column("tasks", "Zero-shot tasks", TEXT, _tasks_text),
-        Column("score", "Score", TEXT, _at("pruning", "score")),
+        Column("scores", "Scores", TEXT, lambda model: ", ".join(model.pruning.get("scores") or ()) or None),
         Column("options", "Options", TEXT, _options_text),
         Column("notes", "Notes", TEXT, lambda model: " ".join(model.pruning.get("notes") or ()) or None),
         *(

@@ -1,0 +1,45 @@
+"""The loss curve of a training, of the base model or of a healed one."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from llm_pruner.files import staged_file
+
+
+def plot_loss_curve(
+    path: Path, train: Sequence[float], points: Sequence[Mapping[str, Any]], *, title: str, label: str
+) -> None:
+    """Draw loss over steps as a PNG: every batch, their running mean, and points on other text.
+
+    Args:
+        train: the loss of every step, in nats per token.
+        points: ``step`` and ``loss`` of each point; step n is after n updates.
+        label: what the points were measured on.
+    """
+    from matplotlib.figure import Figure
+
+    steps = range(1, len(train) + 1)
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(steps, train, color="tab:blue", alpha=0.3, linewidth=0.8, label="train, every batch")
+    axes.plot(steps, running_mean(train, 0.95), color="tab:blue", label="train, running mean")
+    axes.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", color="tab:orange", label=label)
+    axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    with staged_file(path) as staged:
+        figure.savefig(staged, dpi=150)
+
+
+def running_mean(values: Sequence[float], decay: float) -> list[float]:
+    """Exponential running mean, corrected for its start.
+
+    >>> running_mean([3.0, 3.0], 0.9)
+    [3.0, 3.0]
+    """
+    sums = itertools.accumulate(values, lambda mean, value: decay * mean + (1 - decay) * value, initial=0.0)
+    return [mean / (1 - decay**count) for count, mean in enumerate(sums) if count]

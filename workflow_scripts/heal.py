@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from llm_pruner.healing.derive import heal_variant
+from llm_pruner.variants import Variant
+from workflow_scripts.job import job
+
+with job(snakemake):
+    heal_variant(
+        Variant.from_dict(snakemake.params.variant),
+        Path(snakemake.input.record).parent,
+        Path(snakemake.output.record).parent,
+        tokens=Path(snakemake.input.tokens),
+        held_out=Path(snakemake.input.held_out),
+        teacher=Path(snakemake.input.teacher),
+        figure=Path(snakemake.output.figure),
+        device=snakemake.params.device,
+        progress=True,
+    )
