@@ -25,9 +25,7 @@ def render() -> str:
     """The page as Markdown."""
     parts = ["# Configuration", "Every key may be left out but `variants`. Unknown keys are refused.", "## Top level"]
     parts.append(_table(Config))
-    for name, field in Config.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            parts += [f"## `{name}`", _table(field.annotation)]
+    parts += _sections(Config)
     parts += [
         "## `model.builtin`",
         "Size and schedule of the built-in model; lengths in tokens, learning rates are peaks.",
@@ -45,6 +43,15 @@ def render() -> str:
         if options.model_fields:
             parts += [f"### {name}", _table(options)]
     return "\n\n".join(parts) + "\n"
+
+
+def _sections(model: type[BaseModel], path: str = "") -> list[str]:
+    """A heading and a table for every part of the configuration that has keys of its own, parts of parts included."""
+    parts = []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            parts += [f"## `{path}{name}`", _table(field.annotation), *_sections(field.annotation, f"{path}{name}.")]
+    return parts
 
 
 def _table(model: type[BaseModel]) -> str:

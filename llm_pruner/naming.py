@@ -58,7 +58,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         try:
             resolved[kind] = model(**own)
         except ValidationError as error:
-            problems += [_explain(item) for item in error.errors()]
+            problems += [explain(item) for item in error.errors()]
     importance = None
     width = resolved.get("options")
     if isinstance(width, WidthOptions) and width.needs_importance:
@@ -104,7 +104,7 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
     try:
         resolved = model(**{key: value for key, value in (options or {}).items() if key in model.model_fields})
     except ValidationError as error:
-        problems += [_explain(item) for item in error.errors()]
+        problems += [explain(item) for item in error.errors()]
     if problems:
         raise ConfigError(problems, name)
     return replace(
@@ -137,7 +137,7 @@ def _importance(options: WidthOptions) -> Score:
     return score_of(options.importance, "depth", samples)
 
 
-def _explain(item: Mapping[str, Any]) -> str:
+def explain(item: Mapping[str, Any]) -> str:
     """A pydantic error as one line; one about several options together has no place of its own."""
     message = item["msg"].removeprefix("Value error, ")
     return f"{item['loc'][0]}: {message}, not {item['input']!r}" if item["loc"] else message

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel
+from llm_pruner.healing.options import DistillationOptions, HealingOptions, LoraOptions
 
-from llm_pruner.healing.options import DistillationOptions, LoraOptions
-
-STEPS: dict[str, type[BaseModel]] = {"lora": LoraOptions, "kd": DistillationOptions}
+STEPS: dict[str, type[HealingOptions]] = {"lora": LoraOptions, "kd": DistillationOptions}
 """Options by name."""

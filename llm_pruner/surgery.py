@@ -94,8 +94,8 @@ def slice_parameter(
         return tensor
     if linear in (ATTENTION_OUTPUT, MLP_OUTPUT):
         # the output bias belongs to the residual stream, not to the units that go
-        return tensor if kind == "bias" else tensor.index_select(1, torch.tensor(kept))
-    return tensor.index_select(0, torch.tensor(kept))
+        return tensor if kind == "bias" else tensor.index_select(1, torch.tensor(kept, device=tensor.device))
+    return tensor.index_select(0, torch.tensor(kept, device=tensor.device))
 
 
 def expand(units: Sequence[int], width: int) -> list[int]:

@@ -44,35 +44,58 @@ def draw_samples(
     Raises:
         DataError: if the source has too little text, or a token file the wrong shape.
     """
-    if source.endswith(TOKEN_SUFFIX):
-        tokens = read_tokens(source)
-        if tokens.shape[0] < skip + samples or tokens.shape[1] != length:
-            raise DataError(
-                f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, the configuration asks for "
-                f"{skip + samples} of {length}; set samples, length and held_out to what the file holds"
-            )
+    tokenizer = None if source.endswith(TOKEN_SUFFIX) else load_tokenizer(model, trust_remote_code)
+    tokens = draw_windows(source, split, tokenizer, samples=samples, length=length, seed=seed, skip=skip)
+    if tokenizer is None:
         check_vocabulary(tokens, model, source)
-        tokens = tokens[skip : skip + samples]
-        write_tokens(output, tokens, {"source": source, **_digest(tokens)})
-        return
-    texts = load_texts(source, split)
-    generator = random.Random(seed)
-    tokenizer = load_tokenizer(model, trust_remote_code)
-    if is_file(source) or SOURCES[source].joined:
-        windows = _windows(_encode(tokenizer, _separator(source).join(texts)), length)
-        generator.shuffle(windows)
-    else:
-        windows = _single_documents(tokenizer, texts, length, skip + samples, generator)
-    if len(windows) < skip + samples:
-        raise DataError(
-            f"{source}{f' ({split})' if split else ''}: has text for {len(windows)} samples of {length} tokens, "
-            f"not {skip + samples}; ask for fewer or shorter ones"
-        )
-    import torch
-
-    tokens = torch.tensor(windows[skip : skip + samples], dtype=torch.int64)
     facts = {"source": source, "split": split, "seed": seed, "length": length, **_digest(tokens)}
     write_tokens(output, tokens, facts)
+
+
+def draw_windows(
+    source: str, split: str | None, tokenizer: Any, *, samples: int, length: int, seed: int, skip: int = 0
+) -> torch.Tensor:
+    """Samples in memory; fewer are the first of more.
+
+    Args:
+        tokenizer: encodes the text; not looked at for a token file.
+
+    Returns:
+        int64 [samples, length].
+
+    Raises:
+        DataError: if the source has too little text, or a token file the wrong shape.
+    """
+    import torch
+
+    wanted = skip + samples
+    if source.endswith(TOKEN_SUFFIX):
+        tokens = read_tokens(source)
+        if tokens.shape[0] < wanted or tokens.shape[1] != length:
+            raise DataError(
+                f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, {wanted} of {length} are "
+                "asked for; set samples, length and held_out to what the file holds"
+            )
+        return tokens[skip:wanted]
+    texts = load_texts(source, split)
+    generator = random.Random(seed)
+    if is_file(source) or SOURCES[source].joined:
+        windows = cut_windows(tokenizer, texts, _separator(source), length)
+        generator.shuffle(windows)
+    else:
+        windows = _single_documents(tokenizer, texts, length, wanted, generator)
+    if len(windows) < wanted:
+        raise DataError(
+            f"{source}{f' ({split})' if split else ''}: has text for {len(windows)} samples of {length} tokens, "
+            f"not {wanted}; ask for fewer or shorter ones"
+        )
+    return torch.tensor(windows[skip:wanted], dtype=torch.int64)
+
+
+def cut_windows(tokenizer: Any, texts: Sequence[str], separator: str, length: int) -> list[Sequence[int]]:
+    """Texts joined into one and cut into windows without overlap; the last tokens that fill none are left out."""
+    ids = _encode(tokenizer, separator.join(texts))
+    return [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
 
 
 def encode_evaluation(
@@ -115,10 +138,6 @@ def _separator(source: str) -> str:
 def _encode(tokenizer: Any, text: str) -> list[int]:
     # a text longer than the model's context is meant here, so the tokenizer's warning is not
     return tokenizer(text, verbose=False)["input_ids"]
-
-
-def _windows(ids: Sequence[int], length: int) -> list[Sequence[int]]:
-    return [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
 
 
 def _single_documents(

@@ -20,7 +20,6 @@ from llm_pruner.models.architecture import (
     MLP_INPUTS,
     MLP_OUTPUT,
     Architecture,
-    LayerShape,
     read_architecture,
 )
 from llm_pruner.planning.allocation import GroupScores, allocate
@@ -64,7 +63,8 @@ def score(
             evidence.linear: method.summed(weight, evidence, cut_along(evidence.linear))
             for weight, evidence in layer.linears()
         }
-        attention, mlp = sum_over_groups(saliencies, architecture.layers[layer.index])
+        attention = sum_over_key_value_groups(saliencies, architecture.layers[layer.index].key_value_groups)
+        mlp = sum_over_channels(saliencies)
         layers.append({"index": layer.index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
     return {"layers": sorted(layers, key=lambda layer: layer["index"])}
 
@@ -121,24 +121,27 @@ def cut_along(linear: str) -> int:
     return 0 if linear.rpartition(".")[2] in (ATTENTION_OUTPUT, MLP_OUTPUT) else 1
 
 
-def sum_over_groups(saliencies: Mapping[str, torch.Tensor], shape: LayerShape) -> tuple[torch.Tensor, torch.Tensor]:
-    """Saliency of a layer's units: what is cut together is summed together.
-
-    A key-value group owns its k and v rows, the q rows of its (contiguous) query heads and the o columns they
-    feed; an MLP channel owns its gate and up rows and its down column.
+def sum_over_key_value_groups(saliencies: Mapping[str, torch.Tensor], groups: int) -> torch.Tensor:
+    """Saliency of a layer's key-value groups: of the k and v rows of each, the q rows of its (contiguous) query heads
+    and the o columns they feed.
 
     Args:
-        saliencies: by linear name, one number for each row, or each column of the outputs.
+        saliencies: by linear name, one number for each row, or each column of ``o_proj``.
 
     Returns:
-        (attention [key_value_groups], mlp [channels]).
+        [groups]
     """
     import torch
 
-    attention = [saliencies[f"self_attn.{name}"] for name in (*ATTENTION_INPUTS, ATTENTION_OUTPUT)]
-    mlp = [saliencies[f"mlp.{name}"] for name in (*MLP_INPUTS, MLP_OUTPUT)]
-    by_group = [each.view(shape.key_value_groups, -1).sum(dim=1) for each in attention]
-    return torch.stack(by_group).sum(dim=0), torch.stack(mlp).sum(dim=0)
+    linears = [saliencies[f"self_attn.{name}"] for name in (*ATTENTION_INPUTS, ATTENTION_OUTPUT)]
+    return torch.stack([each.view(groups, -1).sum(dim=1) for each in linears]).sum(dim=0)
+
+
+def sum_over_channels(saliencies: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Saliency of a layer's MLP channels, [channels]: of the gate and up rows and the down column of each."""
+    import torch
+
+    return torch.stack([saliencies[f"mlp.{name}"] for name in (*MLP_INPUTS, MLP_OUTPUT)]).sum(dim=0)
 
 
 def _rounded(scores: torch.Tensor) -> list[float]:

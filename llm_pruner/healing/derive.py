@@ -54,6 +54,7 @@ def heal_variant(
         keep_zeros=variant.family == "sparse",
         teacher=teacher,
         figure=figure,
+        name=variant.name,
         device=device,
         progress=progress,
     )

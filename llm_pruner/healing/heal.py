@@ -119,7 +119,7 @@ def _load_teacher(options: HealingOptions, teacher: Path | None, parent: Path, d
 def _fit(
     model: Any, train: torch.Tensor, held_out: torch.Tensor, objective: Objective, bar: tqdm[torch.Tensor]
 ) -> tuple[list[float], list[dict[str, Any]]]:
-    """Train in place on the samples that ``bar`` names; the loss of every step, and the held-out points before the end."""
+    """Train in place on the samples ``bar`` names; the loss of every step, and the held-out points before the last."""
     import torch
     from transformers import get_scheduler
 

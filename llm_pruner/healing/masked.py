@@ -52,7 +52,8 @@ def attach(model: PreTrainedModel, options: HealingOptions) -> PreTrainedModel:
 
 
 def merge(model: PreTrainedModel) -> PreTrainedModel:
-    """The weights as the last forward pass used them, ordinary parameters again."""
+    """The weights as a forward pass in evaluation mode uses them, ordinary parameters again."""
+    model.eval()  # or dropout would be merged too
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)

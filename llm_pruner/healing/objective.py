@@ -74,7 +74,8 @@ class Objective:
             for batch in windows.split(self.options.batch_size):
                 ids = batch.to(model.device)
                 loss, logits = self.loss(model, ids)
-                sums += len(ids) * torch.tensor([loss.item(), next_token_loss(logits, ids).item()])
+                both = torch.stack([loss, next_token_loss(logits, ids)])
+                sums += len(ids) * both.to("cpu", torch.float64)
         loss, nll = sums / len(windows)
         return {
             "step": step,

@@ -27,9 +27,9 @@ class HealingOptions(BaseModel):
     the whole batch where zeros are kept."""
     targets: tuple[str, ...] = Field(default=TARGETS, min_length=1)
     """The linear layers of every block that may change."""
-    learning_rate: float = Field(default=5e-3, gt=0)
-    """Peak learning rate of AdamW. The default suits the built-in model; large models want less, 7 B about 1e-4."""
-    steps: PositiveInt = 150
+    learning_rate: float = Field(default=1e-4, gt=0)
+    """Peak learning rate of AdamW. The default is the usual one for billions of parameters; small models want more."""
+    steps: PositiveInt = 500
     """Updates; the training samples are gone through as often as that needs."""
     batch_size: PositiveInt = 8
     """Samples on the device at once."""

@@ -286,8 +286,8 @@ def share_out(
 
     A budget that the bounds cannot meet is met as nearly as they can.
 
-    >>> share_out(6.0, [1, 1, 2], least=[0, 0, 0], most=[1, 9, 9], costs=[1, 1, 1])
-    [1.0, 1.6666666666666667, 3.3333333333333335]
+    >>> share_out(7.0, [1, 1, 2], least=[0, 0, 0], most=[1, 9, 9], costs=[1, 1, 1])
+    [1.0, 2.0, 4.0]
     """
 
     def amounts(rate: float) -> list[float]:

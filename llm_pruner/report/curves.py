@@ -9,6 +9,8 @@ from typing import Any
 
 from llm_pruner.files import staged_file
 
+_SPAN = 0.03  # share of the steps that the running mean looks back over
+
 
 def plot_loss_curve(
     path: Path, train: Sequence[float], points: Sequence[Mapping[str, Any]], *, title: str, label: str
@@ -23,10 +25,11 @@ def plot_loss_curve(
     from matplotlib.figure import Figure
 
     steps = range(1, len(train) + 1)
+    smooth = running_mean(train, 1 - 1 / max(1.0, _SPAN * len(train)))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(steps, train, color="tab:blue", alpha=0.3, linewidth=0.8, label="train, every batch")
-    axes.plot(steps, running_mean(train, 0.95), color="tab:blue", label="train, running mean")
+    axes.plot(steps, smooth, color="tab:blue", label="train, running mean")
     axes.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", color="tab:orange", label=label)
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
     axes.grid(alpha=0.3)

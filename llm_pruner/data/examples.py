@@ -1,0 +1,90 @@
+"""Samples in memory, without a token file: from a named source, a file, or texts at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.data.draw import cut_windows, draw_windows
+from llm_pruner.data.sources import SOURCES, is_file
+from llm_pruner.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+
+def get_examples(
+    dataset: str,
+    tokenizer: Any,
+    num_samples: int = 10,
+    seq_len: int = 64,
+    split: str | None = None,
+    seed: int = 0,
+) -> torch.Tensor:
+    """Draw samples to calibrate on, without padding and without overlap: those of a run with the same seed.
+
+    More samples begin with the fewer ones, so the most that is needed can be drawn once and its first n taken for
+    each step.
+
+    Args:
+        dataset: ``builtin``, ``wikitext2``, ``c4``, ``ptb``, a ``.jsonl`` file with a ``text`` key on each line, a
+            token file (``.safetensors``, taken as it is), or any other text file.
+        tokenizer: encodes the text.
+        num_samples: how many.
+        seq_len: tokens in each.
+        split: of a named source; its calibration split by default.
+        seed: decides which.
+
+    Returns:
+        int64 [num_samples, seq_len].
+
+    Raises:
+        DataError: for an unknown source or split, the split that the source is evaluated on, or too little text.
+    """
+    if num_samples < 1 or seq_len < 1:
+        raise DataError(f"num_samples and seq_len must be at least 1, not {num_samples} and {seq_len}")
+    split = _calibration_split(dataset, split)
+    return draw_windows(dataset, split, tokenizer, samples=num_samples, length=seq_len, seed=seed)
+
+
+def get_examples_from_text(texts: Sequence[str], tokenizer: Any, seq_len: int = 64) -> torch.Tensor:
+    """All samples that texts yield, joined one after the other with a blank line and cut without overlap.
+
+    There is no padding, since padded positions would count as tokens in the loss and in every mean over tokens; the
+    last tokens that fill no sample are left out instead.
+
+    Args:
+        texts: in this order; a single string is one text.
+        tokenizer: encodes them.
+        seq_len: tokens in each sample.
+
+    Returns:
+        int64 [samples, seq_len].
+
+    Raises:
+        DataError: if the texts together are shorter than one sample.
+    """
+    import torch
+
+    if seq_len < 1:
+        raise DataError(f"seq_len must be at least 1, not {seq_len}")
+    windows = cut_windows(tokenizer, [texts] if isinstance(texts, str) else texts, "\n\n", seq_len)
+    if not windows:
+        raise DataError(f"the texts are too short for one sample of {seq_len} tokens; give more or longer ones")
+    return torch.tensor(windows, dtype=torch.int64)
+
+
+def _calibration_split(dataset: str, split: str | None) -> str | None:
+    """The split to draw from, never the one that results are measured on."""
+    if is_file(dataset):
+        if split is not None:
+            raise DataError(f"'{dataset}' is not a source with splits{nearest(dataset, SOURCES)}")
+        return None
+    source = SOURCES[dataset]
+    split = split or source.calibration_split
+    if split not in source.splits:
+        raise DataError(f"{dataset} has no split '{split}'{nearest(split, source.splits)}")
+    if split == source.evaluation_split:
+        others = " or ".join(f"'{other}'" for other in source.splits if other != split)
+        raise DataError(f"{dataset}: '{split}' is the split that results are measured on; draw from {others}")
+    return split
