@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from llm_pruner.config import REAL_TASKS, load_config
 from llm_pruner.errors import ConfigError
 from llm_pruner.naming import resolve
 from llm_pruner.preflight import preflight
+from llm_pruner.variants import Variant
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,9 +147,58 @@ def test_every_problem_at_once_each_with_its_place() -> None:
     assert len(found) == len(expected)
 
 
+def test_what_is_healed_comes_after_what_it_is_made_from() -> None:
+    raw = {
+        "healing": {"lora": {"rank": 4, "steps": 7}},
+        "variants": ["GQA_uniform_2000+lora", {"GQA_uniform_2000": {"uniform": True}}, {"GQA_3000+kd": {"rank": 2}}],
+    }
+    _, variants = load_config(raw)
+    assert list(variants) == ["Dense", "GQA_uniform_2000", "GQA_uniform_2000+lora", "GQA_3000", "GQA_3000+kd"]
+    healed = variants["GQA_uniform_2000+lora"]
+    assert healed.options["uniform"] and (healed.parent, healed.root) == ("GQA_uniform_2000", "GQA_uniform_2000")
+    assert healed.step and (healed.step.options["rank"], healed.step.options["steps"]) == (4, 7)
+    assert variants["GQA_3000+kd"].step.options["rank"] == 2
+    assert Variant.from_dict(json.loads(json.dumps(healed.to_dict()))) == healed
+    assert not healed.scores and variants["GQA_3000"].scores
+
+
+def test_problems_of_healing_and_allocation_are_said_once() -> None:
+    found = problems(
+        {
+            "healing": {"lora": {"rnak": 4}, "kd": {"temperature": 0}},
+            "variants": [
+                "GQA_2000+lorra",
+                {"GQA_3000+lora": {"targets": ["q_prj"]}},
+                {"GQA_4000": {"unifrom": True}},
+                "GQA_4000+lora",
+                {"GQA_one_1000": {"allocation": "inverse", "importance": "Wanda"}},
+                {"GQA_two_1000": {"uniform": True, "layer_range": "1:"}},
+                {"GQA_three_1000": {"layer_range": "1-3"}},
+            ],
+        }
+    )
+    expected = [
+        "healing.lora.rnak: unknown key; did you mean 'rank'?",
+        "healing.kd.temperature: Input should be greater than 0, not 0",
+        "variants[0]: 'GQA_2000+lorra': unknown step '+lorra'; did you mean 'lora'?",
+        "variants[1]: 'GQA_3000+lora': targets: unknown linear layer 'q_prj'; did you mean 'q_proj'?",
+        "variants[2]: 'GQA_4000': unifrom: unknown option; did you mean 'uniform'?",
+        "variants[4]: 'GQA_one_1000': importance: 'Wanda' scores no layers",
+        "variants[5]: 'GQA_two_1000': uniform gives all layers one shape and cannot be combined with layer_range",
+        "variants[6]: 'GQA_three_1000': layer_range: String should match pattern",
+    ]
+    for message in expected:
+        assert any(problem.startswith(message) for problem in found), (message, found)
+    assert len(found) == len(expected)
+
+
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
+        (
+            {"healing": {"split": "test"}, "variants": ["Dense+lora"]},
+            "healing.source: builtin, split test is also what perplexity is measured on; train on another split",
+        ),
         ({"calibration": {"split": "test"}}, "builtin, split test is also what perplexity is measured on"),
         ({"calibration": {"source": "wikitext2", "split": "test"}, "perplexity": {"source": "wikitext2"}}, "also what"),
         ({"calibration": {"source": "wikitext2", "split": "dev"}}, "wikitext2 has no split 'dev'; known: test, train"),

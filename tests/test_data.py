@@ -59,6 +59,14 @@ def test_seed_decides_and_first_samples_do_not_depend_on_how_many(model: Path, t
     assert (tmp_path / "0.safetensors").read_bytes() == (tmp_path / "1.safetensors").read_bytes()
 
 
+def test_skipped_samples_are_others_and_the_rest_is_the_same(model: Path, text: Path, tmp_path: Path) -> None:
+    both = calibrate(text, model, tmp_path / "both.safetensors", samples=12)
+    held_out = calibrate(text, model, tmp_path / "held_out.safetensors", samples=4, skip=8)
+    assert torch.equal(held_out, both[8:])
+    with pytest.raises(DataError, match="text for 20 samples of 50 tokens, not 21"):
+        calibrate(text, model, tmp_path / "out.safetensors", samples=13, skip=8)
+
+
 def test_too_little_text(model: Path, text: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="text for 20 samples of 50 tokens, not 21"):
         calibrate(text, model, tmp_path / "out.safetensors", samples=21)

@@ -6,6 +6,7 @@ import csv
 import itertools
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from llm_pruner.report.figures import (
     layer_series,
     pareto_front,
     place_labels,
+    plot_layer_rates,
     plot_layer_reduction,
     plot_layer_scores,
     plot_quality_against_size,
@@ -139,7 +141,7 @@ def folders(tmp_path: Path) -> list[Path]:
                 "reached": reached,
                 "options": {} if name == "Dense" else {"allocation": "uniform", "samples": 8},
                 "notes": ["=not a formula"] if name == "Wanda_2of4" else [],
-                "score": None,
+                "scores": [],
                 "seconds": None if name == "Dense" else {"scoring": 1.2, "pruning": 3.1, "total": 4.3},
                 "run": run(4.3),
             },
@@ -434,6 +436,35 @@ def test_scores_are_normalised_to_their_largest_magnitude() -> None:
     assert layer_series(width) == {"attention": [0.5, 1.0], "MLP": [0.0, 0.0]}
 
 
+@pytest.fixture
+def healed(folders: list[Path]) -> Results:
+    """With a model made of Magnitude's by healing, at a perplexity of 11."""
+    folder = folders[0].parent / "Magnitude_2000+lora"
+    shutil.copytree(folders[0], folder)
+    for file, changes in (
+        ("pruning.json", {"variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "lora"}}),
+        ("evaluation/perplexity.json", {"perplexity": 11.0}),
+    ):
+        write(folder / file, {**json.loads((folder / file).read_text()), **changes})
+    return read_results([*folders, folder])
+
+
+def test_a_healed_model_stands_beside_what_it_was(healed: Results) -> None:
+    frame = summary_table(healed).frame
+    own = row(frame, "Magnitude_2000+lora")
+    assert own["perplexity_before"] == 15.0
+    assert own["recovered"] == pytest.approx((15 - 11) / (15 - 10))
+    assert pd.isna(row(frame, "Magnitude_2000")["perplexity_before"]) and pd.isna(row(frame, "Dense")["recovered"])
+
+
+def test_figures_of_healed_models(healed: Results, results: Results, tmp_path: Path) -> None:
+    plot_quality_against_size(healed, tmp_path / "quality.png")
+    # nothing new went from any layer, so the figure of that is the same
+    for name, run_results in (("with", healed), ("without", results)):
+        plot_layer_reduction(run_results, tmp_path / f"{name}.png")
+    assert (tmp_path / "with.png").read_bytes() == (tmp_path / "without.png").read_bytes()
+
+
 def test_every_figure_is_drawn(results: Results, tmp_path: Path) -> None:
     scores = [
         {"id": "ShortGPT", "method": "ShortGPT", "family": "depth", "layers": [{"index": 0, "score": 0.4}]},
@@ -443,8 +474,9 @@ def test_every_figure_is_drawn(results: Results, tmp_path: Path) -> None:
     plot_quality_against_size(results, tmp_path / "zero_shot.png", "zero_shot_acc")
     plot_layer_reduction(results, tmp_path / "layers.png")
     plot_layer_scores(scores, tmp_path / "scores.png", results)
+    plot_layer_rates(scores, tmp_path / "rates.png", results)
     figures = sorted(tmp_path.glob("*.png"))
-    assert len(figures) == 4
+    assert len(figures) == 5
     for path in figures:
         image = imread(path)
         assert image.shape[0] > 300 and image.shape[1] > 500 and image[..., :3].std() > 0.02
@@ -455,7 +487,8 @@ def test_figures_of_a_run_without_measurements_are_empty_not_errors(tmp_path: Pa
     plot_quality_against_size(nothing, tmp_path / "perplexity.png")
     plot_layer_reduction(nothing, tmp_path / "layers.png")
     plot_layer_scores([], tmp_path / "scores.png")
-    assert len(list(tmp_path.glob("*.png"))) == 3
+    plot_layer_rates([], tmp_path / "rates.png", nothing)
+    assert len(list(tmp_path.glob("*.png"))) == 4
 
 
 def test_equal_results_make_equal_figures(results: Results, tmp_path: Path) -> None:

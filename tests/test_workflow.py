@@ -19,6 +19,7 @@ from typing import Any
 import openpyxl
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 # one worker runs them all: they share one finished run, and each uses both cores
 pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
@@ -45,9 +46,18 @@ CONFIG: dict[str, Any] = {
     "perplexity": {"window": 32, "max_windows": 40},
     "zero_shot": {"items": 12},
     "efficiency": {"prompt_length": 16, "new_tokens": 4, "repeats": 1},
-    "variants": ["Magnitude_2000", "GQA_2000", "Wanda_2of4", "ShortGPT_remove_1"],
+    "healing": {"samples": 16, "length": 32, "lora": {"steps": 6, "batch_size": 4, "learning_rate": 0.005}},
+    "variants": [
+        "Magnitude_2000",
+        "GQA_2000",
+        {"GQA_found_3000": {"split": "search", "allocation": "inverse"}},
+        "Wanda_2of4",
+        "ShortGPT_remove_1",
+        "GQA_2000+lora",
+        "Wanda_2of4+lora",
+    ],
 }
-VARIANTS = ["Dense", *CONFIG["variants"]]
+VARIANTS = ["Dense", *(name for entry in CONFIG["variants"] for name in ([entry] if isinstance(entry, str) else entry))]
 
 
 class Workflow:
@@ -134,6 +144,12 @@ def workflow(finished: Workflow, tmp_path: Path) -> Workflow:
     return finished.clone(tmp_path / "clone")
 
 
+def remade(*jobs: str) -> set[str]:
+    """These jobs, and those that measure the models they make."""
+    models = {job.split()[1] for job in jobs if job.startswith(("prune", "heal"))}
+    return {*jobs, *(f"{rule} {model}" for model in models for rule in ("analyze", "evaluate", "efficiency"))}
+
+
 def row(finished: Workflow, variant: str) -> dict[str, str]:
     with (finished.run_folder / "results" / "summary.csv").open() as file:
         return next(row for row in csv.DictReader(file) if row["variant"] == variant)
@@ -150,7 +166,10 @@ def test_table_has_every_model_measured(finished: Workflow) -> None:
             assert float(values[key]) > 0, (variant, key, values)
     assert float(row(finished, "GQA_2000")["reached_amount"]) == pytest.approx(0.2, abs=0.005)
     assert row(finished, "ShortGPT_remove_1")["layers"] == "2"
-    for figure in ("quality_against_size", "accuracy_against_size", "layer_reduction", "layer_scores", "training"):
+    assert row(finished, "GQA_2000+lora")["perplexity_before"] == row(finished, "GQA_2000")["perplexity"]
+    assert row(finished, "GQA_2000")["perplexity_before"] == ""
+    figures = "quality_against_size accuracy_against_size layer_reduction layer_scores layer_rates training"
+    for figure in [*figures.split(), "healing_GQA_2000+lora", "split_search_GQA_found_3000"]:
         assert (results / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -171,6 +190,29 @@ def test_structures_and_analyses(finished: Workflow) -> None:
             "pruned_model_analysis.json",
             "pruning_summary_by_layer.txt",
         }
+
+
+def test_healed_models_keep_shapes_and_zeros(finished: Workflow) -> None:
+    baselines = finished.run_folder / "baselines"
+    for variant in ("GQA_2000", "Wanda_2of4"):
+        before, after = (
+            json.loads((baselines / name / "analysis" / "model_comparison.json").read_text())
+            for name in (variant, f"{variant}+lora")
+        )
+        assert after["totals"] == before["totals"] and after["layers"] == before["layers"]
+        record = json.loads((baselines / f"{variant}+lora" / "pruning.json").read_text())
+        assert record["parent"] == variant and record["step"]["options"]["steps"] == 6
+
+
+def test_search_is_judged_on_samples_of_its_own(finished: Workflow) -> None:
+    folder = finished.run_folder / "resources"
+    rows = {
+        name: load_file(folder / f"{name}.safetensors")["input_ids"].tolist() for name in ("calibration", "held_out")
+    }
+    assert len(rows["held_out"]) == 64 and not [row for row in rows["held_out"] if row in rows["calibration"]]
+    search = json.loads((folder / "search" / "GQA_found_3000.json").read_text())
+    assert search["held_out"] == {"samples": 64, "length": 32}
+    assert search["best"]["perplexity"] <= search["trials"][0]["perplexity"]
 
 
 def test_perplexity_says_what_it_was_measured_on(finished: Workflow) -> None:
@@ -208,28 +250,38 @@ def test_changing_zero_shot_reruns_no_pruning(workflow: Workflow) -> None:
 
 def test_changing_an_option_reruns_its_variant(workflow: Workflow) -> None:
     workflow.config["variants"][0] = {"Magnitude_2000": {"uniform": True}}
-    assert set(workflow.to_do()) == {
-        *(f"{rule} Magnitude_2000" for rule in ("prune", "analyze", "evaluate", "efficiency")),
-        "summary",
-        "all",
-    }
+    assert set(workflow.to_do()) == {*remade("prune Magnitude_2000"), "summary", "all"}
+
+
+def test_changing_how_one_variant_is_healed_reruns_that(workflow: Workflow) -> None:
+    workflow.config["variants"][-1] = {"Wanda_2of4+lora": {"rank": 2}}
+    assert set(workflow.to_do()) == {*remade("heal Wanda_2of4+lora"), "summary", "all"}
+
+
+def test_changing_the_search_reruns_that_and_what_it_decides(workflow: Workflow) -> None:
+    workflow.config["search"] = {"coarse": 20}
+    assert set(workflow.to_do()) == {"search GQA_found_3000", *remade("prune GQA_found_3000"), "summary", "all"}
 
 
 @pytest.mark.parametrize(
     ("file", "first"),
     [
-        ("methods/wanda.py", {"prune_directly Wanda_2of4"}),
-        ("methods/gqa.py", {"score GQA", "prune GQA_2000"}),
-        ("families/sparse.py", {"prune_directly Wanda_2of4"}),
+        ("methods/wanda.py", {"prune_directly Wanda_2of4", "heal Wanda_2of4+lora"}),
+        (
+            "methods/gqa.py",
+            {"score GQA", "search GQA_found_3000", "prune GQA_found_3000", "prune GQA_2000", "heal GQA_2000+lora"},
+        ),
+        ("methods/ablation.py", {"score Ablation", "search GQA_found_3000", "prune GQA_found_3000"}),
+        ("families/sparse.py", {"prune_directly Wanda_2of4", "heal Wanda_2of4+lora"}),
+        ("healing/masked.py", {"heal GQA_2000+lora", "heal Wanda_2of4+lora"}),
+        ("search.py", {"search GQA_found_3000", "prune GQA_found_3000"}),
         ("report/figures.py", set()),
     ],
 )
 def test_editing_a_source_reruns_who_uses_it(file: str, first: set[str], workflow: Workflow) -> None:
     with (workflow.root / "llm_pruner" / file).open("a") as source:
         source.write("\nEDITED = True\n")
-    touched = {job.split()[1] for job in first if job.startswith("prune")}
-    follow = {f"{rule} {variant}" for variant in touched for rule in ("analyze", "evaluate", "efficiency")}
-    assert set(workflow.to_do()) == {*first, *follow, "summary", "all"}
+    assert set(workflow.to_do()) == {*remade(*first), "summary", "all"}
 
 
 def test_touching_sources_without_a_change_reruns_nothing(workflow: Workflow) -> None:
@@ -246,6 +298,8 @@ def test_touching_sources_without_a_change_reruns_nothing(workflow: Workflow) ->
         ("scores/GQA", "resources/scores/GQA.json"),
         ("prune/GQA_2000", "baselines/GQA_2000/model"),
         ("prune/Wanda_2of4", "baselines/Wanda_2of4/model"),
+        ("search/GQA_found_3000", "resources/search/GQA_found_3000.json"),
+        ("heal/GQA_2000+lora", "baselines/GQA_2000+lora/model"),
         ("evaluate/Wanda_2of4", "baselines/Wanda_2of4/evaluation/zero_shot.json"),
         ("summary", "results/summary.xlsx"),
     ],

@@ -264,6 +264,10 @@ def summary_table(results: Results) -> Table:
         worst, best, own = before(model), perplexity(base), perplexity(model)
         return None if None in (worst, best, own) or worst <= best else (worst - own) / (worst - best)
 
+    healing = (
+        Column("perplexity_before", "Before healing", TWO, before, compact=True),
+        Column("recovered", "Recovered", WHOLE, recovered),
+    )
     prefill, decode = _timing(1, "prefill_seconds", 1000), _timing(1, "decode_seconds_per_token", 1000)
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name, compact=True),
@@ -293,8 +297,7 @@ def summary_table(results: Results) -> Table:
         Column("bytes_on_disk", "On disk", BYTES, _at("comparison", "totals", "bytes_on_disk", "after")),
         Column("layers", "Layers", COUNT, _at("comparison", "num_layers", "after")),
         Column("perplexity", "Perplexity", TWO, perplexity, compact=True),
-        Column("perplexity_before", "Before healing", TWO, before, compact=True),
-        Column("recovered", "Recovered", WHOLE, recovered),
+        *(healing if any(model.parent for model in results.models) else ()),
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
         Column("bits_per_byte", "Bits per byte", THREE, _at("perplexity", "bits_per_byte")),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
