@@ -388,6 +388,8 @@ def plot_layer_rates(scores: Sequence[Mapping[str, Any]], path: str | os.PathLik
     for place, score in enumerate(ranking):
         bar = 0.8 / len(ranking)
         values = layer_series(score)["score"]
+        if min(values) > 0:  # one layer may outweigh all others by far
+            importance.set_yscale("log")
         offset = (place - (len(ranking) - 1) / 2) * bar
         colour = styles[score["method"]].colour
         importance.bar(np.arange(len(values)) + offset, values, bar, color=colour, label=score["id"])
