@@ -42,21 +42,27 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         ConfigError: for a name outside the grammar, an unknown method, a mechanism the method has not, an
             impossible amount, or unknown or wrong options; all problems of the name at once.
     """
+    own = dict(options or {})
+    custom = own.pop("method", None)
     method, family, structure, amount = _parse(name)
-    implementation = METHODS[method]
-    cls = load_class(implementation)
+    if not custom and method not in METHODS:
+        raise ConfigError([f"unknown method '{method}'{nearest(method, METHODS)}"], name)
+    implementation = custom or METHODS[method]
+    try:
+        cls = load_class(implementation)
+    except ConfigError as error:
+        raise ConfigError([f"method: {problem}" for problem in error.problems], name) from None
     if family not in cls.families:
         raise ConfigError([f"{method} cannot prune by {family}, only by {' or '.join(cls.families)}"], name)
     models = {"options": FAMILY_OPTIONS[family], "method_options": cls.Options}
     given = {key: value for key, value in cls.defaults.items() if key in models["options"].model_fields}
-    given |= options or {}
+    given |= own
     known = {key for model in models.values() for key in model.model_fields}
     problems = [f"{key}: unknown option{nearest(key, known)}" for key in given if key not in known]
     resolved: dict[str, BaseModel] = {}
     for kind, model in models.items():
-        own = {key: value for key, value in given.items() if key in model.model_fields}
         try:
-            resolved[kind] = model(**own)
+            resolved[kind] = model(**{key: value for key, value in given.items() if key in model.model_fields})
         except ValidationError as error:
             problems += [explain(item) for item in error.errors()]
     importance = None
@@ -77,7 +83,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         family,
         structure,
         amount,
-        score_of(cls.scores_of or method, family, method_options) if scored else None,
+        score_of(cls.scores_of or method, family, method_options, custom) if scored else None,
         cls(**method_options).calibrated,
         resolved["options"].model_dump(),
         method_options,
@@ -117,12 +123,13 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
     )
 
 
-def score_of(method: str, family: str, options: Mapping[str, Any]) -> Score:
-    """The scores that a registered method gives with these options."""
-    pruner = load_class(METHODS[method])(**options)
+def score_of(method: str, family: str, options: Mapping[str, Any], implementation: str | None = None) -> Score:
+    """The scores that a method gives with these options; ``implementation`` of one that is not registered."""
+    implementation = implementation or METHODS[method]
+    pruner = load_class(implementation)(**options)
     resolved = pruner.options.model_dump()
     defaults = pruner.Options().model_dump()
-    return Score(score_name(method, defaults, resolved), METHODS[method], family, resolved, pruner.calibrated)
+    return Score(score_name(method, defaults, resolved), implementation, family, resolved, pruner.calibrated)
 
 
 def _importance(options: WidthOptions) -> Score:
@@ -168,8 +175,6 @@ def _parse(name: str) -> tuple[str, str, str, float]:
     if not match:
         raise ConfigError([f"not a variant name; write {GRAMMAR}"], name)
     method = match["method"]
-    if method not in METHODS:
-        raise ConfigError([f"unknown method '{method}'{nearest(method, METHODS)}"], name)
     if match["layers"]:
         if int(match["layers"]) == 0:
             raise ConfigError(["removes no layer; that is Dense"], name)
