@@ -329,10 +329,13 @@ def test_kill_in_the_middle_of_a_job(job: str, target: str, workflow: Workflow) 
     assert list((workflow.run_folder / ".snakemake" / "locks").iterdir())
 
     workflow.run(target)
-    workflow.run()
     assert workflow.digests() == models
-    assert workflow.measured() == quality
-    assert not workflow.to_do()
+    if target.startswith("baselines"):
+        # and what follows; behind the base model that would be everything
+        workflow.run()
+        assert workflow.digests() == models
+        assert workflow.measured() == quality
+        assert not workflow.to_do()
     assert not list(workflow.run_folder.rglob(".*.staged-*"))
 
 
