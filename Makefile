@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev,semantic]'
 	touch $@
 
 summary: $(STAMP) ## Install what is missing and make results/summary.xlsx.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llm_pruner.config import BUILTIN, Config
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.families.depth import check as check_depth
 from llm_pruner.families.options import WidthOptions
 from llm_pruner.models.architecture import LINEARS, Architecture, layer_prefix, planned_architecture, read_architecture
 from llm_pruner.planning.allocation import check_ratio
@@ -65,11 +66,11 @@ def _problem(variant: Variant, architecture: Architecture) -> str | None:
             check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
         except PlanError as error:
             return f"variants: '{variant.name}': {error}"
-    if variant.family == "depth" and variant.amount >= architecture.num_layers:
-        return (
-            f"variants: '{variant.name}': the model has {architecture.num_layers} layers, "
-            f"at most {architecture.num_layers - 1} can go"
-        )
+    if variant.family == "depth":
+        try:
+            check_depth(variant, architecture.num_layers)
+        except PlanError as error:
+            return f"variants: '{variant.name}': {error}"
     if ":" in variant.structure:
         m = int(variant.structure.split(":")[1])
         for linear in LINEARS:

@@ -7,10 +7,12 @@ whatever the depth of the model.
 from __future__ import annotations
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import model_class, read_weights
 from llm_pruner.progress import track
@@ -90,6 +92,7 @@ class LayerStream:
         device: where the current layer and the hidden states live.
         batch_size: samples run at once.
         progress: show a progress bar on stderr.
+        layers: indices of the layers to run, in order, as if the others were not there; all by default.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class LayerStream:
         batch_size: int = 8,
         progress: bool = False,
         description: str = "layers",
+        layers: Sequence[int] | None = None,
     ) -> None:
         self.source = source
         self.input_ids = input_ids
@@ -108,8 +112,19 @@ class LayerStream:
         self.batch_size = batch_size
         self.progress = progress
         self.description = description
-        self.evaluations = 0.0
+        self.layers = tuple(range(self._config()["num_hidden_layers"]) if layers is None else layers)
+        self._samples_run = [0]
+
+    @property
+    def evaluations(self) -> float:
         """Layer evaluations so far, each of all samples."""
+        return self._samples_run[0] / len(self.input_ids)
+
+    def over(self, layers: Sequence[int]) -> LayerStream:
+        """The same samples through these layers only; evaluations of both streams are counted together."""
+        reduced = copy.copy(self)
+        reduced.layers = tuple(layers)
+        return reduced
 
     def __iter__(self) -> Iterator[StreamedLayer]:
         import torch
@@ -121,16 +136,17 @@ class LayerStream:
             _assign(backbone.embed_tokens, {"weight": weights.tensor("model.embed_tokens.weight")}, self.device)
             # built anew: its frequencies are computed, not stored, so the skeleton's are empty
             backbone.rotary_emb = type(backbone.rotary_emb)(config=model.config).to(self.device)
-            layers, backbone.layers = list(backbone.layers), nn.ModuleList()
+            modules, backbone.layers = list(backbone.layers), nn.ModuleList()
             with torch.no_grad():
-                hidden, arguments = self._enter(model, len(layers))
-            for index, module in enumerate(track(layers, self.description, "layer", show=self.progress)):
+                hidden, arguments = self._enter(model, len(modules))
+            for position, index in enumerate(track(self.layers, self.description, "layer", show=self.progress)):
+                module = modules[index]
                 _assign(module, weights.layer(index), self.device)
                 layer = StreamedLayer(index, module, hidden, arguments[index], self.device)
                 yield layer
-                if index + 1 < len(layers):
+                if position + 1 < len(self.layers):
                     hidden = layer.outputs()
-                self.evaluations += layer.samples_run / len(self.input_ids)
+                self._samples_run[0] += layer.samples_run
                 module.to("meta")
 
     def backwards(self, layers: Sequence[StreamedLayer]) -> Iterator[StreamedLayer]:
@@ -141,12 +157,12 @@ class LayerStream:
                 yield layer
                 layer.module.to("meta")
 
-    def head(self) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def head(self, reduction: str = "mean") -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """What follows the last layer.
 
         Returns:
-            A function of hidden states [batch, length, hidden] and ids [batch, length] that gives the mean next-token
-            loss in nats.
+            A function of hidden states [batch, length, hidden] and ids [batch, length] that gives the next-token loss
+            in nats: the mean, or with ``none`` that of every token, [batch, length − 1].
         """
         import torch
 
@@ -158,20 +174,46 @@ class LayerStream:
         model.requires_grad_(False)
 
         def loss(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-            logits = model.lm_head(model.model.norm(hidden[:, :-1])).float()
-            return torch.nn.functional.cross_entropy(logits.transpose(1, 2), ids[:, 1:].to(self.device))
+            logits = model.lm_head(model.model.norm(hidden[:, :-1].to(self.device))).float()
+            targets = ids[:, 1:].to(self.device)
+            return torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction=reduction)
 
         return loss
 
-    def loss(self, batches: Sequence[torch.Tensor]) -> float:
-        """Mean next-token loss in nats of the samples, given what leaves the last layer."""
+    def losses(self, *endings: Sequence[torch.Tensor]) -> list[list[float]]:
+        """Mean next-token loss in nats of every sample, for each way in which hidden states may leave the last layer.
+
+        Args:
+            endings: each the batches of all samples.
+
+        Raises:
+            CheckpointError: if one is not finite.
+        """
         import torch
 
-        head, total = self.head(), 0.0
+        head, batches = self.head("none"), self.input_ids.split(self.batch_size)
         with torch.no_grad():
-            for hidden, ids in zip(batches, self.input_ids.split(self.batch_size), strict=True):
-                total += head(hidden, ids).item() * len(ids)
-        return total / len(self.input_ids)
+            losses = [
+                [
+                    loss
+                    for hidden, ids in zip(ending, batches, strict=True)
+                    for loss in head(hidden, ids).double().mean(dim=1).tolist()
+                ]
+                for ending in endings
+            ]
+        if not all(math.isfinite(loss) for ending in losses for loss in ending):
+            place = self.source if isinstance(self.source, str | os.PathLike) else "the loaded model"
+            raise CheckpointError(
+                f"{place}: the loss of calibration samples is not finite; "
+                "the weights overflow in this dtype or are damaged"
+            )
+        return losses
+
+    def _config(self) -> dict[str, Any]:
+        """The model's own config.json."""
+        if isinstance(self.source, str | os.PathLike):
+            return read_config(self.source)
+        return dict(self.source.config.to_dict())
 
     def _skeleton(self) -> Any:
         """The model without weights, in evaluation mode."""
@@ -179,11 +221,11 @@ class LayerStream:
         from transformers import AutoConfig
 
         if isinstance(self.source, str | os.PathLike):
-            own, config = read_config(self.source), AutoConfig.from_pretrained(self.source)
+            config = AutoConfig.from_pretrained(self.source)
         else:
-            own, config = self.source.config.to_dict(), copy.deepcopy(self.source.config)
+            config = copy.deepcopy(self.source.config)
         with torch.device("meta"):
-            return model_class(own)(config).eval()
+            return model_class(self._config())(config).eval()
 
     def _enter(self, model: Any, layers: int) -> tuple[list[torch.Tensor], list[dict[int, dict[str, Any]]]]:
         """Hidden states in front of the first layer, and each layer's arguments (mask, positions) by batch size."""

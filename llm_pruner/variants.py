@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.errors import ConfigError, nearest
+
 if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
 
@@ -101,5 +103,34 @@ def build_method(implementation: str, options: Mapping[str, Any]) -> Method:
 
 
 def load_class(implementation: str) -> type[Method]:
+    """The class of ``module:Class``: a method, or a ``BasePruner`` of someone's own, which is made one.
+
+    Raises:
+        ConfigError: if there is no such module or class, or it is neither.
+    """
+    from llm_pruner.methods.base import Method
+
+    found = import_class(implementation)
+    if issubclass(found, Method):
+        return found
+    # by name, so that jobs of other methods do not depend on its sources
+    return import_module("llm_pruner.pruners").pruner_method(implementation)
+
+
+def import_class(implementation: str) -> type:
+    """The class of ``module:Class``, whatever it is.
+
+    Raises:
+        ConfigError: if there is no such module, or no such class in it.
+    """
     module, _, name = implementation.partition(":")
-    return getattr(import_module(module), name)
+    if not (module and name):
+        raise ConfigError(["not of the form my_package.my_module:MyPruner"], implementation)
+    try:
+        found = import_module(module)
+    except ImportError as error:
+        raise ConfigError([f"'{module}' cannot be imported ({error})"], implementation) from error
+    classes = [key for key, value in vars(found).items() if isinstance(value, type)]
+    if name not in classes:
+        raise ConfigError([f"'{module}' has no class '{name}'{nearest(name, classes)}"], implementation)
+    return getattr(found, name)

@@ -59,7 +59,10 @@ def code(script, *modules):
 
 @cache
 def method_code(script, implementation, family):
-    return code(script, implementation.partition(":")[0], family_module(family))
+    modules = [implementation.partition(":")[0], family_module(family)]
+    if not modules[0].startswith("llm_pruner."):
+        modules.append("llm_pruner.pruners")
+    return code(script, *modules)
 
 
 def torch_threads():

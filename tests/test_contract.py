@@ -30,11 +30,13 @@ AMOUNTS = {
         ("_uniform_3500", {"uniform": True}),
         ("_even_1500", {"multiple_of": 8}),
     ],
-    "depth": [("_remove_1", {}), ("_remove_3", {})],
+    "depth": [("_remove_1", {}), ("_remove_3", {}), ("_protected_remove_2", {"protect_first": 1})],
     "sparse": [("_unstructured_5000", {}), ("_2of4", {}), ("_4of8", {})],
 }
+ALL_STEPS = {"steps": 3}
 CASES = [
-    (f"{method}{suffix}", options)
+    # as many layers ranked as the largest amount needs, where a method ranks one after the other
+    (f"{method}{suffix}", options | (ALL_STEPS if "steps" in load_class(METHODS[method]).Options.model_fields else {}))
     for method in METHODS
     for family in load_class(METHODS[method]).families
     for suffix, options in AMOUNTS[family]
@@ -230,7 +232,15 @@ def test_impossible_amounts(
     assert not list(tmp_path.glob(".model*"))
 
 
-@pytest.mark.parametrize("name", ["Wanda_2000", "GQA_2000", "ShortGPT_remove_1", "Magnitude_2000"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Wanda_2000",
+        "GQA_2000",
+        "Magnitude_2000",
+        *(f"{method}_remove_1" for method in METHODS if "depth" in load_class(METHODS[method]).families),
+    ],
+)
 def test_damaged_weights(name: str, token_file: Path, tmp_path: Path) -> None:
     model = build_model("llama")
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")

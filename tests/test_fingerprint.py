@@ -39,7 +39,7 @@ def digests() -> dict[str, str]:
     [
         ("methods/wanda.py", {"wanda width", "wanda sparse"}),
         ("masks.py", {"wanda sparse"}),
-        ("planning/allocation.py", {"wanda width", "gqa width", "shortgpt depth"}),
+        ("planning/allocation.py", {"wanda width", "gqa width"}),
         ("families/depth.py", {"shortgpt depth"}),
         ("streaming.py", {"wanda width", "wanda sparse", "gqa width", "shortgpt depth"}),
         ("methods/__init__.py", set()),

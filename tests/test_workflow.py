@@ -290,6 +290,34 @@ def test_touching_sources_without_a_change_reruns_nothing(workflow: Workflow) ->
     assert not workflow.to_do()
 
 
+PRUNER = """
+from llm_pruner import BasePruner
+
+class LastTokenPruner(BasePruner):
+    \"\"\"Layers that move the last token least.\"\"\"
+
+    def compute_layer_scores(self, eval_data):
+        scores = []
+        for layer in self.stream(eval_data):
+            moves = [(after[:, -1] - before[:, -1]).norm(dim=-1).sum().item() for before, after in layer.run()]
+            scores.append({"index": layer.index, "score": sum(moves)})
+        return scores
+"""
+
+
+def test_a_pruner_of_ones_own_runs_without_touching_the_package(workflow: Workflow) -> None:
+    (workflow.root / "my_pruners.py").write_text(PRUNER)
+    workflow.config["variants"].append({"Mine_remove_1": {"method": "my_pruners:LastTokenPruner", "samples": 4}})
+    workflow.run("baselines/Mine_remove_1/evaluation/perplexity.json")
+    scores = json.loads((workflow.run_folder / "resources" / "scores" / "Mine-samples=4.json").read_text())
+    lowest = min(scores["layers"], key=lambda layer: layer["score"])["index"]
+    plan = json.loads((workflow.run_folder / "baselines" / "Mine_remove_1" / "plan.json").read_text())
+    assert plan["kept_layers"] == [index for index in range(3) if index != lowest]
+    with (workflow.root / "my_pruners.py").open("a") as source:
+        source.write("\nEDITED = True\n")
+    assert "score Mine-samples=4" in workflow.to_do()
+
+
 @pytest.mark.parametrize(
     ("job", "target"),
     [

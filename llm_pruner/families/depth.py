@@ -1,4 +1,4 @@
-"""Whole layers go, those with the lowest scores."""
+"""Whole layers go, those that the method selects by its scores."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.errors import PlanError
 from llm_pruner.families.job import Job, Outcome
+from llm_pruner.families.options import DepthOptions
 from llm_pruner.methods.base import LayerScoreMethod, Method
 from llm_pruner.models.architecture import read_architecture
-from llm_pruner.planning.allocation import keep_highest
 from llm_pruner.planning.plan import Plan
 from llm_pruner.streaming import LayerStream
 from llm_pruner.surgery import cut
 
 if TYPE_CHECKING:
     import torch
+
+    from llm_pruner.variants import Variant
 
 
 def score(
@@ -27,7 +29,8 @@ def score(
     batch_size: int,
     progress: bool,
 ) -> dict[str, Any]:
-    """``layers``: each one's score, ``{"index": 0, "score": 0.44}``; and the layer evaluations it took."""
+    """``layers``: each one's entry, ``{"index": 0, "score": 0.44}`` and what the method adds; and the layer
+    evaluations it took."""
     assert isinstance(method, LayerScoreMethod) and input_ids is not None
     stream = LayerStream(
         base,
@@ -37,24 +40,43 @@ def score(
         progress=progress,
         description=f"{method.name} layers",
     )
-    scores = method.layer_scores(stream)
+    layers = method.layer_entries(stream)
     return {
-        "layers": [{"index": index, "score": value} for index, value in enumerate(scores)],
-        "layer_evaluations": {"run": stream.evaluations, "naive": method.naive_evaluations(len(scores))},
+        "layers": layers,
+        "layer_evaluations": {"run": stream.evaluations, "naive": method.naive_evaluations(len(layers))},
     }
 
 
+def check(variant: Variant, num_layers: int) -> None:
+    """Raise PlanError unless ``variant`` can be made of a model of so many layers, as far as can be told unscored."""
+    options, count = DepthOptions(**variant.options), int(variant.amount)
+    removable = len(options.removable(num_layers))
+    most = min(removable, num_layers - 1)
+    if count > most:
+        protected = num_layers - removable
+        hint = f", {protected} of them protected by protect_first and protect_last," if protected else ","
+        raise PlanError(f"the model has {num_layers} layers{hint} at most {most} can go")
+    method = variant.build_method()
+    assert isinstance(method, LayerScoreMethod)
+    method.check_count(num_layers, count)
+
+
 def prune(job: Job) -> Outcome:
-    """Remove the ``amount`` lowest-scored layers.
+    """Remove the ``amount`` layers that the method selects.
 
     Raises:
-        PlanError: if that would leave no layer.
+        PlanError: if that would leave no layer, or the scores or the options do not allow so many.
     """
     assert job.scores is not None
-    count, layers = int(job.variant.amount), len(job.scores)
-    if count >= layers:
-        raise PlanError(f"{job.variant.name}: the model has {layers} layers, at most {layers - 1} can go")
-    kept = keep_highest([entry["score"] for entry in job.scores], count)
-    plan = Plan.keep_layers(read_architecture(job.base), kept)
+    method = job.variant.build_method()
+    assert isinstance(method, LayerScoreMethod)
+    layers = range(len(job.scores))
+    try:
+        check(job.variant, len(layers))
+        removable = DepthOptions(**job.variant.options).removable(len(layers))
+        removed = method.select([job.scores[index] for index in removable], int(job.variant.amount))
+    except PlanError as error:
+        raise PlanError(f"{job.variant.name}: {error}") from None
+    plan = Plan.keep_layers(read_architecture(job.base), set(layers) - set(removed))
     cut(job.base, plan, job.model, progress=job.progress)
-    return Outcome(len(plan.removed_layers), plan)
+    return Outcome(len(plan.removed_layers), plan, method.notes([job.scores[index] for index in plan.removed_layers]))

@@ -92,7 +92,18 @@ def _bound(text: str, num_layers: int) -> int | None:
 
 
 class DepthOptions(FamilyOptions):
-    pass
+    protect_first: NonNegativeInt = 0
+    """Never remove the first n layers; methods that remove one layer after the other pass over them in their order."""
+    protect_last: NonNegativeInt = 0
+    """Never remove the last n layers."""
+
+    def removable(self, num_layers: int) -> range:
+        """The layers that may go.
+
+        >>> DepthOptions(protect_first=1, protect_last=2).removable(8)
+        range(1, 6)
+        """
+        return range(self.protect_first, max(self.protect_first, num_layers - self.protect_last))
 
 
 class SparseOptions(FamilyOptions):

@@ -11,5 +11,9 @@ METHODS: dict[str, str] = {
     "ShortGPT": "llm_pruner.methods.shortgpt:ShortGPT",
     "Ablation": "llm_pruner.methods.ablation:Ablation",
     "Activation": "llm_pruner.methods.activation:Activation",
+    "AVSS": "llm_pruner.methods.avss:AVSS",
+    "PruneMe": "llm_pruner.methods.pruneme:PruneMe",
+    "SLEB": "llm_pruner.methods.sleb:SLEB",
+    "Smart": "llm_pruner.methods.smart:Smart",
 }
 """``module:Class`` by name, imported when asked for."""

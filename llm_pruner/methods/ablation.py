@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from llm_pruner.methods.base import LayerScoreMethod
@@ -23,14 +24,19 @@ class Ablation(LayerScoreMethod):
     paper = "Kim et al., Shortened LLaMA: A Simple Depth Pruning for Large Language Models, 2024 (arXiv:2402.02834)"
 
     def layer_scores(self, stream: LayerStream) -> list[float]:
-        bypassed: list[list[torch.Tensor]] = []
-        for layer in stream:
-            whole = layer.outputs()
-            bypassed = [list(layer.apply(batches)) for batches in bypassed]
-            bypassed.append([hidden.cpu() for hidden in layer.inputs])
-        loss = stream.loss(whole)
-        return [stream.loss(batches) - loss for batches in bypassed]
+        whole, *without = losses_without_each(stream)
+        return [fmean(losses) - fmean(whole) for losses in without]
 
     @staticmethod
     def naive_evaluations(num_layers: int) -> int:
         return num_layers * num_layers
+
+
+def losses_without_each(stream: LayerStream) -> list[list[float]]:
+    """Mean next-token loss of every sample: with all of the stream's layers, then with each of them bypassed."""
+    bypassed: list[list[torch.Tensor]] = []
+    for layer in stream:
+        whole = layer.outputs()
+        bypassed = [list(layer.apply(batches)) for batches in bypassed]
+        bypassed.append([hidden.cpu() for hidden in layer.inputs])
+    return stream.losses(whole, *bypassed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
@@ -86,7 +87,7 @@ class SaliencyMethod(Method):
 
 
 class LayerScoreMethod(Method):
-    """Scores whole layers; depth pruning removes the lowest."""
+    """Scores whole layers; depth pruning removes the lowest, unless a method selects in another way."""
 
     families = ("depth",)
     Options = CalibratedOptions
@@ -95,7 +96,30 @@ class LayerScoreMethod(Method):
     def layer_scores(self, stream: LayerStream) -> list[float]:
         """One score a layer, higher is more important."""
 
-    @staticmethod
-    def naive_evaluations(num_layers: int) -> int:
+    def layer_entries(self, stream: LayerStream) -> list[dict[str, Any]]:
+        """What is kept of each layer: its ``index``, its ``score``, and what else ``select`` goes by."""
+        return [{"index": index, "score": score} for index, score in enumerate(self.layer_scores(stream))]
+
+    def select(self, layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+        """Indices of the layers that go: those with the lowest scores, of equals the later.
+
+        Args:
+            layers: entries of the layers that may go, ascending.
+            count: how many, at most as many as there are.
+
+        Raises:
+            PlanError: if the scores cannot say so many.
+        """
+        lowest = sorted(layers, key=lambda entry: (entry["score"], -entry["index"]))
+        return [entry["index"] for entry in lowest[:count]]
+
+    def notes(self, removed: Sequence[Mapping[str, Any]]) -> list[str]:
+        """What a reader of the results should know about the removal of these layers, given their entries."""
+        return []
+
+    def check_count(self, num_layers: int, count: int) -> None:
+        """Raise PlanError if the scores of a model of ``num_layers`` will not say which ``count`` layers go."""
+
+    def naive_evaluations(self, num_layers: int) -> int:
         """Layer evaluations, each of all samples, that the method would take without sharing any between scores."""
         return num_layers

@@ -1,0 +1,67 @@
+"""Depth plans in the words of mergekit, which makes the same model from the base wherever that is."""
+
+from __future__ import annotations
+
+import json
+import os
+
+from llm_pruner.errors import PlanError
+from llm_pruner.files import write_text
+from llm_pruner.models.architecture import Architecture
+from llm_pruner.planning.plan import Plan
+
+
+def mergekit_yaml(
+    plan: Plan, model_id: str, dtype: str = "float32", *, architecture: Architecture | None = None
+) -> str:
+    """A ``passthrough`` merge of the layers that a plan keeps.
+
+    mergekit writes a new ``num_hidden_layers`` but leaves ``layer_types`` as long as it was, so that 0.1.5 with
+    transformers 5 stops at Qwen2 and Qwen3 models; and it leaves out the biases of a Llama that has them.
+
+    Args:
+        plan: of whole layers.
+        model_id: the base model, as mergekit should find it.
+        dtype: to compute and save in, such as ``float32`` or ``bfloat16``; the base's own changes no weight.
+        architecture: of the base. Without it a plan that cuts all layers alike, down to their first units, is not
+            told from one that leaves them whole.
+
+    Raises:
+        PlanError: if the plan cuts layers in width, which mergekit cannot do, or does not fit ``architecture``.
+    """
+    if architecture:
+        plan.check(architecture)
+        whole = plan == Plan.keep_layers(architecture, plan.kept_layers)
+    else:
+        first = plan.layers[0]
+        alike = all((layer.groups, layer.channels) == (first.groups, first.channels) for layer in plan.layers)
+        whole = alike and first.groups[-1] + first.channels[-1] + 2 == len(first.groups) + len(first.channels)
+    if not whole:
+        raise PlanError("this plan cuts layers in width, mergekit can only leave out whole layers")
+    lines = ["slices:"]
+    for start, end in kept_ranges(plan):
+        lines += ["  - sources:", f"      - model: {json.dumps(model_id)}", f"        layer_range: [{start}, {end}]"]
+    return "\n".join([*lines, "merge_method: passthrough", f"dtype: {dtype}", ""])
+
+
+def write_mergekit_yaml(
+    plan: Plan,
+    path: str | os.PathLike[str],
+    model_id: str,
+    dtype: str = "float32",
+    *,
+    architecture: Architecture | None = None,
+) -> None:
+    """Write ``mergekit_yaml``; run it with ``mergekit-yaml PATH FOLDER``."""
+    write_text(path, mergekit_yaml(plan, model_id, dtype, architecture=architecture))
+
+
+def kept_ranges(plan: Plan) -> list[tuple[int, int]]:
+    """Runs of consecutive kept layers, (first, the one behind the last)."""
+    ranges: list[tuple[int, int]] = []
+    for index in plan.kept_layers:
+        if ranges and ranges[-1][1] == index:
+            ranges[-1] = (ranges[-1][0], index + 1)
+        else:
+            ranges.append((index, index + 1))
+    return ranges

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PositiveInt
+
+from llm_pruner.errors import PlanError
+from llm_pruner.methods.ablation import losses_without_each
+from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod
+
+if TYPE_CHECKING:
+    from llm_pruner.streaming import LayerStream
+
+
+class RemovalOptions(CalibratedOptions):
+    steps: PositiveInt | None = None
+    """Rank this many layers, one pass each: no more can be removed. Half of them, rounded up, by default."""
+
+
+class RemovalOrder(LayerScoreMethod):
+    """Removes one layer after the other, each chosen on the model that the removals before it left.
+
+    Fewer removals are the beginning of more, so one order serves every amount: a layer's score is its place in the
+    order, and all layers that were not ranked share the place behind the last. Each step bypasses every layer that
+    is left, in one pass as Ablation does.
+    """
+
+    Options = RemovalOptions
+    options: RemovalOptions
+
+    @abstractmethod
+    def choose(self, layers: Sequence[int], before: list[float], without: list[list[float]]) -> dict[str, Any]:
+        """The next layer to go.
+
+        Args:
+            layers: indices of those left.
+            before: loss of every sample with all of them.
+            without: the same with each bypassed.
+
+        Returns:
+            Its ``index``, the ``loss`` without it, and anything else to keep.
+        """
+
+    def layer_scores(self, stream: LayerStream) -> list[float]:
+        return [entry["score"] for entry in self.layer_entries(stream)]
+
+    def layer_entries(self, stream: LayerStream) -> list[dict[str, Any]]:
+        """Also, of every layer that was ranked, the ``loss`` of the model without it and those before it."""
+        left, steps = list(stream.layers), self.ranked(len(stream.layers))
+        entries = {index: {"index": index, "score": float(steps)} for index in left}
+        for step in range(steps):
+            before, *without = losses_without_each(stream.over(left))
+            chosen = self.choose(left, before, without)
+            entries[chosen["index"]] |= {"score": float(step), **chosen}
+            left.remove(chosen["index"])
+        return list(entries.values())
+
+    def ranked(self, num_layers: int) -> int:
+        """How many layers it ranks; one always stays."""
+        return min(self.options.steps or -(-num_layers // 2), num_layers - 1)
+
+    def select(self, layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+        ranked = [entry for entry in layers if "loss" in entry]
+        if len(ranked) < count:
+            raise PlanError(
+                f"{self.name} ranked {len(ranked)} of the layers that may go, {count} are asked for; "
+                "rank more with its option steps"
+            )
+        return super().select(ranked, count)
+
+    def check_count(self, num_layers: int, count: int) -> None:
+        ranked = self.ranked(num_layers)
+        if count > ranked:
+            raise PlanError(
+                f"{self.name} ranks {ranked} of the model's {num_layers} layers; set its option steps to {count}"
+            )
+
+    def naive_evaluations(self, num_layers: int) -> int:
+        """The whole model once, and the model of every candidate of every step."""
+        left = range(num_layers, num_layers - self.ranked(num_layers), -1)
+        return num_layers + sum(layers * (layers - 1) for layers in left)
+
+
+class SLEB(RemovalOrder):
+    """The layer goes whose removal raises the mean next-token loss least; again on the model without it, and so on."""
+
+    name = "SLEB"
+    title = "Layers whose removal costs least loss, one after the other"
+    paper = (
+        "Song et al., SLEB: Streamlining LLMs through Redundancy Verification and Elimination of Transformer Blocks, "
+        "2024 (arXiv:2402.09025)"
+    )
+
+    def choose(self, layers: Sequence[int], before: list[float], without: list[list[float]]) -> dict[str, Any]:
+        loss, negative = min((fmean(losses), -index) for index, losses in zip(layers, without, strict=True))
+        return {"index": -negative, "loss": loss}
