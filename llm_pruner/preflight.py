@@ -33,8 +33,13 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
         raise ConfigError([f"model.source: {error}"], source) from None
     if architecture is None:
         return
-    pruned = [variant for variant in variants if not variant.step]
-    problems = [problem for variant in pruned if (problem := _problem(variant, architecture))]
+    problems = []
+    for variant in variants:
+        try:
+            if not variant.step:
+                check_variant(variant, architecture)
+        except PlanError as error:
+            problems.append(f"variants: {error}")
     context = architecture.config.get("max_position_embeddings")
     lengths = {
         "calibration.length": config.calibration.length,
@@ -60,21 +65,21 @@ def known_architecture(config: Config) -> Architecture | None:
     return read_architecture(Path(config.model.source).expanduser()) if config.model.is_local else None
 
 
-def _problem(variant: Variant, architecture: Architecture) -> str | None:
-    if variant.family == "width":
-        try:
+def check_variant(variant: Variant, architecture: Architecture) -> None:
+    """Raise PlanError if a model of this shape cannot give what the variant takes."""
+    try:
+        if variant.family == "width":
             check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
-        except PlanError as error:
-            return f"variants: '{variant.name}': {error}"
-    if variant.family == "depth":
-        try:
+        if variant.family == "depth":
             check_depth(variant, architecture.num_layers)
-        except PlanError as error:
-            return f"variants: '{variant.name}': {error}"
-    if ":" in variant.structure:
-        m = int(variant.structure.split(":")[1])
-        for linear in LINEARS:
-            columns = architecture.tensors[f"{layer_prefix(0)}{linear}.weight"].shape[1]
-            if columns % m:
-                return f"variants: '{variant.name}': {linear} has {columns} inputs, not a multiple of {m}"
-    return None
+        if ":" in variant.structure:
+            _check_rows(architecture, int(variant.structure.split(":")[1]))
+    except PlanError as error:
+        raise PlanError(f"{variant.name}: {error}") from None
+
+
+def _check_rows(architecture: Architecture, m: int) -> None:
+    for linear in LINEARS:
+        columns = architecture.tensors[f"{layer_prefix(0)}{linear}.weight"].shape[1]
+        if columns % m:
+            raise PlanError(f"{linear} has {columns} inputs, not a multiple of {m}")

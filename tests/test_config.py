@@ -229,9 +229,9 @@ def test_what_the_model_cannot_give() -> None:
     variants = ["Magnitude_9000", "ShortGPT_remove_8", "Wanda_3of7", "Magnitude_2000"]
     found = problems({"variants": variants, "perplexity": {"window": 1000}}, with_model=True)
     assert len(found) == 4
-    assert "'Magnitude_9000': a ratio of 0.9000 asks for" in found[0]
-    assert "'ShortGPT_remove_8': the model has 8 layers, at most 7 can go" in found[1]
-    assert "'Wanda_3of7': self_attn.q_proj has 128 inputs, not a multiple of 7" in found[2]
+    assert "Magnitude_9000: a ratio of 0.9000 asks for" in found[0]
+    assert "ShortGPT_remove_8: the model has 8 layers, at most 7 can go" in found[1]
+    assert "Wanda_3of7: self_attn.q_proj has 128 inputs, not a multiple of 7" in found[2]
     assert "perplexity.window: 1000 tokens, but the model's context is 512" in found[3]
 
 

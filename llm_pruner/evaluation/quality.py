@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_facts, read_tokens
 from llm_pruner.device import limit_threads, pick_device
@@ -14,6 +14,9 @@ from llm_pruner.evaluation.zero_shot import zero_shot
 from llm_pruner.files import write_json
 from llm_pruner.models.checkpoint import load, load_tokenizer
 from llm_pruner.provenance import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 def evaluate_quality(
@@ -43,16 +46,34 @@ def evaluate_quality(
     """
     device = pick_device(device)
     limit_threads()
-    facts, stream = read_facts(tokens), read_tokens(tokens)
     model = load(folder, device=device)
+    write_json(perplexity_output, measure_perplexity(model, tokens, name, perplexity_options, progress=progress))
+    scores = measure_zero_shot(model, load_tokenizer(folder), name, tasks, task_folder, zero_shot_options)
+    write_json(zero_shot_output, scores)
 
-    run = Run(perplexity_options, device=device)
-    measured = perplexity(model, stream, progress=progress, **perplexity_options)
+
+def measure_perplexity(
+    model: PreTrainedModel, tokens: Path, name: str, options: Mapping[str, Any], *, progress: bool = False
+) -> dict[str, Any]:
+    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on."""
+    facts, stream = read_facts(tokens), read_tokens(tokens)
+    run = Run(options, device=str(model.device))
+    measured = perplexity(model, stream, progress=progress, **options)
     bytes_per_token = facts.get("bytes_per_token")
     bits = measured["nll"] / math.log(2) / bytes_per_token if bytes_per_token else None
     source = {"model": name, "dataset": facts.get("source"), "split": facts.get("split")}
-    write_json(perplexity_output, {**source, **measured, "bits_per_byte": bits, "run": run.describe()})
+    return {**source, **measured, "bits_per_byte": bits, "run": run.describe()}
 
-    run = Run(zero_shot_options, seed=zero_shot_options.get("seed"), device=device)
-    scores = zero_shot(model, load_tokenizer(folder), tasks, task_folder=task_folder, **zero_shot_options)
-    write_json(zero_shot_output, {"model": name, **scores, "run": run.describe()})
+
+def measure_zero_shot(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    name: str,
+    tasks: Sequence[str],
+    task_folder: Path | None,
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Scores of a loaded model in lm-eval's tasks and those of ``task_folder``, with what they rest on."""
+    run = Run(options, seed=options.get("seed"), device=str(model.device))
+    scores = zero_shot(model, tokenizer, tasks, task_folder=task_folder, **options)
+    return {"model": name, **scores, "run": run.describe()}

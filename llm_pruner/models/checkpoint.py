@@ -207,9 +207,8 @@ def copy_companions(base: Path, folder: Path) -> None:
     weights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
     skip = {"config.json", INDEX_FILE, f"{RAGGED_MODULE}.py", "README.md"}
     for path in sorted(base.iterdir()):
-        if path.is_file() and path.suffix not in weights and path.name not in skip:
-            if path.name.endswith(".index.json"):
-                continue
+        other = path.suffix in weights or path.name in skip or path.name.endswith(".index.json")
+        if path.is_file() and not other and not path.name.startswith("."):
             shutil.copyfile(path, folder / path.name)
 
 

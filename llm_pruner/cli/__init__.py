@@ -1,0 +1,41 @@
+"""The command line: thin commands over the library calls that the workflow's scripts make.
+
+Results go to stdout, progress and what went wrong to stderr. Exit codes: 0 fine; 1 refused or failed, with one
+message; 2 wrong usage; 3 finished, but something of many was damaged or missing and is named.
+"""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+from llm_pruner.cli import evaluate, export, methods, prune, results
+from llm_pruner.cli.common import Commands
+
+app = typer.Typer(
+    name="llm-pruner",
+    cls=Commands,
+    help="Prune language models and compare what is left. Exit codes: 0 fine, 1 an error with its one message, "
+    "2 wrong usage, 3 finished but something of many was damaged or missing.",
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for panel, commands in (
+    ("Make models", (prune.prune, prune.score, prune.heal)),
+    ("Look at models", (evaluate.evaluate, results.analyze, results.analyze_batch, evaluate.doctor)),
+    ("Compare", (results.compare, results.summarize, results.table, results.plot)),
+    ("About", (methods.methods,)),
+):
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
+app.add_typer(export.app, name="export", rich_help_panel="Make models")
+
+
+def main() -> None:
+    """Entry point of ``llm-pruner``."""
+    # as in the workflow: idle OpenMP threads that spin make everything slower by an order on shared cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    app(prog_name="llm-pruner")

@@ -1,0 +1,256 @@
+"""A pruned model from nothing but its base: the workflow's jobs one after the other, all their files in one folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import typer
+
+from llm_pruner.cli.common import CALIBRATION
+from llm_pruner.data.sources import SOURCES, TOKEN_SUFFIX, is_file
+from llm_pruner.data.tokens import read_facts, read_tokens
+from llm_pruner.errors import ConfigError, DataError, PrunerError, nearest
+from llm_pruner.families.options import SEARCH
+from llm_pruner.files import read_json, write_json
+from llm_pruner.methods import METHODS
+from llm_pruner.models.architecture import read_architecture, read_config
+from llm_pruner.models.headers import checkpoint_files
+from llm_pruner.preflight import check_variant
+from llm_pruner.variants import DENSE, Score, Variant
+
+STEPS_OF_RATIO = 10_000
+
+
+@dataclass(frozen=True)
+class Text:
+    """What samples are drawn from, and how."""
+
+    source: str
+    split: str | None = None
+    samples: int | None = None
+    length: int | None = None
+    seed: int = 0
+
+    def draw(self, model: Path, output: Path, *, held_out: bool = False) -> Path:
+        """Write the samples as a token file, as the workflow does; ``held_out`` those behind them.
+
+        Raises:
+            ConfigError: for a split that the source has not, or samples longer than the model's context.
+            DataError: if the source has too little text or is damaged.
+        """
+        from llm_pruner.data.draw import draw_samples
+
+        samples, length = self.samples or CALIBRATION.samples, self.length or CALIBRATION.length
+        if self.source.endswith(TOKEN_SUFFIX):
+            held = read_tokens(self.source)
+            samples, length = self.samples or held.shape[0], self.length or held.shape[1]
+            whole = not held_out and held.shape == (samples, length)
+            if whole and output.exists() and output.samefile(self.source):
+                # drawn before, and its facts say from where
+                return output
+        split = source_split(self.source, self.split, "calibration")
+        check_context(model, length)
+        draw_samples(
+            self.source,
+            split,
+            model,
+            output,
+            samples=CALIBRATION.held_out if held_out else samples,
+            length=length,
+            seed=self.seed,
+            skip=samples if held_out else 0,
+        )
+        return output
+
+
+def source_split(source: str, split: str | None, use: Literal["calibration", "evaluation"]) -> str | None:
+    """The split of a source that is read: the one asked for, or its usual one for this use.
+
+    Raises:
+        ConfigError: for a split that the source has not.
+        DataError: for a source that is not there.
+    """
+    if is_file(source):
+        if split:
+            raise ConfigError([f"a file has no splits, leave out '{split}'"], source)
+        if not Path(source).is_file():
+            raise DataError(f"'{source}' is neither a file nor a known source{nearest(source, SOURCES)}")
+        return None
+    known = SOURCES[source]
+    if split and split not in known.splits:
+        raise ConfigError([f"no split '{split}'{nearest(split, known.splits)}"], source)
+    return split or (known.calibration_split if use == "calibration" else known.evaluation_split)
+
+
+def check_context(model: Path, length: int) -> None:
+    """Raise ConfigError if a model cannot see so many tokens at once."""
+    context = read_config(model).get("max_position_embeddings")
+    if context and length > context:
+        raise ConfigError([f"{length} tokens at once, but the model's context is {context}"], str(model))
+
+
+def registered(method: str) -> str:
+    """A method's name as it is registered, whatever the case it was written in."""
+    return next((name for name in METHODS if name.lower() == method.lower()), method)
+
+
+def compose_name(method: str, structure: str | None, ratio: float | None, layers: int | None) -> str:
+    """The name of a variant.
+
+    >>> compose_name("wanda", "2:4", None, None), compose_name("GQA", "width", 0.2, None)
+    ('Wanda_2of4', 'GQA_2000')
+
+    Raises:
+        typer.BadParameter: where structure, ratio and layers do not make one.
+    """
+    method = registered(method)
+    if method == DENSE:
+        return DENSE
+    structure = structure or ("depth" if layers else "width")
+    if structure == "depth":
+        if layers is None or ratio is not None:
+            raise typer.BadParameter("by depth, say how many with --layers and no --ratio", param_hint="--structure")
+        return f"{method}_remove_{layers}"
+    if layers is not None:
+        raise typer.BadParameter(f"is for depth, not for {structure}", param_hint="--layers")
+    if match := re.fullmatch(r"(\d+):(\d+)", structure):
+        n, m = map(int, match.groups())
+        if ratio is not None and m and abs(ratio - n / m) > 1e-9:
+            raise typer.BadParameter(f"{structure} removes {n / m:g}, not {ratio:g}", param_hint="--ratio")
+        return f"{method}_{n}of{m}"
+    if structure not in ("width", "unstructured"):
+        raise typer.BadParameter(
+            f"'{structure}' is none of width, depth, unstructured and N:M, such as 2:4", param_hint="--structure"
+        )
+    return f"{method}_{'unstructured_' if structure == 'unstructured' else ''}{_digits(ratio)}"
+
+
+def _digits(ratio: float | None) -> str:
+    """A ratio as it stands in names: hundredths of a percent, four digits."""
+    if ratio is None:
+        raise typer.BadParameter("needed, such as 0.5", param_hint="--ratio")
+    steps = round(ratio * STEPS_OF_RATIO)
+    if not 0 < ratio < 1 or abs(ratio * STEPS_OF_RATIO - steps) > 1e-6:
+        near = " or ".join(f"{step / STEPS_OF_RATIO:g}" for step in _around(ratio))
+        hint = f"finer than hundredths of a percent; write {near}" if 0 < ratio < 1 else "not between 0 and 1"
+        raise typer.BadParameter(f"{ratio} is {hint}", param_hint="--ratio")
+    return f"{steps:04d}"
+
+
+def _around(ratio: float) -> list[int]:
+    """The possible ratios on both sides, as whole steps."""
+    below = int(ratio * STEPS_OF_RATIO)
+    return [step for step in (below, below + 1) if 0 < step < STEPS_OF_RATIO]
+
+
+def make_variant(
+    variant: Variant,
+    base: Path,
+    output: Path,
+    text: Text,
+    *,
+    scores: Sequence[Path] = (),
+    held_out: Path | None = None,
+    **job: Any,
+) -> dict[str, Any]:
+    """Draw, score, search where the options ask for it, and prune.
+
+    Args:
+        variant: what to make.
+        base: folder of the base model.
+        output: folder of the variant.
+        text: the calibration samples, drawn where anything looks at them.
+        scores: files of ``compute_scores`` to plan from instead of making them.
+        held_out: token file that a search is judged by; drawn behind the calibration samples by default.
+        job: ``device``, ``batch_size`` and ``progress``.
+
+    Returns:
+        The record of the pruning.
+
+    Raises:
+        PrunerError: for scores that are not this variant's, or as the steps do.
+    """
+    from llm_pruner.pruning import prune
+
+    check_variant(variant, read_architecture(base))
+    given = match_scores(variant, scores)
+    missing = [score for score in variant.scores if score.name not in given]
+    looks = any(score.calibrated for score in missing) or (variant.calibrated and not variant.scores)
+    tokens = text.draw(base, output / "calibration.safetensors") if looks else None
+    files: dict[str, Any] = {}
+    for role, score in (("scores", variant.score), ("importance", variant.importance)):
+        if score:
+            files[role] = given.get(score.name) or make_scores(
+                score, base, tokens, output / "scores" / f"{score.name}.json", **job
+            )
+    if variant.options.get("split") == SEARCH:
+        from llm_pruner.search import search_split
+
+        found, figure = output / "search.json", output / "split_search.png"
+        judged_by = held_out or text.draw(base, output / "held_out.safetensors", held_out=True)
+        search_split(variant, base, found, held_out=judged_by, figure=figure, **files, **job)
+        files["search"] = found
+    if tokens and not variant.scores:
+        files["calibration"] = tokens
+    record = prune(variant, base, output, **files, **job)
+    if not variant.scores:
+        # of a model that this one replaced
+        (output / "plan.json").unlink(missing_ok=True)
+    return record
+
+
+def refuse_existing(output: Path, force: bool) -> None:
+    """Replace a variant's model only where that is asked for, and say what is then left of the old one."""
+    if not (output / "model").exists():
+        return
+    if not force:
+        raise PrunerError(f"{output / 'model'}: there already; choose another --output or replace it with --force")
+    for part in ("analysis", "evaluation"):
+        if (output / part).exists():
+            typer.echo(f"{output / part}: of the model that is replaced; make it again", err=True)
+
+
+def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
+    """Scores files by the name of the variant's score that each holds.
+
+    Raises:
+        PrunerError: for a file with other scores.
+    """
+    given = {}
+    for file in files:
+        held = read_json(file)
+        found = [score.name for score in variant.scores if _holds(held, score)]
+        if not found:
+            wanted = " and ".join(score.name for score in variant.scores) or "no scores"
+            raise PrunerError(f"{file}: not scores for {variant.name}, which takes {wanted}")
+        given[found[0]] = file
+    return given
+
+
+def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job: Any) -> Path:
+    """Scores at ``path``; those there are kept if they are of the same model, tokens and options."""
+    from llm_pruner.pruning import compute_scores
+
+    made_from = {
+        # of links, the files they lead to
+        "model": {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in checkpoint_files(base)},
+        "tokens": read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
+    }
+    if path.exists():
+        held = read_json(path)
+        if _holds(held, score) and held.get("made_from") == made_from:
+            typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
+            return path
+    scores = compute_scores(score, base, tokens, path, **job)
+    write_json(path, {**scores, "made_from": made_from})
+    return path
+
+
+def _holds(held: Any, score: Score) -> bool:
+    own = {"id": score.name, "family": score.family, "options": json.loads(json.dumps(score.options))}
+    return isinstance(held, Mapping) and own.items() <= held.items()

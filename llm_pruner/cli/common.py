@@ -1,0 +1,145 @@
+"""What commands share: typed options, output for people and for machines, and how errors end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from llm_pruner.config import CalibrationConfig
+from llm_pruner.errors import PrunerError
+
+DAMAGED = 3
+"""Exit code of a command that finished, though something of many was damaged or missing."""
+
+CALIBRATION = CalibrationConfig()
+_MACHINE = "Machine"
+_TEXT = "Calibration"
+
+Model = Annotated[Path, typer.Option("--model", exists=True, file_okay=False, help="Model folder.")]
+Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a model that is there already.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the method or its mechanism; may be repeated."),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_MACHINE)]
+Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Samples run at once.", rich_help_panel=_MACHINE)]
+Progress = Annotated[bool, typer.Option(help="Show progress on stderr.", rich_help_panel=_MACHINE)]
+Source = Annotated[
+    str,
+    typer.Option(
+        "--calibration",
+        metavar="SOURCE",
+        help="Token file (.safetensors), text or JSONL file, or builtin, wikitext2, c4, ptb.",
+        rich_help_panel=_TEXT,
+    ),
+]
+Split = Annotated[
+    str | None, typer.Option(help="Split of a named source; its usual one by default.", rich_help_panel=_TEXT)
+]
+Samples = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Samples to draw.",
+        show_default=f"{CALIBRATION.samples}, or all of a token file",
+        rich_help_panel=_TEXT,
+    ),
+]
+Length = Annotated[
+    int | None,
+    typer.Option(
+        min=2,
+        help="Tokens in a sample.",
+        show_default=f"{CALIBRATION.length}, or as in a token file",
+        rich_help_panel=_TEXT,
+    ),
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides which samples are drawn.", rich_help_panel=_TEXT)]
+
+
+class Commands(TyperGroup):
+    """An error that has a message of its own ends with that message and exit code 1, without a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (PrunerError, OSError) as error:
+            typer.echo(str(error), err=True)
+            raise typer.Exit(1) from None
+
+
+def emit(value: Any, text: str, as_json: bool) -> None:
+    """A command's result on stdout: JSON for machines, or text."""
+    typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) if as_json else text)
+
+
+def finish(problems: Iterable[str]) -> None:
+    """Name what was damaged or missing on stderr, and end with the exit code that says so."""
+    named = list(problems)
+    for problem in named:
+        typer.echo(problem, err=True)
+    if named:
+        raise typer.Exit(DAMAGED)
+
+
+def read_options(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """``key=value`` pairs; a value is read as JSON where it is that, as text otherwise.
+
+    >>> read_options(["samples=16", "split=2:8", "uniform=true"])
+    {'samples': 16, 'split': '2:8', 'uniform': True}
+    """
+    options = {}
+    for pair in pairs or ():
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            raise typer.BadParameter(f"write KEY=VALUE, not '{pair}'", param_hint="--option")
+        try:
+            options[key] = json.loads(value)
+        except json.JSONDecodeError:
+            options[key] = value
+    return options
+
+
+def separated(values: Sequence[str]) -> list[str]:
+    """What is between commas, each once."""
+    return list(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
+
+
+def model_folder(folder: Path) -> Path:
+    """The model of a variant folder; a model folder itself otherwise."""
+    return folder / "model" if (folder / "model").is_dir() and not (folder / "config.json").exists() else folder
+
+
+def variant_folder(model: Path) -> Path:
+    """The folder of the variant that a model folder, which may be that itself, belongs to."""
+    return model.parent if model.name == "model" else model
+
+
+def variant_folders(places: Iterable[Path]) -> list[Path]:
+    """Folders of variants: those given, and those directly below the others, or below their ``baselines``.
+
+    Raises:
+        PrunerError: where there are none.
+    """
+    found: list[Path] = []
+    for place in places:
+        if _is_variant(place):
+            found.append(place)
+            continue
+        runs = place / "baselines"
+        found += sorted(child for child in (runs if runs.is_dir() else place).iterdir() if _is_variant(child))
+    if not found:
+        raise PrunerError(f"no folder of a pruned model in {', '.join(map(str, places))}")
+    return list(dict.fromkeys(found))
+
+
+def _is_variant(folder: Path) -> bool:
+    parts = ("pruning.json", "analysis", "evaluation", "config.json", "model")
+    return any((folder / part).exists() for part in parts) and not (folder / "baselines").exists()

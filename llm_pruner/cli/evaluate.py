@@ -1,0 +1,174 @@
+"""Commands that run a model: evaluate and doctor."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
+from llm_pruner.cli.chain import check_context, source_split
+from llm_pruner.cli.common import Device, Json, Model, Output, Progress, emit, model_folder, separated, variant_folder
+from llm_pruner.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
+from llm_pruner.files import write_json
+
+METRICS = ("ppl", "zeroshot", "speed", "memory")
+_PERPLEXITY = PerplexityConfig()
+_ZERO_SHOT = ZeroShotConfig()
+_EFFICIENCY = EfficiencyConfig()
+_TEXT, _TASKS, _SPEED = "Perplexity", "Zero-shot", "Speed and memory"
+
+
+def evaluate(
+    model: Model,
+    output: Output,
+    metrics: Annotated[
+        list[str], typer.Option(help=f"Which, separated by commas: {', '.join(METRICS)}. Speed and memory go together.")
+    ] = ["ppl"],  # noqa: B006 a typer default, never changed
+    tokens: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Token file to measure on.", rich_help_panel=_TEXT),
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option(help="Or a text: builtin, wikitext2, c4, ptb, a text or JSONL file.", rich_help_panel=_TEXT),
+    ] = _PERPLEXITY.source,
+    split: Annotated[
+        str | None, typer.Option(help="Split of a named source; its usual one by default.", rich_help_panel=_TEXT)
+    ] = None,
+    window: Annotated[
+        int, typer.Option(min=2, help="Tokens the model sees at once.", rich_help_panel=_TEXT)
+    ] = _PERPLEXITY.window,
+    stride: Annotated[
+        int | None,
+        typer.Option(min=1, help="From one window to the next; no overlap by default.", rich_help_panel=_TEXT),
+    ] = None,
+    max_windows: Annotated[int | None, typer.Option(min=1, help="Stop after so many.", rich_help_panel=_TEXT)] = None,
+    tasks: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=f"lm-eval tasks, separated by commas; {', '.join(BUILTIN_TASKS)} are made from the built-in text.",
+            show_default=",".join(REAL_TASKS),
+            rich_help_panel=_TASKS,
+        ),
+    ] = None,
+    num_fewshot: Annotated[
+        int, typer.Option(min=0, help="Solved examples in front of each item.", rich_help_panel=_TASKS)
+    ] = _ZERO_SHOT.num_fewshot,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Items a task, for a quick look.", rich_help_panel=_TASKS)
+    ] = None,
+    prompt_length: Annotated[
+        int, typer.Option(min=1, help="Tokens in the prompt.", rich_help_panel=_SPEED)
+    ] = _EFFICIENCY.prompt_length,
+    new_tokens: Annotated[
+        int, typer.Option(min=2, help="Tokens decoded after it.", rich_help_panel=_SPEED)
+    ] = _EFFICIENCY.new_tokens,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Timed runs, of which the fastest counts.", rich_help_panel=_SPEED)
+    ] = _EFFICIENCY.repeats,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="On a CPU; all by default.", rich_help_panel=_SPEED)
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of few-shot examples and built-in tasks.")] = 0,
+    name: Annotated[str | None, typer.Option(help="What to call the model; its folder's name by default.")] = None,
+    device: Device = "auto",
+    progress: Progress = True,
+    as_json: Json = False,
+) -> None:
+    """Measure a model: perplexity.json, zero_shot.json, efficiency.json in OUTPUT.
+
+    llm-pruner evaluate --model pruned/model --metrics ppl,speed --tokens test.safetensors --output pruned/evaluation
+    """
+    wanted = separated(metrics)
+    if not wanted or not set(wanted) <= set(METRICS):
+        raise typer.BadParameter(f"choose from {', '.join(METRICS)}, not {', '.join(metrics)}", param_hint="--metrics")
+    if (stride or 0) > window:
+        raise typer.BadParameter(f"{stride} is longer than the window, {window}", param_hint="--stride")
+    folder = model_folder(model)
+    if "ppl" in wanted:
+        check_context(folder, window)
+    model_name = name or variant_folder(folder.absolute()).name
+    measured: dict[str, Any] = {}
+    # what libraries print is no result
+    with redirect_stdout(sys.stderr):
+        if {"speed", "memory"} & set(wanted):
+            # first, while nothing else has run in this process
+            from llm_pruner.evaluation.efficiency import measure_efficiency
+
+            measured["efficiency"] = measure_efficiency(
+                folder,
+                output / "efficiency.json",
+                name=model_name,
+                prompt_length=prompt_length,
+                new_tokens=new_tokens,
+                batch_sizes=_EFFICIENCY.batch_sizes,
+                repeats=repeats,
+                threads=threads,
+                device=device,
+            )
+        if {"ppl", "zeroshot"} & set(wanted):
+            from llm_pruner.builtin.tasks import write_tasks
+            from llm_pruner.device import limit_threads, pick_device
+            from llm_pruner.evaluation.quality import measure_perplexity, measure_zero_shot
+            from llm_pruner.models.checkpoint import load, load_tokenizer
+
+            chosen = pick_device(device)
+            limit_threads(threads)
+            loaded = load(folder, device=chosen)
+        if "ppl" in wanted:
+            if tokens is None:
+                from llm_pruner.data.draw import encode_evaluation
+
+                tokens = output / "evaluation.safetensors"
+                encode_evaluation(source, source_split(source, split, "evaluation"), folder, tokens)
+            options = {"window": window, "stride": stride, "max_windows": max_windows}
+            measured["perplexity"] = measure_perplexity(loaded, tokens, model_name, options, progress=progress)
+        if "zeroshot" in wanted:
+            chosen_tasks = separated(tasks or REAL_TASKS)
+            options = {"num_fewshot": num_fewshot, "limit": limit, "seed": seed}
+            task_folder = output / "tasks" if set(chosen_tasks) & set(BUILTIN_TASKS) else None
+            if task_folder:
+                write_tasks(task_folder.absolute(), items=_ZERO_SHOT.items, seed=seed)
+            tokenizer = load_tokenizer(folder)
+            measured["zero_shot"] = measure_zero_shot(loaded, tokenizer, model_name, chosen_tasks, task_folder, options)
+    for part in ("perplexity", "zero_shot"):
+        if part in measured:
+            write_json(output / f"{part}.json", measured[part])
+    emit(measured, _describe(measured), as_json)
+
+
+def doctor(model: Model, device: Device = "auto", as_json: Json = False) -> None:
+    """Check that a model folder is whole and runs: configuration, weights, logits, generation, tokenizer.
+
+    llm-pruner doctor --model pruned/model
+    """
+    from llm_pruner.doctor import examine
+
+    with redirect_stdout(sys.stderr):
+        checks = examine(model_folder(model), device=device)
+    marks = {"ok": "✓", "failed": "✗", "skipped": "–"}
+    lines = [f"{marks[check.outcome]} {check.name}: {check.reason}" for check in checks]
+    failed = any(check.outcome == "failed" for check in checks)
+    emit({"ok": not failed, "checks": [asdict(check) for check in checks]}, "\n".join(lines), as_json)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _describe(measured: dict[str, Any]) -> str:
+    lines = []
+    if held := measured.get("perplexity"):
+        lines.append(f"perplexity {held['perplexity']:.2f} on {held['tokens']:,} tokens")
+    if held := measured.get("zero_shot"):
+        lines.append(f"zero-shot accuracy {held['mean']['acc']:.2%} ± {held['mean']['acc_stderr']:.2%}")
+    if held := measured.get("efficiency"):
+        first = held["batches"][0]
+        lines.append(
+            f"decode {1000 * first['decode_seconds_per_token']:.2f} ms per token, "
+            f"peak memory {held['peak_memory_bytes'] / 1e6:,.1f} MB"
+        )
+    return "\n".join(lines)

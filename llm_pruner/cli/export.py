@@ -1,0 +1,89 @@
+"""Commands that turn a model or a plan into what other tools take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm_pruner.cli.common import Force, Json, Model, Output, Progress, emit, model_folder
+from llm_pruner.errors import PrunerError
+
+app = typer.Typer(help="Turn a model or a plan into what other tools take.", no_args_is_help=True)
+
+
+@app.command()
+def mergekit(
+    plan: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="plan.json of a depth variant.")],
+    model_id: Annotated[str, typer.Option(help="The base model as mergekit should find it: a hub id or a folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The YAML to write.")],
+    base: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the base, to check the plan against.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="To compute and save in; the base's own changes no weight.")] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Write the removal of layers as a mergekit configuration.
+
+    llm-pruner export mergekit --plan pruned/plan.json --model-id Qwen/Qwen3-0.6B --output merge.yaml
+    """
+    from llm_pruner.exports.mergekit import write_mergekit_yaml
+    from llm_pruner.models.architecture import read_architecture
+    from llm_pruner.planning.plan import Plan
+
+    architecture = read_architecture(model_folder(base)) if base else None
+    write_mergekit_yaml(Plan.read(plan), output, model_id, dtype, architecture=architecture)
+    emit({"output": str(output)}, f"{output}: run it with mergekit-yaml {output} FOLDER", as_json)
+
+
+@app.command()
+def uniform(
+    model: Model,
+    output: Output,
+    progress: Progress = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Pad layers of different widths with zeros to one shape, for serving engines; the logits stay.
+
+    llm-pruner export uniform --model pruned/model --output uniform
+    """
+    from llm_pruner.exports.uniform import write_uniform
+
+    _refuse_existing(output, force)
+    padded = write_uniform(model_folder(model), output, progress=progress)
+    added = padded["parameters"]["added"]
+    text = (
+        f"{output}: {padded['key_value_groups']} key-value groups and {padded['channels']} MLP channels in every layer"
+    )
+    emit(padded, f"{text}, {added:,} parameters more ({added / padded['parameters']['before']:.2%})", as_json)
+
+
+@app.command()
+def legacy(
+    legacy_bin: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="A pickled state dict, such as pruned_model.bin.")
+    ],
+    config: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder with its config.json, and tokenizer if any.")
+    ],
+    output: Output,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a pickled state dict into a model folder. Nothing in the file is executed; files that need it are refused.
+
+    llm-pruner export legacy --legacy-bin pruned_model.bin --config base --output model
+    """
+    from llm_pruner.cli.legacy import convert_legacy
+
+    _refuse_existing(output, force)
+    count = convert_legacy(legacy_bin, config, output)
+    emit({"output": str(output), "tensors": count}, f"{output}: {count} tensors", as_json)
+
+
+def _refuse_existing(output: Path, force: bool) -> None:
+    """Raise PrunerError rather than replace what is there."""
+    if output.exists() and any(output.iterdir()) and not force:
+        raise PrunerError(f"{output}: there already; choose another --output or replace it with --force")

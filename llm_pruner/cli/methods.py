@@ -1,0 +1,76 @@
+"""The command that lists the methods and their options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from llm_pruner.cli.common import Json, emit
+from llm_pruner.families.options import FAMILY_OPTIONS
+from llm_pruner.methods import METHODS
+from llm_pruner.variants import load_class
+
+
+def methods(as_json: Json = False) -> None:
+    """List every method: what it does, by which mechanism, its options and their defaults, its paper."""
+    listed = {
+        "methods": [_method(name) for name in METHODS],
+        "mechanisms": {family: _options(model) for family, model in FAMILY_OPTIONS.items() if model.model_fields},
+    }
+    if as_json:
+        emit(listed, "", as_json)
+    else:
+        _show(listed)
+
+
+def _method(name: str) -> dict[str, Any]:
+    cls = load_class(METHODS[name])
+    return {
+        "name": name,
+        "title": cls.title,
+        "mechanisms": list(cls.families),
+        "options": _options(cls.Options),
+        "sets": dict(cls.defaults),
+        "paper": cls.paper,
+    }
+
+
+def _options(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    return {
+        key: {
+            "default": None if field.default is PydanticUndefined else field.default,
+            "description": " ".join((field.description or "").split()),
+        }
+        for key, field in model.model_fields.items()
+    }
+
+
+def _show(listed: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Column, Table
+
+    console = Console()
+    table = Table(
+        "Method", "What it does, and its paper", "Prunes by", Column("Options", overflow="fold"), show_lines=True
+    )
+    for method in listed["methods"]:
+        options = [_setting(key, option["default"]) for key, option in method["options"].items()]
+        options += [f"sets {_setting(key, value)}" for key, value in method["sets"].items()]
+        about = [method["title"], *([method["paper"]] if method["paper"] else [])]
+        table.add_row(
+            *map(escape, (method["name"], "\n".join(about), ", ".join(method["mechanisms"]), "\n".join(options)))
+        )
+    console.print(table)
+    for family, options in listed["mechanisms"].items():
+        table = Table("Option", "What it does", title=f"Options of every method that prunes by {family}")
+        for key, option in options.items():
+            table.add_row(escape(_setting(key, option["default"])), escape(option["description"]))
+        console.print(table)
+
+
+def _setting(key: str, value: Any) -> str:
+    return key if value is None else f"{key}={value}"

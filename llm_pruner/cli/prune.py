@@ -1,0 +1,265 @@
+"""Commands that make models: prune, score, heal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llm_pruner.cli.chain import Text, compose_name, make_scores, make_variant, refuse_existing, registered
+from llm_pruner.cli.common import (
+    CALIBRATION,
+    Batch,
+    Device,
+    Force,
+    Json,
+    Length,
+    Model,
+    Options,
+    Output,
+    Progress,
+    Samples,
+    Seed,
+    Source,
+    Split,
+    emit,
+    model_folder,
+    read_options,
+)
+from llm_pruner.errors import ConfigError, DataError, PrunerError, nearest
+from llm_pruner.files import read_json
+from llm_pruner.methods import METHODS
+from llm_pruner.naming import derive, resolve
+from llm_pruner.planning.plan import Plan
+from llm_pruner.steps import STEPS
+from llm_pruner.variants import Variant, load_class
+
+_STRATEGY = typer.Option(help="The method, in any case; `llm-pruner methods` lists them.")
+_TEXT = "Calibration"
+
+
+def prune(
+    model: Model,
+    output: Output,
+    strategy: Annotated[str | None, _STRATEGY] = None,
+    structure: Annotated[
+        str | None,
+        typer.Option(
+            help="width, depth, unstructured, or N:M such as 2:4.", show_default="depth with --layers, or width"
+        ),
+    ] = None,
+    ratio: Annotated[
+        float | None,
+        typer.Option(
+            help="Share to remove, such as 0.5; in steps of 0.0001. Of all parameters for width, of the "
+            "blocks' linear weights for unstructured."
+        ),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="How many layers go, for depth.")] = None,
+    option: Options = None,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="The variant's name as in config.yaml, such as GQA_uniform_2000; alone, or as a label for "
+            "what the other options say."
+        ),
+    ] = None,
+    calibration: Source = CALIBRATION.source,
+    split: Split = None,
+    samples: Samples = None,
+    length: Length = None,
+    seed: Seed = CALIBRATION.seed,
+    scores: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Scores made before; may be repeated.", rich_help_panel=_TEXT),
+    ] = None,
+    held_out: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            help="Token file that a search for a split is judged by; drawn behind the calibration samples by default.",
+            rich_help_panel=_TEXT,
+        ),
+    ] = None,
+    device: Device = "auto",
+    batch_size: Batch = CALIBRATION.batch_size,
+    progress: Progress = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make one pruned model: OUTPUT/model, pruning.json and plan.json.
+
+    Calibration tokens and scores are kept in OUTPUT too; scores that are there and fit are used again.
+
+    llm-pruner prune --model base --strategy wanda --structure 2:4 --output pruned
+    """
+    variant = _variant(strategy, structure, ratio, layers, read_options(option), name)
+    base = model_folder(model)
+    refuse_existing(output, force)
+    record = make_variant(
+        variant,
+        base,
+        output,
+        Text(calibration, split, samples, length, seed),
+        scores=scores or (),
+        held_out=held_out,
+        device=device,
+        batch_size=batch_size,
+        progress=progress,
+    )
+    emit(record, _describe(record, output), as_json)
+
+
+def score(
+    model: Model,
+    strategy: Annotated[str, _STRATEGY],
+    output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The JSON to write.")],
+    structure: Annotated[
+        str | None, typer.Option(help="width or depth.", show_default="the first that the method can")
+    ] = None,
+    option: Options = None,
+    calibration: Source = CALIBRATION.source,
+    split: Split = None,
+    samples: Samples = None,
+    length: Length = None,
+    seed: Seed = CALIBRATION.seed,
+    device: Device = "auto",
+    batch_size: Batch = CALIBRATION.batch_size,
+    progress: Progress = True,
+    as_json: Json = False,
+) -> None:
+    """Score a model's key-value groups and channels, or its layers, for every amount at once.
+
+    The file is what `prune --scores` takes. Calibration tokens are kept beside it.
+
+    llm-pruner score --model base --strategy shortgpt --output shortgpt.json
+    """
+    base = model_folder(model)
+    options = read_options(option)
+    family = structure or next(
+        (family for family in _families(strategy) if family in ("width", "depth")), _families(strategy)[0]
+    )
+    small = {"ratio": None, "layers": 1} if family == "depth" else {"ratio": 0.5, "layers": None}
+    wanted = resolve(compose_name(strategy, "unstructured" if family == "sparse" else family, **small), options).score
+    if wanted is None:
+        raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {family}; prune decides on the way")
+    text = Text(calibration, split, samples, length, seed)
+    tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
+    make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
+    scores = read_json(output)
+    emit(scores, f"{output}: {wanted.name}, {len(scores['layers'])} layers", as_json)
+
+
+def heal(
+    model: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Variant folder, with model/ and pruning.json, as prune makes."
+        ),
+    ],
+    step: Annotated[str, typer.Option(help=f"How: {' or '.join(STEPS)}.")],
+    tokens: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Token file to train on (.safetensors).")],
+    held_out: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Token file that the healing is judged by.")
+    ],
+    output: Output,
+    teacher: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model; kd follows it.")
+    ] = None,
+    option: Options = None,
+    device: Device = "auto",
+    progress: Progress = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train a pruned model to win back quality: OUTPUT/model, healing.json, pruning.json, healing.png.
+
+    llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
+    """
+    from llm_pruner.healing.derive import heal_variant
+
+    refuse_existing(output, force)
+    if step == "kd" and teacher is None:
+        raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
+    record = heal_variant(
+        derive(_made(model), step, read_options(option)),
+        model,
+        output,
+        tokens=tokens,
+        held_out=held_out,
+        teacher=model_folder(teacher or model),
+        figure=output / "healing.png",
+        device=device,
+        progress=progress,
+    )
+    if (model / "plan.json").exists():
+        # it says which layers of the base are left, and healing changes no shape
+        Plan.read(model / "plan.json").write(output / "plan.json")
+    perplexity = record["step"]["held_out"]
+    text = f"{output / 'model'}: held-out perplexity {perplexity['before']:.2f} → {perplexity['after']:.2f}"
+    emit(record, text, as_json)
+
+
+def _variant(
+    strategy: str | None,
+    structure: str | None,
+    ratio: float | None,
+    layers: int | None,
+    options: dict[str, Any],
+    name: str | None,
+) -> Variant:
+    """The variant that the command line describes, or names, or both."""
+    if strategy is None:
+        if name is None or not structure is ratio is layers is None:
+            raise typer.BadParameter("needed, or --name alone", param_hint="--strategy")
+        return resolve(name, options)
+    variant = resolve(compose_name(strategy, structure, ratio, layers), options)
+    if name is None:
+        return variant
+    named = resolve(name, options)
+    if replace(named, name=variant.name) != variant:
+        raise typer.BadParameter(f"'{name}' is not what the other options say, {variant.name}", param_hint="--name")
+    return named
+
+
+def _families(method: str) -> Sequence[str]:
+    """Mechanisms of a method.
+
+    Raises:
+        ConfigError: for an unknown method.
+    """
+    name = registered(method)
+    if name not in METHODS:
+        raise ConfigError([f"unknown method{nearest(name, METHODS)}"], name)
+    return load_class(METHODS[name]).families
+
+
+def _made(folder: Path) -> Variant:
+    """The variant that a folder's record says was made there, as far as a step after it needs to know."""
+    record = read_json(folder / "pruning.json")
+    try:
+        asked = record["asked"] or {"amount": 0.0}
+        return Variant(
+            record["variant"],
+            record["method"],
+            "",
+            record["family"],
+            record["structure"],
+            asked["amount"],
+            None,
+            calibrated=False,
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{folder / 'pruning.json'}: not the record of a pruning ({error!r})") from None
+
+
+def _describe(record: dict[str, Any], output: Path) -> str:
+    from llm_pruner.report.table import amount_text
+
+    reached = amount_text(record["reached"])
+    lines = [f"{output / 'model'}: {record['variant']}{f', {reached}' if reached else ''}", *record["notes"]]
+    return "\n".join(lines)

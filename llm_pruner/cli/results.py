@@ -1,0 +1,240 @@
+"""Commands that compare models by what is on disk: analyze, summarize, compare, table, plot. None needs torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llm_pruner.cli.common import Json, Model, Output, emit, finish, model_folder, variant_folder, variant_folders
+from llm_pruner.errors import DataError, PrunerError
+from llm_pruner.files import read_json, write_json, write_text
+
+Results = Annotated[
+    Path,
+    typer.Option("--result-dir", exists=True, file_okay=False, help="Folder of variant folders, or of a whole run."),
+]
+
+
+def analyze(
+    model: Model,
+    base: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the model it was made from.")],
+    output: Output,
+    plan: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, help="plan.json it was cut by.", show_default="beside the model, if any"
+        ),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the model; its folder's name by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare a pruned model with its base, layer by layer.
+
+    llm-pruner analyze --model pruned/model --base base --output pruned/analysis
+    """
+    from llm_pruner.analysis.comparison import describe_layers, write_analysis
+
+    folder = model_folder(model)
+    variant = variant_folder(folder.absolute())
+    plan = plan or _plan_of(variant)
+    comparison = write_analysis(model_folder(base), folder, plan, output, name or variant.name)
+    if plan is None and comparison["num_layers"]["before"] != comparison["num_layers"]["after"]:
+        typer.echo("no plan.json: the layers are taken for the first ones of the base", err=True)
+    emit(comparison, describe_layers(comparison).rstrip(), as_json)
+
+
+def analyze_batch(
+    models_dir: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of variant folders.")],
+    base_model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the base model.")],
+    merge_results: Annotated[
+        bool, typer.Option("--merge-results", help="Also write models_structure_summary.json and .txt of all.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Analyse every variant below a folder, each into its own analysis/; a broken one is named and the rest goes on.
+
+    llm-pruner analyze-batch --models-dir baselines --base-model base --merge-results
+    """
+    from llm_pruner.analysis.comparison import write_analysis
+    from llm_pruner.analysis.structure import analyze_model
+    from llm_pruner.analysis.summary import write_summary
+
+    base = model_folder(base_model)
+    original = analyze_model(base, "Dense")
+    analysed: list[Path] = []
+    failed: dict[str, str] = {}
+    for folder in variant_folders([models_dir]):
+        try:
+            write_analysis(
+                base, model_folder(folder), _plan_of(folder), folder / "analysis", folder.name, original=original
+            )
+            analysed.append(folder)
+        except PrunerError as error:
+            failed[folder.name] = str(error)
+    if merge_results and analysed:
+        write_summary(analysed, models_dir)
+    names = [folder.name for folder in analysed]
+    emit({"analysed": names, "failed": failed}, "\n".join(f"{folder / 'analysis'}" for folder in analysed), as_json)
+    finish(f"{name}: not analysed: {problem}" for name, problem in failed.items())
+
+
+def summarize(
+    places: Annotated[
+        list[Path] | None,
+        typer.Argument(exists=True, file_okay=False, metavar="[DIR]...", help="Folders of variants, or variants."),
+    ] = None,
+    dirs: Annotated[
+        list[Path] | None, typer.Option(exists=True, file_okay=False, help="The same; further ones may follow it.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="NAME", help="NAME.json and NAME.txt are written.")
+    ] = Path("models_structure_summary"),
+    as_json: Json = False,
+) -> None:
+    """Sum up the analyses that are there; a model without one is listed with how to make it.
+
+    llm-pruner summarize --dirs baselines results --output summary
+    """
+    from llm_pruner.analysis.summary import describe_structures, summarize_structures
+
+    folders = variant_folders([*(dirs or ()), *(places or ())])
+    damaged: dict[str, str] = {}
+    whole = []
+    for folder in folders:
+        try:
+            summarize_structures([folder])
+            whole.append(folder)
+        except DataError as error:
+            damaged[folder.name] = str(error)
+        except (KeyError, TypeError) as error:
+            damaged[folder.name] = f"{folder / 'analysis'}: not the analysis of a model ({error!r})"
+    _refuse_namesakes(whole)
+    summary = {**summarize_structures(whole), "damaged": damaged}
+    lines = [describe_structures(summary)]
+    lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary["missing"]]
+    lines += [f"✗ {name}: left out: {problem}" for name, problem in damaged.items()]
+    text = "\n".join(lines).rstrip() + "\n"
+    write_json(output.with_name(f"{output.name}.json"), summary)
+    write_text(output.with_name(f"{output.name}.txt"), text)
+    emit(summary, text.rstrip(), as_json)
+    finish(
+        [f"{name}: left out: {problem}" for name, problem in damaged.items()]
+        + [f"{name}: no analysis" for name in summary["missing"]]
+    )
+
+
+def compare(
+    dirs: Annotated[
+        list[Path], typer.Argument(exists=True, file_okay=False, help="Variant folders, or folders of them.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Print what was measured of models as one Markdown table.
+
+    llm-pruner compare baselines/Dense baselines/Wanda_2000
+    """
+    from llm_pruner.report.table import markdown, read_results, summary_table
+
+    whole, damaged = _readable(variant_folders(dirs))
+    table = summary_table(read_results(whole))
+    emit(json.loads(table.frame.to_json(orient="records", double_precision=15)), markdown(table).rstrip(), as_json)
+    finish(damaged)
+
+
+def table(
+    result_dir: Results,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv or .md.")
+    ] = Path("summary.xlsx"),
+    as_json: Json = False,
+) -> None:
+    """Write what was measured of all models as a workbook, a CSV file or Markdown.
+
+    llm-pruner table --result-dir baselines --output summary.xlsx
+    """
+    from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
+    from llm_pruner.report.workbook import write_workbook
+
+    if output.suffix not in (".xlsx", ".csv", ".md"):
+        raise typer.BadParameter(f"'{output}' ends in none of .xlsx, .csv, .md", param_hint="--output")
+    whole, damaged = _readable(variant_folders([result_dir]))
+    results = read_results(whole)
+    if output.suffix == ".xlsx":
+        write_workbook(results, output)
+    else:
+        write = write_csv if output.suffix == ".csv" else write_markdown
+        write(summary_table(results), output)
+    emit({"output": str(output), "models": [model.name for model in results.models]}, str(output), as_json)
+    finish(damaged)
+
+
+def plot(
+    result_dir: Results,
+    output: Output,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Folder of scores files.", show_default="resources/scores of a run"
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Draw the figures of a run: quality against size, what each layer lost, what the scores say.
+
+    llm-pruner plot --result-dir baselines --output figures
+    """
+    from llm_pruner.report import figures
+    from llm_pruner.report.table import read_results
+
+    whole, damaged = _readable(variant_folders([result_dir]))
+    results = read_results(whole)
+    usual = [place / "resources" / "scores" for place in (result_dir, result_dir.absolute().parent)]
+    folder = scores or next((place for place in usual if place.is_dir()), None)
+    held = [read_json(path) for path in sorted(folder.glob("*.json"))] if folder else []
+    figures.plot_quality_against_size(results, output / "quality_against_size.png")
+    figures.plot_quality_against_size(results, output / "accuracy_against_size.png", "zero_shot_acc")
+    figures.plot_layer_reduction(results, output / "layer_reduction.png")
+    figures.plot_layer_rates(held, output / "layer_rates.png", results)
+    if held:
+        figures.plot_layer_scores(held, output / "layer_scores.png", results)
+    drawn = sorted(str(path) for path in output.glob("*.png"))
+    emit({"figures": drawn}, "\n".join(drawn), as_json)
+    finish(damaged)
+
+
+def _plan_of(variant: Path) -> Path | None:
+    """The plan that a variant was cut by, or that what it was healed from was cut by."""
+    places = (variant, variant.with_name(variant.name.partition("+")[0]))
+    return next((place / "plan.json" for place in places if (place / "plan.json").exists()), None)
+
+
+def _how_to_analyze(folder: Path) -> str:
+    return f"no analysis; llm-pruner analyze --model {model_folder(folder)} --base BASE --output {folder / 'analysis'}"
+
+
+def _readable(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Folders whose results can be read, and what is wrong with the others."""
+    from llm_pruner.report.table import read_results
+
+    whole, damaged = [], []
+    for folder in folders:
+        try:
+            read_results([folder])
+            whole.append(folder)
+        except DataError as error:
+            damaged.append(f"{folder.name}: left out: {error}")
+    _refuse_namesakes(whole)
+    return whole, damaged
+
+
+def _refuse_namesakes(folders: Sequence[Path]) -> None:
+    """Raise PrunerError where two folders would have one name in a table."""
+    seen: dict[str, Path] = {}
+    for folder in folders:
+        other = seen.setdefault(folder.name, folder)
+        if other != folder:
+            raise PrunerError(f"{other} and {folder} have one name; rename one or leave it out")

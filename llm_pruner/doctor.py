@@ -1,0 +1,174 @@
+"""Whether a model folder is whole and runs: one check after the other, each with what it found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from llm_pruner.device import pick_device
+from llm_pruner.errors import CheckpointError
+from llm_pruner.models.architecture import check_finite, read_architecture, read_config
+from llm_pruner.models.checkpoint import WeightReader, load, load_tokenizer, model_class
+from llm_pruner.models.headers import read_headers
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+PROMPT, NEW_TOKENS = 16, 8
+TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
+"""Of logits computed in two ways, as a share of the largest."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check and what came of it."""
+
+    name: str
+    outcome: Literal["ok", "failed", "skipped"]
+    reason: str
+    """What was found, what is wrong, or which failed check makes this one pointless."""
+
+
+def examine(folder: Path, *, device: str = "auto") -> list[Check]:
+    """Check a model folder in every respect; what needs a check that failed is skipped."""
+    patient = _Patient(folder, pick_device(device))
+    needs: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
+        "config": (patient.config, ()),
+        "weights": (patient.weights, ("config",)),
+        "finite": (patient.finite, ("weights",)),
+        "tied embeddings": (patient.tied, ("weights",)),
+        "loads": (patient.loads, ("weights",)),
+        "forward": (patient.forward, ("loads",)),
+        "generation": (patient.generation, ("forward",)),
+        "tokenizer": (patient.tokenizer, ("config",)),
+    }
+    checks: dict[str, Check] = {}
+    for name, (look, before) in needs.items():
+        missing = [other for other in before if checks[other].outcome != "ok"]
+        checks[name] = Check(name, "skipped", f"needs {missing[0]}") if missing else _run(name, look)
+    return list(checks.values())
+
+
+def _run(name: str, look: Callable[[], str]) -> Check:
+    try:
+        return Check(name, "ok", look())
+    except Exception as error:  # whatever a damaged folder makes a library raise is the finding
+        text = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
+        return Check(name, "failed", " ".join(text.split()))
+
+
+def expected_shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """Shapes of the parameters that config.json asks for, by name; and the names that a checkpoint may leave out."""
+    import torch
+
+    cls = model_class(read_config(folder))
+    with torch.device("meta"):
+        model = cls(cls.config_class.from_pretrained(folder))
+    optional = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, optional
+
+
+def check_shapes(folder: Path, stored: Mapping[str, tuple[int, ...]], place: str) -> None:
+    """Raise CheckpointError unless the stored tensors are those that config.json in ``folder`` asks for."""
+    expected, optional = expected_shapes(folder)
+    problems = [f"lacks '{name}'" for name in expected if name not in stored and name not in optional]
+    problems += [f"holds '{name}', which the configuration has not" for name in stored if name not in expected]
+    problems += [
+        f"'{name}' is {list(shape)}, config.json asks for {list(expected[name])}"
+        for name, shape in stored.items()
+        if name in expected and shape != expected[name]
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise CheckpointError(f"{place}: {problems[0]}{more}")
+
+
+class _Patient:
+    """The checks of one folder; each returns what it found, or raises."""
+
+    def __init__(self, folder: Path, device: str) -> None:
+        self.folder = folder
+        self.device = device
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        return load(self.folder, device=self.device)
+
+    def config(self) -> str:
+        config = read_config(self.folder)
+        return f"{config['model_type']}, {config['num_hidden_layers']} layers"
+
+    def weights(self) -> str:
+        entries = read_headers(self.folder)
+        check_shapes(self.folder, {name: entry.shape for name, entry in entries.items()}, str(self.folder))
+        count = read_architecture(self.folder).total_parameters
+        return f"{len(entries)} tensors with the shapes of config.json, {count:,} parameters"
+
+    def finite(self) -> str:
+        check_finite(self.folder)
+        return "no NaN, no infinity"
+
+    def tied(self) -> str:
+        import torch
+
+        tied = bool(read_config(self.folder).get("tie_word_embeddings"))
+        with WeightReader(self.folder) as weights:
+            if "lm_head.weight" not in weights.entries:
+                return "the output uses the input embedding"
+            if not tied:
+                return "the output has weights of its own"
+            if not torch.equal(weights.tensor("lm_head.weight"), weights.tensor("model.embed_tokens.weight")):
+                raise CheckpointError("config.json ties the embeddings, but two different ones are stored")
+        return "stored twice, and equal"
+
+    def loads(self) -> str:
+        return f"{type(self.model).__name__} in {str(self.model.dtype).removeprefix('torch.')}"
+
+    def forward(self) -> str:
+        import torch
+
+        with torch.inference_mode():
+            logits = self.model(self._prompt()).logits
+        if not torch.isfinite(logits).all():
+            raise CheckpointError("logits of random tokens are not finite")
+        return f"finite logits, the largest {logits.abs().max().item():.3g}"
+
+    def generation(self) -> str:
+        """Tokens are generated one by one with the cache, then all run at once without it."""
+        import torch
+
+        tokens, cache, steps = self._prompt(), None, []
+        with torch.inference_mode():
+            for _ in range(NEW_TOKENS):
+                fed = tokens if cache is None else tokens[:, -1:]
+                output = self.model(fed, past_key_values=cache, use_cache=True)
+                cache = output.past_key_values
+                steps.append(output.logits[:, -1])
+                tokens = torch.cat([tokens, steps[-1].argmax(-1, keepdim=True)], dim=1)
+            at_once = self.model(tokens[:, :-1], use_cache=False).logits[:, PROMPT - 1 :]
+        cached = torch.stack(steps, dim=1)
+        apart = ((cached - at_once).abs().max() / at_once.abs().max()).item()
+        tolerance = TOLERANCE.get(str(self.model.dtype).removeprefix("torch."), TOLERANCE["bfloat16"])
+        if not apart <= tolerance:
+            raise CheckpointError(f"logits with and without the cache are {apart:.1%} apart")
+        return f"{NEW_TOKENS} tokens, the same with and without the cache"
+
+    def tokenizer(self) -> str:
+        # transformers makes an empty one for some families where there is none
+        if not any(list(self.folder.glob(pattern)) for pattern in ("tokenizer.*", "vocab.*", "*.model")):
+            raise CheckpointError(f"{self.folder}: no tokenizer there; copy the base model's")
+        tokenizer: Any = load_tokenizer(self.folder)
+        size = read_config(self.folder)["vocab_size"]
+        if len(tokenizer) > size:
+            raise CheckpointError(f"the tokenizer has {len(tokenizer):,} tokens, the model {size:,}")
+        return f"{len(tokenizer):,} tokens, the model has {size:,}"
+
+    def _prompt(self) -> torch.Tensor:
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        return torch.randint(0, self.model.config.vocab_size, (1, PROMPT), generator=generator).to(self.device)
