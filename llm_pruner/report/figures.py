@@ -375,7 +375,8 @@ def plot_layer_rates(scores: Sequence[Mapping[str, Any]], path: str | os.PathLik
     Drawn are the models whose options let layers lose differently; all width models if there are none.
 
     Args:
-        scores: contents of the files in ``resources/scores``; those of layers are shown.
+        scores: contents of the files in ``resources/scores``; shown are those of layers that decided something, or
+            all of layers if none did.
         results: the run.
     """
     styles = run_styles(results, (score["method"] for score in scores))
@@ -384,7 +385,9 @@ def plot_layer_rates(scores: Sequence[Mapping[str, Any]], path: str | os.PathLik
     layers = max((len(model.comparison.get("layers") or ()) for model in drawn), default=8)
     figure = _new_figure(max(8.0, 0.3 * layers), 6.4)
     importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
-    ranking = [score for score in scores if score["family"] == "depth"]
+    rankings = [score for score in scores if score["family"] == "depth"]
+    used = {name for model in drawn for name in model.pruning.get("scores") or ()}
+    ranking = [score for score in rankings if score["id"] in used] or rankings
     for place, score in enumerate(ranking):
         bar = 0.8 / len(ranking)
         values = layer_series(score)["score"]
