@@ -18,6 +18,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
 from llm_pruner.files import staged_file
+from llm_pruner.report.figures import ceiling
 from llm_pruner.report.style import UNKNOWN, method_styles, run_styles
 from llm_pruner.report.table import (
     SHARE,
@@ -227,8 +228,11 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
     smallest, largest = frame["parameters"].min(), frame["parameters"].max()
     margin = max(largest - smallest, 0.1 * largest) * 0.08
     chart.x_axis.scaling.min, chart.x_axis.scaling.max = float(smallest - margin), float(largest + margin)
-    if frame["perplexity"].max() > 20 * frame["perplexity"].min() > 0:
-        chart.y_axis.scaling.logBase = 10
+    perplexities = frame["perplexity"].dropna().astype(float)
+    limit = ceiling(perplexities.tolist())
+    if limit < perplexities.max():  # a few models far off would press all others into a line
+        chart.y_axis.scaling.min, chart.y_axis.scaling.max = math.floor(perplexities.min()), math.ceil(limit)
+        chart.title = f"Perplexity against size; {sum(perplexities > limit)} far above not shown"
     chart.legend.position = "r"
     sheet.add_chart(chart, f"{get_column_letter(_CHART_COLUMN)}{len(frame) + 5}")
 
