@@ -61,6 +61,15 @@ class StreamedLayer:
                 output = self(hidden.to(self.device))
             yield output.to(hidden.device)
 
+    def token_mean(self, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
+        """Mean over all tokens of what ``measure`` makes, [batch, length], of a batch's input and output in float32."""
+        total, tokens = 0.0, 0
+        for before, after in self.run():
+            values = measure(before.float(), after.float())
+            total += values.double().sum().item()
+            tokens += values.numel()
+        return total / tokens
+
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         """The output for one batch of hidden states, [batch, length, hidden], with gradients where they are enabled."""
         self.samples_run += len(hidden)

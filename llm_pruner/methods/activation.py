@@ -19,12 +19,4 @@ class Activation(LayerScoreMethod):
     paper = ""
 
     def layer_scores(self, stream: LayerStream) -> list[float]:
-        scores = []
-        for layer in stream:
-            total, tokens = 0.0, 0
-            for _, after in layer.run():
-                norms = after.float().norm(dim=-1)
-                total += norms.double().sum().item()
-                tokens += norms.numel()
-            scores.append(total / tokens)
-        return scores
+        return [layer.token_mean(lambda _, after: after.norm(dim=-1)) for layer in stream]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from llm_pruner.methods.base import LayerScoreMethod
@@ -19,14 +20,6 @@ class ShortGPT(LayerScoreMethod):
     paper = "Men et al., ShortGPT: Layers in Large Language Models are More Redundant, 2024 (arXiv:2403.03853)"
 
     def layer_scores(self, stream: LayerStream) -> list[float]:
-        import torch
+        from torch.nn.functional import cosine_similarity
 
-        scores = []
-        for layer in stream:
-            total, tokens = 0.0, 0
-            for before, after in layer.run():
-                cosine = torch.nn.functional.cosine_similarity(before.float(), after.float(), dim=-1)
-                total += cosine.double().sum().item()
-                tokens += cosine.numel()
-            scores.append(1.0 - total / tokens)
-        return scores
+        return [1.0 - layer.token_mean(partial(cosine_similarity, dim=-1)) for layer in stream]
