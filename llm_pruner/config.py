@@ -91,7 +91,7 @@ class CalibrationConfig(TextConfig):
     batch_size: PositiveInt = 16
     """Samples run at once."""
     held_out: PositiveInt = 64
-    """Further samples that nothing is scored or trained on, drawn in the same way when something is judged by them:
+    """Further samples that nothing is scored or trained on, drawn in the same way where something is judged by them:
     the search for a split, and healing on its way."""
 
 

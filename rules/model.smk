@@ -113,6 +113,7 @@ use rule calibration as healing_tokens with:
     input:
         model="resources/model",
         source=text_file(CONFIG.healing),
+        held_out="resources/held_out.safetensors",
     output:
         "resources/healing.safetensors",
     log:

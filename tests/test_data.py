@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +66,28 @@ def test_skipped_samples_are_others_and_the_rest_is_the_same(model: Path, text: 
     assert torch.equal(held_out, both[8:])
     with pytest.raises(DataError, match="text for 20 samples of 50 tokens, not 21"):
         calibrate(text, model, tmp_path / "out.safetensors", samples=13, skip=8)
+
+
+@pytest.mark.parametrize("length", [50, 30])
+def test_training_text_shares_nothing_with_what_is_held_out(
+    length: int, model: Path, text: Path, tmp_path: Path
+) -> None:
+    """Also where samples of another length are cut from the same text elsewhere."""
+    generator = random.Random(0)
+    text.write_text("".join(generator.choices("abcdefghijklmnopqrstuvwxyz", k=1000)))
+    held_out = calibrate(text, model, tmp_path / "held_out.safetensors", samples=3)
+    drawn = calibrate(
+        text,
+        model,
+        tmp_path / "train.safetensors",
+        samples=10,
+        length=length,
+        held_out=tmp_path / "held_out.safetensors",
+    )
+    runs = {tuple(row[start : start + 16]) for row in held_out.tolist() for start in range(35)}
+    assert not [row for row in drawn.tolist() for start in range(length - 15) if tuple(row[start : start + 16]) in runs]
+    plain = calibrate(text, model, tmp_path / "plain.safetensors", samples=17 if length == 50 else 25, length=length)
+    assert any(tuple(row[start : start + 16]) in runs for row in plain.tolist() for start in range(length - 15))
 
 
 def test_too_little_text(model: Path, text: Path, tmp_path: Path) -> None:

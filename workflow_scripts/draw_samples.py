@@ -4,9 +4,11 @@ from llm_pruner.data.draw import draw_samples
 from workflow_scripts.job import job
 
 with job(snakemake):
+    held_out = snakemake.input.get("held_out")
     draw_samples(
         model=Path(snakemake.input.model),
         output=Path(snakemake.output[0]),
+        held_out=Path(held_out) if held_out else None,
         trust_remote_code=snakemake.params.trust_remote_code,
         **snakemake.params.text,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from llm_pruner.models.checkpoint import load_tokenizer
 
 if TYPE_CHECKING:
     import torch
+
+_RUN = 16
+"""Tokens in a row that make two samples the same text in part."""
 
 
 def draw_samples(
@@ -27,6 +30,7 @@ def draw_samples(
     length: int,
     seed: int,
     skip: int = 0,
+    held_out: Path | None = None,
     trust_remote_code: bool = False,
 ) -> None:
     """Draw samples to calibrate or train on, without padding and without overlap, and write them as a token file.
@@ -39,13 +43,17 @@ def draw_samples(
         length: tokens in each.
         seed: decides which.
         skip: leave out so many that would be drawn first; another call takes those.
+        held_out: token file; what shares a run of tokens with it is left out, whatever the source and the length.
         trust_remote_code: let the tokenizer run code of its own.
 
     Raises:
         DataError: if the source has too little text, or a token file the wrong shape.
     """
     tokenizer = None if source.endswith(TOKEN_SUFFIX) else load_tokenizer(model, trust_remote_code)
-    tokens = draw_windows(source, split, tokenizer, samples=samples, length=length, seed=seed, skip=skip)
+    exclude = read_tokens(held_out) if held_out else None
+    tokens = draw_windows(
+        source, split, tokenizer, samples=samples, length=length, seed=seed, skip=skip, exclude=exclude
+    )
     if tokenizer is None:
         check_vocabulary(tokens, model, source)
     facts = {"source": source, "split": split, "seed": seed, "length": length, **_digest(tokens)}
@@ -53,12 +61,21 @@ def draw_samples(
 
 
 def draw_windows(
-    source: str, split: str | None, tokenizer: Any, *, samples: int, length: int, seed: int, skip: int = 0
+    source: str,
+    split: str | None,
+    tokenizer: Any,
+    *,
+    samples: int,
+    length: int,
+    seed: int,
+    skip: int = 0,
+    exclude: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Samples in memory; fewer are the first of more.
 
     Args:
         tokenizer: encodes the text; not looked at for a token file.
+        exclude: int64 [samples, length]; what shares a run of 16 tokens with it is left out.
 
     Returns:
         int64 [samples, length].
@@ -69,8 +86,10 @@ def draw_windows(
     import torch
 
     wanted = skip + samples
+    allowed = _apart_from(exclude)
     if source.endswith(TOKEN_SUFFIX):
         tokens = read_tokens(source)
+        tokens = tokens[[allowed(row) for row in tokens.tolist()]]
         if tokens.shape[0] < wanted or tokens.shape[1] != length:
             raise DataError(
                 f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, {wanted} of {length} are "
@@ -82,8 +101,9 @@ def draw_windows(
     if is_file(source) or SOURCES[source].joined:
         windows = cut_windows(tokenizer, texts, _separator(source), length)
         generator.shuffle(windows)
+        windows = [window for window in windows if allowed(window)]
     else:
-        windows = _single_documents(tokenizer, texts, length, wanted, generator)
+        windows = _single_documents(tokenizer, texts, length, wanted, generator, allowed)
     if len(windows) < wanted:
         raise DataError(
             f"{source}{f' ({split})' if split else ''}: has text for {len(windows)} samples of {length} tokens, "
@@ -140,8 +160,26 @@ def _encode(tokenizer: Any, text: str) -> list[int]:
     return tokenizer(text, verbose=False)["input_ids"]
 
 
+def _apart_from(tokens: torch.Tensor | None) -> Callable[[Sequence[int]], bool]:
+    """Whether a sample shares no run of tokens with any of those given."""
+    if tokens is None:
+        return lambda _: True
+    run = min(_RUN, tokens.shape[1])
+
+    def runs(ids: Sequence[int]) -> Iterator[tuple[int, ...]]:
+        return (tuple(ids[start : start + run]) for start in range(len(ids) - run + 1))
+
+    taken = {each for row in tokens.tolist() for each in runs(row)}
+    return lambda ids: taken.isdisjoint(runs(ids))
+
+
 def _single_documents(
-    tokenizer: Any, texts: Sequence[str], length: int, samples: int, generator: random.Random
+    tokenizer: Any,
+    texts: Sequence[str],
+    length: int,
+    samples: int,
+    generator: random.Random,
+    allowed: Callable[[Sequence[int]], bool],
 ) -> list[Sequence[int]]:
     """One window from each of the first documents, in random order, that are long enough."""
     windows: list[Sequence[int]] = []
@@ -149,7 +187,9 @@ def _single_documents(
         ids = _encode(tokenizer, texts[index])
         if len(ids) > length:
             start = generator.randrange(len(ids) - length)
-            windows.append(ids[start : start + length])
+            window = ids[start : start + length]
+            if allowed(window):
+                windows.append(window)
         if len(windows) == samples:
             break
     return windows
