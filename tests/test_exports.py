@@ -11,8 +11,8 @@ import pytest
 import torch
 import transformers
 
-from llm_pruner.cli.legacy import convert_legacy
 from llm_pruner.errors import CheckpointError, PlanError
+from llm_pruner.exports.legacy import convert_legacy
 from llm_pruner.exports.uniform import write_uniform
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load

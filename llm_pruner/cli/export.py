@@ -76,7 +76,7 @@ def legacy(
 
     llm-pruner export legacy --legacy-bin pruned_model.bin --config base --output model
     """
-    from llm_pruner.cli.legacy import convert_legacy
+    from llm_pruner.exports.legacy import convert_legacy
 
     _refuse_existing(output, force)
     count = convert_legacy(legacy_bin, config, output)
