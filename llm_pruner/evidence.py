@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from llm_pruner.models.architecture import LINEARS, read_architecture
+from llm_pruner.models.architecture import linears_among, read_architecture
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.streaming import LayerStream, StreamedLayer
 
@@ -78,7 +78,8 @@ def gather(
     if kind == "none":
         with WeightReader(base) as weights:
             for index in range(read_architecture(base).num_layers):
-                yield LayerEvidence(index, weights.layer(index), {name: Evidence(index, name) for name in LINEARS})
+                layer = weights.layer(index)
+                yield LayerEvidence(index, layer, {name: Evidence(index, name) for name in linears_among(layer)})
         return
     assert input_ids is not None
     if kind == "curvature":
@@ -124,7 +125,8 @@ def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _hooks(layer: StreamedLayer, make: Callable[[str], Callable[..., None]]) -> Iterator[None]:
-    handles = [layer.module.get_submodule(name).register_forward_pre_hook(make(name)) for name in LINEARS]
+    names = linears_among(_parameters(layer.module))
+    handles = [layer.module.get_submodule(name).register_forward_pre_hook(make(name)) for name in names]
     try:
         yield
     finally:
@@ -181,7 +183,8 @@ def loss_gradients(
                     squares[name].addcmul_(gradient, gradient, value=len(stream.input_ids))
                 weight.grad = None
         evidence = {
-            name: Evidence(layer.index, name, gradient=gradients[name], curvature=squares.get(name)) for name in LINEARS
+            name: Evidence(layer.index, name, gradient=gradients[name], curvature=squares.get(name))
+            for name in gradients
         }
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence)
 
@@ -192,7 +195,10 @@ class _Graph:
     def __init__(self, layer: StreamedLayer, keep: bool = False) -> None:
         self.layer = layer
         layer.module.requires_grad_(False)
-        self.weights = {name: layer.module.get_parameter(f"{name}.weight").requires_grad_(True) for name in LINEARS}
+        self.weights = {
+            name: layer.module.get_parameter(f"{name}.weight").requires_grad_(True)
+            for name in linears_among(_parameters(layer.module))
+        }
         self.batches = self._run()
         """(leaf, output) of each batch; one at a time as they are asked for, unless all are kept."""
         if keep:

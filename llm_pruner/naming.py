@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from llm_pruner.errors import ConfigError, nearest
-from llm_pruner.families.options import FAMILY_OPTIONS, WidthOptions
+from llm_pruner.families.options import FAMILY_OPTIONS, DepthOptions, WidthOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.steps import STEPS
 from llm_pruner.variants import DENSE, Score, Step, Variant, load_class
@@ -66,12 +66,14 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         except ValidationError as error:
             problems += [explain(item) for item in error.errors()]
     importance = None
-    width = resolved.get("options")
-    if isinstance(width, WidthOptions) and width.needs_importance:
+    own_options = resolved.get("options")
+    if isinstance(own_options, WidthOptions) and own_options.needs_importance:
         try:
-            importance = _importance(width)
+            importance = _importance(own_options)
         except ConfigError as error:
             problems += error.problems
+    if isinstance(own_options, DepthOptions) and own_options.drop not in cls.parts:
+        problems.append(f"drop: {method} can score {' or '.join(cls.parts)} alone, not {own_options.drop!r}")
     if problems:
         raise ConfigError(problems, name)
     method_options = resolved["method_options"].model_dump()
@@ -83,7 +85,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         family,
         structure,
         amount,
-        score_of(cls.scores_of or method, family, method_options, custom) if scored else None,
+        score_of(cls.scores_of or method, family, method_options, resolved["options"], custom) if scored else None,
         cls(**method_options).calibrated,
         resolved["options"].model_dump(),
         method_options,
@@ -123,13 +125,24 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
     )
 
 
-def score_of(method: str, family: str, options: Mapping[str, Any], implementation: str | None = None) -> Score:
+def score_of(
+    method: str,
+    family: str,
+    options: Mapping[str, Any],
+    family_options: BaseModel | None = None,
+    implementation: str | None = None,
+) -> Score:
     """The scores that a method gives with these options; ``implementation`` of one that is not registered."""
     implementation = implementation or METHODS[method]
     pruner = load_class(implementation)(**options)
     resolved = pruner.options.model_dump()
     defaults = pruner.Options().model_dump()
-    return Score(score_name(method, defaults, resolved), implementation, family, resolved, pruner.calibrated)
+    model = FAMILY_OPTIONS[family]
+    mechanism, usual = (
+        {key: getattr(own, key) for key in model.scored} for own in (family_options or model(), model())
+    )
+    name = score_name(method, defaults | usual, resolved | mechanism)
+    return Score(name, implementation, family, resolved, pruner.calibrated, mechanism)
 
 
 def _importance(options: WidthOptions) -> Score:

@@ -10,7 +10,7 @@ from llm_pruner.config import BUILTIN, Config
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.families.depth import check as check_depth
 from llm_pruner.families.options import WidthOptions
-from llm_pruner.models.architecture import LINEARS, Architecture, layer_prefix, planned_architecture, read_architecture
+from llm_pruner.models.architecture import Architecture, planned_architecture, read_architecture
 from llm_pruner.planning.allocation import check_ratio
 from llm_pruner.variants import Variant
 
@@ -79,7 +79,6 @@ def check_variant(variant: Variant, architecture: Architecture) -> None:
 
 
 def _check_rows(architecture: Architecture, m: int) -> None:
-    for linear in LINEARS:
-        columns = architecture.tensors[f"{layer_prefix(0)}{linear}.weight"].shape[1]
-        if columns % m:
-            raise PlanError(f"{linear} has {columns} inputs, not a multiple of {m}")
+    for name, tensor in architecture.linears().items():
+        if tensor.shape[1] % m:
+            raise PlanError(f"{name.removesuffix('.weight')} has {tensor.shape[1]} inputs, not a multiple of {m}")

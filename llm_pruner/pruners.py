@@ -320,6 +320,7 @@ def pruner_method(implementation: str) -> type[LayerScoreMethod]:
         __doc__ = pruner.__doc__
         name, title, paper = pruner.about()
         Options = pruner.options_class()
+        parts = load_class(METHODS[pruner.method]).parts
 
         def layer_scores(self, stream: LayerStream) -> list[float]:
             return [entry["score"] for entry in self.layer_entries(stream)]

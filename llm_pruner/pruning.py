@@ -49,7 +49,7 @@ def compute_scores(
     run = Run(score.options, device=device)
     input_ids = _samples(method, calibration)
     scored = import_module(family_module(score.family)).score(
-        method, base, input_ids, device=device, batch_size=batch_size, progress=progress
+        method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.mechanism
     )
     for layer in scored["layers"]:
         values = [layer["score"]] if score.family == "depth" else [*layer["attention"], *layer["mlp"]]
@@ -62,7 +62,7 @@ def compute_scores(
         "id": score.name,
         "method": method.name,
         "family": score.family,
-        "options": score.options,
+        "options": {**score.mechanism, **score.options},
         **scored,
         "run": run.describe(),
     }

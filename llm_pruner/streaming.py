@@ -23,8 +23,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+BETWEEN_BLOCKS = "post_attention_layernorm"
+"""The module of a decoder layer that is given what its attention block leaves."""
+
+
 class StreamedLayer:
-    """One decoder layer on the device, with the hidden states that enter it."""
+    """One decoder layer on the device, with the hidden states that enter it; or one of its blocks within it.
+
+    Args:
+        part: what ``run`` and ``branch_off`` are about: the whole ``layer``, or its ``attention`` or ``mlp`` block with
+            the norm in front.
+    """
 
     def __init__(
         self,
@@ -33,24 +42,51 @@ class StreamedLayer:
         inputs: list[torch.Tensor],
         arguments: dict[int, dict[str, Any]],
         device: str,
+        part: str = "layer",
     ) -> None:
         self.index = index
         self.module = module
         self.device = device
         self.inputs = inputs
         """Batches of float [batch, length, hidden]."""
+        self.part = part
         self.samples_run = 0
         """Samples that went through the layer so far, each as often as it did."""
+        self.branch: list[torch.Tensor] | None = None
+        """What leaves the layer without the part, once ``branch_off`` was called."""
         self._arguments = arguments
         self._outputs: list[torch.Tensor] | None = None
 
     def run(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Run every batch through the layer as it is now; yields (input, output), each [batch, length, hidden]."""
-        outputs = []
-        for hidden, output in zip(self.inputs, self.apply(self.inputs), strict=True):
-            outputs.append(output)
-            yield hidden, output
+        """Run every batch through the layer as it is now.
+
+        Yields:
+            What enters the part and what leaves it, each [batch, length, hidden].
+        """
+        outputs: list[torch.Tensor] = []
+        between: list[torch.Tensor] = []
+        hook = self.module.get_submodule(BETWEEN_BLOCKS).register_forward_pre_hook(
+            lambda _, states: between.append(states[0])
+        )
+        try:
+            for hidden, output in zip(self.inputs, self.apply(self.inputs), strict=True):
+                outputs.append(output)
+                middle = between.pop().to(output.device)
+                yield (middle if self.part == "mlp" else hidden), (middle if self.part == "attention" else output)
+        finally:
+            hook.remove()
         self._outputs = outputs
+
+    def branch_off(self) -> None:
+        """Carry the samples along, from here to the end of the model, also without this part; see ``endings``."""
+        if self.part == "layer":
+            self.branch = [hidden.cpu() for hidden in self.inputs]
+        else:
+            from llm_pruner.models.ragged import without_block
+
+            whole, self.module = self.module, without_block(self.module, self.part, self.index)
+            self.branch = [hidden.cpu() for hidden in self.apply(self.inputs)]
+            self.module = whole
 
     def apply(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Run other hidden states of the samples through the layer: each batch's output, [batch, length, hidden]."""
@@ -102,6 +138,8 @@ class LayerStream:
         batch_size: samples run at once.
         progress: show a progress bar on stderr.
         layers: indices of the layers to run, in order, as if the others were not there; all by default.
+        part: ``layer``, or the ``attention`` or ``mlp`` block that is measured of each. ``layers`` are then those that
+            have it, and the others are run without it and not given out.
     """
 
     def __init__(
@@ -114,6 +152,7 @@ class LayerStream:
         progress: bool = False,
         description: str = "layers",
         layers: Sequence[int] | None = None,
+        part: str = "layer",
     ) -> None:
         self.source = source
         self.input_ids = input_ids
@@ -121,7 +160,11 @@ class LayerStream:
         self.batch_size = batch_size
         self.progress = progress
         self.description = description
+        self.part = part
         self.layers = tuple(range(self._config()["num_hidden_layers"]) if layers is None else layers)
+        self.endings: list[list[torch.Tensor]] = []
+        """What left the last layer in the latest pass: of the whole model, then of each branch. Only where there are
+        branches."""
         self._samples_run = [0]
 
     @property
@@ -130,7 +173,7 @@ class LayerStream:
         return self._samples_run[0] / len(self.input_ids)
 
     def over(self, layers: Sequence[int]) -> LayerStream:
-        """The same samples through these layers only; evaluations of both streams are counted together."""
+        """The same samples as if only these layers were there, or had the part; evaluations are counted together."""
         reduced = copy.copy(self)
         reduced.layers = tuple(layers)
         return reduced
@@ -138,6 +181,8 @@ class LayerStream:
     def __iter__(self) -> Iterator[StreamedLayer]:
         import torch
         from torch import nn
+
+        from llm_pruner.models.ragged import without_block
 
         with read_weights(self.source) as weights:
             model = self._skeleton()
@@ -148,15 +193,27 @@ class LayerStream:
             modules, backbone.layers = list(backbone.layers), nn.ModuleList()
             with torch.no_grad():
                 hidden, arguments = self._enter(model, len(modules))
-            for position, index in enumerate(track(self.layers, self.description, "layer", show=self.progress)):
+            visited = self.layers if self.part == "layer" else range(len(modules))
+            branches: list[list[torch.Tensor]] = []
+            self.endings = []
+            for index in track(visited, self.description, "layer", show=self.progress):
                 module = modules[index]
                 _assign(module, weights.layer(index), self.device)
-                layer = StreamedLayer(index, module, hidden, arguments[index], self.device)
-                yield layer
-                if position + 1 < len(self.layers):
+                given_out = index in self.layers
+                if not given_out:
+                    module = without_block(module, self.part, index)
+                layer = StreamedLayer(index, module, hidden, arguments[index], self.device, self.part)
+                if given_out:
+                    yield layer
+                branches = [list(layer.apply(batches)) for batches in branches]
+                if layer.branch:
+                    branches.append(layer.branch)
+                if branches or index != visited[-1]:
                     hidden = layer.outputs()
                 self._samples_run[0] += layer.samples_run
-                module.to("meta")
+                modules[index].to("meta")
+            if branches:
+                self.endings = [hidden, *branches]
 
     def backwards(self, layers: Sequence[StreamedLayer]) -> Iterator[StreamedLayer]:
         """The layers of a pass that is through, last first, each brought back to the device when its turn comes."""

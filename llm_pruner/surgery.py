@@ -14,11 +14,14 @@ from llm_pruner.files import staged_directory
 from llm_pruner.models.architecture import (
     ATTENTION_INPUTS,
     ATTENTION_OUTPUT,
+    BLOCKS,
+    DROPPED,
     FAMILIES,
     MLP_INPUTS,
     MLP_OUTPUT,
     Architecture,
     LayerShape,
+    block_of,
     component,
     layer_prefix,
     read_architecture,
@@ -65,6 +68,8 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
             if index not in positions:
                 continue
             layer = plan.layers[positions[index]]
+            if block_of(name) in layer.dropped:
+                continue
             inner = name.removeprefix(layer_prefix(index))
             tensor = slice_parameter(
                 inner, weights.tensor(name), layer, architecture.layers[index], architecture.head_dim
@@ -110,22 +115,28 @@ def expand(units: Sequence[int], width: int) -> list[int]:
 def smaller_config(architecture: Architecture, plan: Plan) -> dict[str, Any]:
     """config.json of the pruned model.
 
-    Layers of one shape that transformers' own class accepts are described by the ordinary global keys. Otherwise
-    those keep the base's values and ``per_layer_config`` says what differs.
+    Blocks of one shape that transformers' own class accepts are described by the ordinary global keys. Otherwise
+    those keep the base's values and ``per_layer_config`` says what differs. Layers without a block are named apart.
     """
     config = copy.deepcopy(architecture.config)
-    for key in ("per_layer_config", "auto_map", "allow_global_per_layer_attribute_access"):
+    for key in ("per_layer_config", "auto_map", "allow_global_per_layer_attribute_access", DROPPED):
         config.pop(key, None)
     widths = [_layer_widths(architecture, layer) for layer in plan.layers]
-    uniform = all(width == widths[0] for width in widths)
-    if uniform and architecture.accepts_heads(widths[0]["num_attention_heads"]):
-        config.update(widths[0])
+    common = {key: value for width in widths for key, value in width.items()}
+    uniform = all(value == common[key] for width in widths for key, value in width.items())
+    if uniform and architecture.accepts_heads(common.get("num_attention_heads", 1)):
+        config.update(common)
     else:
         config["per_layer_config"] = {
             str(position): own
             for position, width in enumerate(widths)
             if (own := {key: value for key, value in width.items() if value != config[key]})
         }
+    dropped = {
+        block: [position for position, layer in enumerate(plan.layers) if block in layer.dropped] for block in BLOCKS
+    }
+    if any(dropped.values()):
+        config[DROPPED] = dropped
     config["architectures"] = [FAMILIES[architecture.family].model_class]
     config["num_hidden_layers"] = len(plan.layers)
     config["head_dim"] = architecture.head_dim
@@ -135,8 +146,10 @@ def smaller_config(architecture: Architecture, plan: Plan) -> dict[str, Any]:
 
 
 def _layer_widths(architecture: Architecture, layer: LayerPlan) -> dict[str, int]:
-    return {
+    """Of the blocks that the layer keeps."""
+    widths = {
         "num_attention_heads": len(layer.groups) * architecture.layers[layer.index].heads_per_group,
         "num_key_value_heads": len(layer.groups),
         "intermediate_size": len(layer.channels),
     }
+    return {key: width for key, width in widths.items() if width}

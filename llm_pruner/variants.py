@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.errors import ConfigError, nearest
+from llm_pruner.families.options import DROPS
 
 if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
@@ -29,6 +30,8 @@ class Score:
     """Of the method."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
+    mechanism: dict[str, Any] = field(default_factory=dict)
+    """Options of the family that decide what is scored, such as ``drop``."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,9 @@ class Variant:
     @property
     def asked(self) -> dict[str, Any] | None:
         """The amount, and what it is a share or a number of."""
-        of = {"width": "parameters", "sparse": "weights", "depth": "layers"}.get(self.family)
+        of = {"width": "parameters", "sparse": "weights", "depth": DROPS[self.options.get("drop", "layer")]}.get(
+            self.family
+        )
         return {"amount": self.amount, "of": of} if of else None
 
     def build_method(self) -> Method:

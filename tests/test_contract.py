@@ -30,7 +30,13 @@ AMOUNTS = {
         ("_uniform_3500", {"uniform": True}),
         ("_even_1500", {"multiple_of": 8}),
     ],
-    "depth": [("_remove_1", {}), ("_remove_3", {}), ("_protected_remove_2", {"protect_first": 1})],
+    "depth": [
+        ("_remove_1", {}),
+        ("_remove_3", {}),
+        ("_protected_remove_2", {"protect_first": 1}),
+        ("_attention_remove_2", {"drop": "attention"}),
+        ("_mlp_remove_1", {"drop": "mlp"}),
+    ],
     "sparse": [("_unstructured_5000", {}), ("_2of4", {}), ("_4of8", {})],
 }
 ALL_STEPS = {"steps": 3}
@@ -42,6 +48,7 @@ CASES = [
     for suffix, options in AMOUNTS[family]
     # half of the four layers kept whole leaves no room for one shape for all, nor for wide multiples
     if not ({"uniform", "multiple_of"} & options.keys() and "layer_range" in load_class(METHODS[method]).defaults)
+    if options.get("drop") in (None, *load_class(METHODS[method]).parts)
 ]
 CASES += [
     (f"GQA_{label}_2000", options)
@@ -78,13 +85,14 @@ def masked_dense(family: str, output: Path) -> Any:
             attention.o_proj.weight.data[:, group * width : (group + 1) * width] = 0
         gone = sorted(set(range(model.config.intermediate_size)) - set(kept.channels))
         mlp.down_proj.weight.data[:, gone] = 0
-    for index in plan.removed_layers:
+    gone = plan.removed_layers
+    for projection in (
+        *(layers[index].self_attn.o_proj for index in gone + plan.dropped_blocks("attention")),
+        *(layers[index].mlp.down_proj for index in gone + plan.dropped_blocks("mlp")),
+    ):
         # whatever these add to the residual stream is nothing
-        layers[index].self_attn.o_proj.weight.data.zero_()
-        layers[index].mlp.down_proj.weight.data.zero_()
-        for projection in (layers[index].self_attn.o_proj, layers[index].mlp.down_proj):
-            if projection.bias is not None:
-                projection.bias.data.zero_()
+        for parameter in projection.parameters():
+            parameter.data.zero_()
     return model
 
 
@@ -123,6 +131,10 @@ def check_size(record: dict[str, Any], options: dict[str, Any], before: Any, aft
     removed = before.total_parameters - after.total_parameters
     if record["family"] == "dense":
         assert removed == 0
+    elif options.get("drop"):
+        blocks = [block for index in range(after.num_layers) for block in after.dropped_blocks(index)]
+        assert blocks == [options["drop"]] * record["asked"]["amount"]
+        assert record["reached"] == {"amount": len(blocks), "of": record["asked"]["of"]}
     elif record["family"] == "depth":
         assert before.num_layers - after.num_layers == record["asked"]["amount"] == record["reached"]["amount"]
     elif record["family"] == "sparse":
@@ -179,7 +191,12 @@ save_file({"logits": model(load_file(sys.argv[3])["input_ids"]).logits.detach()}
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
-    ("name", "options", "trust"), [("GQA_2000", {}, "trust"), ("GQA_uniform_2000", {"uniform": True}, "no")]
+    ("name", "options", "trust"),
+    [
+        ("GQA_2000", {}, "trust"),
+        ("GQA_uniform_2000", {"uniform": True}, "no"),
+        ("ShortGPT_attention_remove_2", {"drop": "attention"}, "trust"),
+    ],
 )
 def test_loads_with_nothing_of_ours(
     name: str,

@@ -18,15 +18,19 @@ from conftest import FAMILIES, REFERENCE, build_model, make
 from test_streaming import hidden_states
 
 import llm_pruner
+from llm_pruner.analysis.structure import analyze_model
 from llm_pruner.data.tokens import read_tokens
-from llm_pruner.errors import CheckpointError, DataError, PlanError
+from llm_pruner.doctor import examine
+from llm_pruner.errors import CheckpointError, ConfigError, DataError, PlanError
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.exports.mergekit import mergekit_yaml, write_mergekit_yaml
+from llm_pruner.exports.uniform import write_uniform
 from llm_pruner.families import depth
 from llm_pruner.files import read_json
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.methods.avss import AVSS
 from llm_pruner.methods.pruneme import PruneMe
+from llm_pruner.methods.shortgpt import ShortGPT
 from llm_pruner.methods.sleb import SLEB
 from llm_pruner.methods.smart import Smart
 from llm_pruner.models.architecture import read_architecture
@@ -460,3 +464,119 @@ def test_mergekit_makes_the_same_model(
             llm_pruner.load(tmp_path / folder)(input_ids=tokens, use_cache=False).logits for folder in ("merged", "cut")
         )
     assert torch.equal(theirs, ours)
+
+
+# --- attention and MLP blocks alone ----------------------------------------------------------------------------
+
+
+def silence(model: Any, block: str, *layers: int) -> Any:
+    """A copy of a model in which these layers' blocks add nothing to the residual stream."""
+    silent = copy.deepcopy(model)
+    for index in layers:
+        layer = silent.model.layers[index]
+        for parameter in (layer.self_attn.o_proj if block == "attention" else layer.mlp.down_proj).parameters():
+            parameter.data.zero_()
+    return silent
+
+
+def around_blocks(model: Any, block: str, tokens: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """What enters each layer's block and what leaves it."""
+    between: list[torch.Tensor] = []
+    for layer in model.model.layers:
+        layer.post_attention_layernorm.register_forward_pre_hook(lambda _, states: between.append(states[0]))
+    states = hidden_states(model, tokens)
+    ends = zip(states, between, strict=False) if block == "attention" else zip(between, states[1:], strict=True)
+    return list(ends)
+
+
+BLOCKS = pytest.mark.parametrize("block", ["attention", "mlp"])
+
+
+@BLOCKS
+@pytest.mark.parametrize("family", FAMILIES)
+def test_block_influence_of_blocks(family: str, block: str, make_model: MakeModel, tokens: torch.Tensor) -> None:
+    folder = make_model(family)
+    expected = [
+        1 - torch.nn.functional.cosine_similarity(before, after, dim=-1).mean().item()
+        for before, after in around_blocks(load(folder), block, tokens)
+    ]
+    stream = LayerStream(folder, tokens, batch_size=4, part=block)
+    assert ShortGPT().layer_scores(stream) == pytest.approx(expected, rel=1e-4)
+    assert stream.evaluations == 4
+
+
+@BLOCKS
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ablation_of_blocks(family: str, block: str, make_model: MakeModel, tokens: torch.Tensor) -> None:
+    folder = make_model(family)
+    model = load(folder)
+    expected = [loss(silence(model, block, index), tokens) - loss(model, tokens) for index in range(4)]
+    scores = Ablation().layer_scores(LayerStream(folder, tokens, batch_size=4, part=block))
+    assert scores == pytest.approx(expected, abs=2e-6)
+
+
+@BLOCKS
+def test_removal_of_blocks_one_after_the_other(block: str, make_model: MakeModel, tokens: torch.Tensor) -> None:
+    """Layers whose block is gone still do what they otherwise do."""
+    folder = make_model("qwen2")
+    model, gone = load(folder), []
+    entries = ranked(SLEB(steps=3).layer_entries(LayerStream(folder, tokens, batch_size=4, part=block)))
+    for entry in entries:
+        losses = {index: loss(silence(model, block, *gone, index), tokens) for index in range(4) if index not in gone}
+        best = min(losses, key=losses.__getitem__)
+        assert entry["index"] == best
+        assert entry["loss"] == pytest.approx(losses[best], abs=1e-5)
+        gone.append(best)
+
+
+@BLOCKS
+def test_stream_without_some_blocks(block: str, make_model: MakeModel, tokens: torch.Tensor) -> None:
+    folder = make_model("qwen2")
+    expected = around_blocks(silence(load(folder), block, 0, 3), block, tokens)
+    seen = []
+    for layer in LayerStream(folder, tokens, batch_size=4, part=block).over([1, 2]):
+        before, after = (torch.cat(batches) for batches in zip(*layer.run(), strict=True))
+        torch.testing.assert_close(before, expected[layer.index][0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(after, expected[layer.index][1], rtol=1e-5, atol=1e-5)
+        seen.append(layer.index)
+    assert seen == [1, 2]
+
+
+@BLOCKS
+def test_models_without_blocks_are_models_like_others(
+    block: str, make_model: MakeModel, token_file: Path, tokens: torch.Tensor, tmp_path: Path
+) -> None:
+    """They are analysed, scored, pruned again, and checked like any model."""
+    base = make_model("llama")
+    make("ShortGPT_blocks_remove_2", {"drop": block}, base, token_file, tmp_path / "first")
+    first = tmp_path / "first" / "model"
+    plan = Plan.read(tmp_path / "first" / "plan.json")
+    for layer in analyze_model(first, "first", plan)["layers"]:
+        gone = layer["layer_idx"] in plan.dropped_blocks(block)
+        assert (layer[block]["parameters"] == 0) is gone
+        assert layer["mlp" if block == "attention" else "attention"]["parameters"] > 0
+    assert all(check.outcome == "ok" or check.name == "tokenizer" for check in examine(first, device="cpu"))
+
+    record = make("Ablation_remove_1", {}, first, token_file, tmp_path / "second")
+    assert record["reached"]["amount"] == 1
+    assert [layer.dropped for layer in Plan.read(tmp_path / "second" / "plan.json").layers].count((block,)) >= 1
+    make("Wanda_2of4", {}, first, token_file, tmp_path / "sparse")
+    for folder in (tmp_path / "second" / "model", tmp_path / "sparse" / "model"):
+        model = load(folder)
+        plain, cached = (model.generate(tokens[:2], max_new_tokens=8, use_cache=use) for use in (False, True))
+        assert torch.equal(plain, cached)
+
+
+def test_what_cannot_be_done_with_blocks(make_model: MakeModel, token_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="drop: PruneMe can score layer alone, not 'attention'"):
+        resolve("PruneMe_remove_1", {"drop": "attention"})
+    with pytest.raises(ConfigError, match="drop: Input should be 'layer', 'attention' or 'mlp', not 'head'"):
+        resolve("ShortGPT_remove_1", {"drop": "head"})
+    assert resolve("SLEB_remove_2", {"drop": "mlp", "steps": 3}).score.name == "SLEB-drop=mlp-steps=3"
+    make("ShortGPT_remove_1", {"drop": "mlp"}, make_model("mistral"), token_file, tmp_path)
+    with pytest.raises(PlanError, match="drops blocks"):
+        mergekit_yaml(Plan.read(tmp_path / "plan.json"), "base")
+    with pytest.raises(PlanError, match="lack a block"):
+        write_uniform(tmp_path / "model", tmp_path / "uniform")
+    with pytest.raises(PlanError, match="lack a block"):
+        make("Magnitude_2000", {}, tmp_path / "model", token_file, tmp_path / "again")

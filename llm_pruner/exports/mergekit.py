@@ -27,7 +27,8 @@ def mergekit_yaml(
             told from one that leaves them whole.
 
     Raises:
-        PlanError: if the plan cuts layers in width, which mergekit cannot do, or does not fit ``architecture``.
+        PlanError: if the plan cuts layers in width or drops blocks, which mergekit cannot do, or does not fit
+            ``architecture``.
     """
     if architecture:
         plan.check(architecture)
@@ -35,7 +36,10 @@ def mergekit_yaml(
     else:
         first = plan.layers[0]
         alike = all((layer.groups, layer.channels) == (first.groups, first.channels) for layer in plan.layers)
-        whole = alike and first.groups[-1] + first.channels[-1] + 2 == len(first.groups) + len(first.channels)
+        units = [range(len(kept)) for kept in (first.groups, first.channels)]
+        whole = alike and [first.groups, first.channels] == list(map(tuple, units))
+    if any(layer.dropped for layer in plan.layers):
+        raise PlanError("this plan drops blocks of layers, mergekit can only leave out whole layers")
     if not whole:
         raise PlanError("this plan cuts layers in width, mergekit can only leave out whole layers")
     lines = ["slices:"]

@@ -41,8 +41,8 @@ def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[
 
     Raises:
         CheckpointError: if ``model`` cannot be read.
-        PlanError: if layers have different numbers of query heads in a group, or transformers' own class refuses the
-            number of heads that it comes to.
+        PlanError: if a layer lacks a block, layers have different numbers of query heads in a group, or transformers'
+            own class refuses the number of heads that it comes to.
     """
     architecture = read_architecture(model)
     groups, channels = _widest(architecture)
@@ -91,6 +91,7 @@ def pad_parameter(
 
 def _widest(architecture: Architecture) -> tuple[int, int]:
     """Key-value groups and MLP channels that every layer will have."""
+    architecture.check_blocks()
     heads = {layer.heads_per_group for layer in architecture.layers}
     if len(heads) > 1:
         raise PlanError(f"{architecture.folder}: groups of {sorted(heads)} query heads cannot have one shape")

@@ -1,4 +1,4 @@
-"""Whole layers go, those that the method selects by its scores."""
+"""Whole layers go, or their attention or MLP blocks: those that the method selects by its scores."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ def score(
     device: str,
     batch_size: int,
     progress: bool,
+    drop: str = "layer",
 ) -> dict[str, Any]:
     """``layers``: each one's entry, ``{"index": 0, "score": 0.44}`` and what the method adds; and the layer
-    evaluations it took."""
+    evaluations it took. With ``drop`` the score is of the layer's attention or MLP block."""
     assert isinstance(method, LayerScoreMethod) and input_ids is not None
     stream = LayerStream(
         base,
@@ -39,6 +40,7 @@ def score(
         batch_size=batch_size,
         progress=progress,
         description=f"{method.name} layers",
+        part=drop,
     )
     layers = method.layer_entries(stream)
     return {
@@ -62,7 +64,7 @@ def check(variant: Variant, num_layers: int) -> None:
 
 
 def prune(job: Job) -> Outcome:
-    """Remove the ``amount`` layers that the method selects.
+    """Remove the ``amount`` layers, or blocks of so many layers, that the method selects.
 
     Raises:
         PlanError: if that would leave no layer, or the scores or the options do not allow so many.
@@ -71,12 +73,17 @@ def prune(job: Job) -> Outcome:
     method = job.variant.build_method()
     assert isinstance(method, LayerScoreMethod)
     layers = range(len(job.scores))
+    options = DepthOptions(**job.variant.options)
     try:
         check(job.variant, len(layers))
-        removable = DepthOptions(**job.variant.options).removable(len(layers))
+        removable = options.removable(len(layers))
         removed = method.select([job.scores[index] for index in removable], int(job.variant.amount))
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
-    plan = Plan.keep_layers(read_architecture(job.base), set(layers) - set(removed))
+    architecture = read_architecture(job.base)
+    if options.drop == "layer":
+        plan = Plan.keep_layers(architecture, set(layers) - set(removed))
+    else:
+        plan = Plan.drop_blocks(architecture, options.drop, removed)
     cut(job.base, plan, job.model, progress=job.progress)
-    return Outcome(len(plan.removed_layers), plan, method.notes([job.scores[index] for index in plan.removed_layers]))
+    return Outcome(len(removed), plan, method.notes([job.scores[index] for index in sorted(removed)]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
 
@@ -15,6 +15,8 @@ class FamilyOptions(BaseModel):
     """Unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    scored: ClassVar[set[str]] = set()
+    """Those of the options that decide what is scored, and not only what is made of the scores."""
 
 
 class DenseOptions(FamilyOptions):
@@ -91,7 +93,16 @@ def _bound(text: str, num_layers: int) -> int | None:
     return -layers if text.startswith("-") else layers
 
 
+DROPS = {"layer": "layers", "attention": "attention blocks", "mlp": "MLP blocks"}
+"""What depth pruning can take of a layer, and what it takes a number of."""
+
+
 class DepthOptions(FamilyOptions):
+    scored = {"drop"}
+
+    drop: Literal["layer", "attention", "mlp"] = "layer"
+    """What goes of the chosen layers: all, or the ``attention`` or ``mlp`` block alone, by scores of such blocks. A
+    layer without a block is run by a class that travels with the model."""
     protect_first: NonNegativeInt = 0
     """Never remove the first n layers; methods that remove one layer after the other pass over them in their order."""
     protect_last: NonNegativeInt = 0

@@ -48,6 +48,7 @@ def score(
     """``layers``: group scores, ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(base)
+    architecture.check_blocks()
     layers = []
     for layer in gather(
         method.evidence,

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 from llm_pruner.methods.base import LayerScoreMethod
 
 if TYPE_CHECKING:
-    import torch
-
     from llm_pruner.streaming import LayerStream
 
 
@@ -34,9 +32,6 @@ class Ablation(LayerScoreMethod):
 
 def losses_without_each(stream: LayerStream) -> list[list[float]]:
     """Mean next-token loss of every sample: with all of the stream's layers, then with each of them bypassed."""
-    bypassed: list[list[torch.Tensor]] = []
     for layer in stream:
-        whole = layer.outputs()
-        bypassed = [list(layer.apply(batches)) for batches in bypassed]
-        bypassed.append([hidden.cpu() for hidden in layer.inputs])
-    return stream.losses(whole, *bypassed)
+        layer.branch_off()
+    return stream.losses(*stream.endings)

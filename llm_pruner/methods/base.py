@@ -46,6 +46,8 @@ class Method(ABC):
     """Where it comes from."""
     families: ClassVar[tuple[str, ...]]
     """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``."""
+    parts: ClassVar[tuple[str, ...]] = ()
+    """What of a layer its depth scores can be of: the ``layer``, its ``attention`` or its ``mlp`` block."""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     defaults: ClassVar[dict[str, Any]] = {}
     """Options of its mechanism that it sets unless a variant says otherwise, such as ``allocation``."""
@@ -91,6 +93,7 @@ class LayerScoreMethod(Method):
 
     families = ("depth",)
     Options = CalibratedOptions
+    parts: ClassVar[tuple[str, ...]] = ("layer", "attention", "mlp")
 
     @abstractmethod
     def layer_scores(self, stream: LayerStream) -> list[float]:

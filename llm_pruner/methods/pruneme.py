@@ -22,6 +22,8 @@ class PruneMe(LayerScoreMethod):
     title = "The block of consecutive layers that turns the hidden state least (angular distance)"
     paper = "Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024 (arXiv:2403.17887)"
 
+    parts = ("layer",)
+
     def layer_scores(self, stream: LayerStream) -> list[float]:
         return [entry["score"] for entry in self.layer_entries(stream)]
 

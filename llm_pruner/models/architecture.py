@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.errors import CheckpointError, nearest
+from llm_pruner.errors import CheckpointError, PlanError, nearest
 from llm_pruner.files import read_json
 from llm_pruner.models.headers import TensorEntry, read_headers
 
@@ -46,15 +46,27 @@ LINEARS = (
     *(f"self_attn.{name}" for name in (*ATTENTION_INPUTS, ATTENTION_OUTPUT)),
     *(f"mlp.{name}" for name in (*MLP_INPUTS, MLP_OUTPUT)),
 )
-"""The linear layers of a decoder block, by their name within it."""
+"""The linear layers of a decoder layer, by their name within it."""
+
+BLOCKS = ("attention", "mlp")
+"""The two blocks of a decoder layer, each with a norm of its own in front; a layer may be without one of them."""
+DROPPED = "dropped_blocks"
+"""The key of config.json that names the layers without a block: ``{"attention": [2, 3]}``."""
+_BLOCK_OF = {
+    "self_attn": "attention",
+    "input_layernorm": "attention",
+    "mlp": "mlp",
+    "post_attention_layernorm": "mlp",
+}
 
 _LAYER = re.compile(r"^model\.layers\.(\d+)\.(self_attn|mlp)?")
+_MODULE = re.compile(r"^model\.layers\.\d+\.(\w+)")
 _PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """Widths of one decoder layer."""
+    """Widths of one decoder layer; those of a block it is without are 0."""
 
     heads: int
     key_value_groups: int
@@ -67,7 +79,7 @@ class LayerShape:
 
     @property
     def heads_per_group(self) -> int:
-        return self.heads // self.key_value_groups
+        return self.heads // max(self.key_value_groups, 1)
 
 
 @dataclass(frozen=True)
@@ -108,36 +120,55 @@ class Architecture:
         return not FAMILIES[self.family].heads_divide_hidden or self.hidden_size % heads == 0
 
     def layer_config(self, index: int) -> dict[str, int]:
-        """Heads, key-value heads and MLP width of one layer, ``per_layer_config`` applied."""
+        """Heads, key-value heads and MLP width of one layer, ``per_layer_config`` and dropped blocks applied."""
         overrides = {int(key): value for key, value in (self.config.get("per_layer_config") or {}).items()}
         own = overrides.get(index, {})
-        return {key: int(own.get(key, self.config[key])) for key in _PER_LAYER}
+        widths = {key: int(own.get(key, self.config[key])) for key in _PER_LAYER}
+        dropped = self.dropped_blocks(index)
+        if "attention" in dropped:
+            widths |= {"num_attention_heads": 0, "num_key_value_heads": 0}
+        if "mlp" in dropped:
+            widths |= {"intermediate_size": 0}
+        return widths
 
-    def linear_parameters(self) -> int:
-        """Weights of the blocks' linear layers, those that unstructured and N:M sparsity are measured on."""
-        return sum(
-            tensor.numel
+    def dropped_blocks(self, index: int) -> tuple[str, ...]:
+        """Blocks that a layer is without: ``attention`` or ``mlp``."""
+        dropped = self.config.get(DROPPED) or {}
+        return tuple(block for block in BLOCKS if index in dropped.get(block, ()))
+
+    def check_blocks(self) -> None:
+        """Raise PlanError if a layer lacks a block: there are no units in it to weigh against other layers'."""
+        partial = [index for index in range(self.num_layers) if self.dropped_blocks(index)]
+        if partial:
+            raise PlanError(
+                f"{self.folder}: layers {partial} lack a block; widths need attention and MLP in every layer"
+            )
+
+    def linears(self) -> dict[str, TensorEntry]:
+        """Weights of the layers' linear layers, those that unstructured and N:M sparsity are measured on."""
+        return {
+            name: tensor
             for name, tensor in self.tensors.items()
             if component(name)[0] is not None and name.endswith("_proj.weight")
-        )
+        }
+
+    def linear_parameters(self) -> int:
+        return sum(tensor.numel for tensor in self.linears().values())
 
     def _layer_shape(self, index: int) -> LayerShape:
         sizes = self.layer_config(index)
-        heads, groups = sizes["num_attention_heads"], sizes["num_key_value_heads"]
-        prefix = layer_prefix(index)
-        rows = {name: self._size(f"{prefix}self_attn.{name}.weight") for name in ATTENTION_INPUTS}
-        biases = sum(
-            self.tensors[key].numel
-            for name in ATTENTION_INPUTS
-            if (key := f"{prefix}self_attn.{name}.bias") in self.tensors
+        heads, groups, channels = (sizes[key] for key in _PER_LAYER)
+        attention = (
+            self._block_size(f"{layer_prefix(index)}self_attn.", ATTENTION_INPUTS, ATTENTION_OUTPUT) if groups else 0
         )
-        attention = sum(rows.values()) + self._size(f"{prefix}self_attn.{ATTENTION_OUTPUT}.weight") + biases
-        channels = sizes["intermediate_size"]
-        mlp = sum(self._size(f"{prefix}mlp.{name}.weight") for name in (*MLP_INPUTS, MLP_OUTPUT))
-        mlp += sum(
-            self.tensors[key].numel for name in MLP_INPUTS if (key := f"{prefix}mlp.{name}.bias") in self.tensors
-        )
-        return LayerShape(heads, groups, channels, attention // groups, mlp // channels)
+        mlp = self._block_size(f"{layer_prefix(index)}mlp.", MLP_INPUTS, MLP_OUTPUT) if channels else 0
+        return LayerShape(heads, groups, channels, attention // max(groups, 1), mlp // max(channels, 1))
+
+    def _block_size(self, prefix: str, inputs: tuple[str, ...], output: str) -> int:
+        """Parameters of a block that go with its units: all but the output's bias."""
+        weights = sum(self._size(f"{prefix}{name}.weight") for name in (*inputs, output))
+        biases = (self.tensors.get(f"{prefix}{name}.bias") for name in inputs)
+        return weights + sum(bias.numel for bias in biases if bias)
 
     def _size(self, name: str) -> int:
         try:
@@ -220,9 +251,24 @@ def check_finite(folder: str | os.PathLike[str]) -> None:
             )
 
 
+def linears_among(parameters: Collection[str]) -> tuple[str, ...]:
+    """The linear layers that a decoder layer of these parameters has; names are within the layer."""
+    return tuple(name for name in LINEARS if f"{name}.weight" in parameters)
+
+
 def layer_prefix(index: int) -> str:
     """How the names of a decoder layer's parameters begin."""
     return f"model.layers.{index}."
+
+
+def block_of(parameter: str) -> str | None:
+    """The block of its layer that a parameter belongs to, the norm in front included; None outside the layers.
+
+    >>> block_of("model.layers.3.post_attention_layernorm.weight")
+    'mlp'
+    """
+    match = _MODULE.match(parameter)
+    return _BLOCK_OF.get(match.group(1)) if match else None
 
 
 def component(parameter: str) -> tuple[int | None, str]:

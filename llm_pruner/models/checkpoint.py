@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.errors import CheckpointError
 from llm_pruner.files import write_json
-from llm_pruner.models.architecture import FAMILIES, layer_prefix, read_config
+from llm_pruner.models.architecture import DROPPED, FAMILIES, layer_prefix, read_config
 from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, checkpoint_files, read_headers
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def load(
 ) -> PreTrainedModel:
     """Load a model folder of any kind this project writes, in evaluation mode.
 
-    Layers of different widths are run by this package's own class, so no ``trust_remote_code`` is needed and no
+    Layers that differ are run by this package's own class, so no ``trust_remote_code`` is needed and no
     code from the folder is executed.
 
     Args:
@@ -47,8 +47,8 @@ def load(
 
 
 def model_class(config: Mapping[str, Any]) -> Any:
-    """The class that runs a model with this config.json: transformers' own, or ours for layers of different widths."""
-    if config.get("per_layer_config"):
+    """The class that runs a model with this config.json: transformers' own, or ours for layers that differ."""
+    if is_ragged(config):
         from llm_pruner.models import ragged
 
         return getattr(ragged, ragged_class(config["model_type"]))
@@ -67,8 +67,13 @@ def load_tokenizer(folder: str | os.PathLike[str], trust_remote_code: bool = Fal
         raise CheckpointError(f"{folder}: no usable tokenizer there ({error})") from None
 
 
+def is_ragged(config: Mapping[str, Any]) -> bool:
+    """Whether layers differ in width or lack a block, which transformers' own classes cannot run."""
+    return bool(config.get("per_layer_config") or config.get(DROPPED))
+
+
 def ragged_class(family: str) -> str:
-    """Name of the class that runs a family's models of different layer widths."""
+    """Name of the class that runs a family's models of layers that differ."""
     return f"Ragged{FAMILIES[family].model_class}"
 
 
@@ -186,9 +191,9 @@ class CheckpointWriter:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json; where layers differ in width, also the modelling file that runs them."""
+    """Write config.json; where layers differ, also the modelling file that runs them."""
     config = dict(config)
-    if config.get("per_layer_config"):
+    if is_ragged(config):
         from importlib.util import find_spec
 
         name = ragged_class(config["model_type"])

@@ -1,12 +1,56 @@
-"""Models whose layers differ in width: the class that runs them, complete in this one file.
+"""Models whose layers differ in width, or lack a block: the class that runs them, complete in this one file.
 
 ``per_layer_config`` in config.json says how many heads, key-value heads and MLP channels each layer has;
-transformers reads it but its own model classes build every layer from the global values. These subclasses build
-each layer from its own entry. A copy of this file travels in every such model folder, so it imports nothing but
-transformers.
+transformers reads it but its own model classes build every layer from the global values. ``dropped_blocks`` names the
+layers without attention or without MLP. These subclasses build each layer from its own entry. A copy of this file
+travels in every such model folder, so it imports nothing but torch and transformers.
 """
 
+import copy
+
+from torch import nn
 from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
+
+
+class NoAttention(nn.Module):
+    """Adds nothing to the residual stream.
+
+    A cache counts tokens by what its layers hold, and callers ask any of them, so one number a token is kept.
+    """
+
+    def __init__(self, layer_idx):
+        super().__init__()
+        self.layer_idx = layer_idx
+
+    def forward(self, hidden_states, past_key_values=None, **kwargs):
+        if past_key_values is not None:
+            nothing = hidden_states.new_zeros(hidden_states.shape[0], 1, hidden_states.shape[1], 1)
+            past_key_values.update(nothing, nothing, self.layer_idx)
+        return hidden_states.new_zeros(()), None
+
+
+class NoMLP(nn.Module):
+    """Adds nothing to the residual stream."""
+
+    def forward(self, hidden_states):
+        return hidden_states.new_zeros(())
+
+
+def without_block(layer, block, index):
+    """A decoder layer that shares all but one block with ``layer``.
+
+    Args:
+        layer: of any of the families below.
+        block: ``attention`` or ``mlp``; its norm goes with it.
+        index: of the layer, for the cache.
+    """
+    layer = copy.copy(layer)
+    layer._modules = dict(layer._modules)
+    if block == "attention":
+        layer.input_layernorm, layer.self_attn = nn.Identity(), NoAttention(index)
+    else:
+        layer.post_attention_layernorm, layer.mlp = nn.Identity(), NoMLP()
+    return layer
 
 
 class _RaggedLayers:
@@ -20,6 +64,9 @@ class _RaggedLayers:
             layers[index] = type(layer)(config.per_layer_config[index], index)
             # one shared object, so that a later change of the attention implementation reaches every layer
             layers[index].self_attn.config = config
+        for block, indices in (getattr(config, "dropped_blocks", None) or {}).items():
+            for index in indices:
+                layers[index] = without_block(layers[index], block, index)
 
 
 class RaggedLlamaForCausalLM(_RaggedLayers, LlamaForCausalLM):

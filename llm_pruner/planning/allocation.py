@@ -399,6 +399,7 @@ def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions 
 
     ``split`` is a wish: where one component has too little to give, the other makes up for it.
     """
+    architecture.check_blocks()
     options = options or WidthOptions()
     blank = [GroupScores([0.0] * shape.key_value_groups, [0.0] * shape.channels) for shape in architecture.layers]
     slots = _slots(architecture, blank, options, [0.0] * architecture.num_layers)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from llm_pruner.errors import PlanError
 from llm_pruner.files import read_json, write_text
-from llm_pruner.models.architecture import Architecture, component
+from llm_pruner.models.architecture import BLOCKS, Architecture, block_of, component
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,14 @@ class LayerPlan:
 
     index: int
     groups: tuple[int, ...]
+    """Key-value groups; none where the attention block goes as a whole, with its norm."""
     channels: tuple[int, ...]
+    """MLP channels; none where the MLP block goes as a whole, with its norm."""
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Blocks that go as a whole: ``attention`` or ``mlp``."""
+        return tuple(block for block, kept in zip(BLOCKS, (self.groups, self.channels), strict=True) if not kept)
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,16 @@ class Plan:
             ),
         )
 
+    @classmethod
+    def drop_blocks(cls, architecture: Architecture, block: str, indices: Iterable[int]) -> Plan:
+        """Every layer, but without the ``attention`` or the ``mlp`` block of those named."""
+        layers = list(cls.keep_everything(architecture).layers)
+        for index in indices:
+            layers[index] = (
+                replace(layers[index], groups=()) if block == "attention" else replace(layers[index], channels=())
+            )
+        return cls(architecture.num_layers, tuple(layers))
+
     @property
     def kept_layers(self) -> tuple[int, ...]:
         return tuple(layer.index for layer in self.layers)
@@ -53,6 +70,10 @@ class Plan:
     @property
     def removed_layers(self) -> tuple[int, ...]:
         return tuple(sorted(set(range(self.base_layers)) - set(self.kept_layers)))
+
+    def dropped_blocks(self, block: str) -> tuple[int, ...]:
+        """Kept layers whose ``attention`` or ``mlp`` block goes as a whole."""
+        return tuple(layer.index for layer in self.layers if block in layer.dropped)
 
     def check(self, architecture: Architecture) -> None:
         """Raise PlanError unless the plan fits the model and leaves something in every kept layer."""
@@ -68,29 +89,31 @@ class Plan:
             if not 0 <= layer.index < self.base_layers:
                 raise PlanError(f"layer {layer.index} is not one of the model's {self.base_layers}")
             shape = architecture.layers[layer.index]
+            if not layer.groups and not layer.channels:
+                raise PlanError(f"layer {layer.index} would keep nothing; leave it out of the plan instead")
             for name, kept, available in (
                 ("key-value groups", layer.groups, shape.key_value_groups),
                 ("MLP channels", layer.channels, shape.channels),
             ):
-                if not kept:
-                    raise PlanError(f"layer {layer.index} would keep none of its {available} {name}")
-                if list(kept) != sorted(set(kept)) or kept[0] < 0 or kept[-1] >= available:
+                if list(kept) != sorted(set(kept)) or not set(kept) <= set(range(available)):
                     raise PlanError(
                         f"layer {layer.index}: kept {name} must be ascending and within 0 … {available - 1}"
                     )
 
     def removed_parameters(self, architecture: Architecture) -> int:
         """Parameters that go with everything this plan leaves out."""
-        per_layer: dict[int, int] = dict.fromkeys(range(architecture.num_layers), 0)
+        kept = {layer.index: layer for layer in self.layers}
+        removed = 0
         for name, tensor in architecture.tensors.items():
             index, _ = component(name)
-            if index is not None:
-                per_layer[index] += tensor.numel
-        removed = sum(per_layer[index] for index in self.removed_layers)
+            if index is not None and (index not in kept or block_of(name) in kept[index].dropped):
+                removed += tensor.numel
         for layer in self.layers:
             shape = architecture.layers[layer.index]
-            removed += (shape.key_value_groups - len(layer.groups)) * shape.group_parameters
-            removed += (shape.channels - len(layer.channels)) * shape.channel_parameters
+            if layer.groups:
+                removed += (shape.key_value_groups - len(layer.groups)) * shape.group_parameters
+            if layer.channels:
+                removed += (shape.channels - len(layer.channels)) * shape.channel_parameters
         return removed
 
     def to_dict(self) -> dict[str, Any]:

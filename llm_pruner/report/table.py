@@ -18,6 +18,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from llm_pruner.errors import DataError
+from llm_pruner.families.options import DROPS
 from llm_pruner.files import read_json, staged_file, write_text
 
 _FILES = {
@@ -236,8 +237,8 @@ def amount_text(amount: Mapping[str, Any] | None) -> str | None:
     if not amount:
         return None
     value, of = amount["amount"], amount["of"]
-    if of == "layers":
-        return f"{value:g} layer{'s' if value != 1 else ''}"
+    if of in DROPS.values():
+        return f"{value:g} {of if value != 1 else of.removesuffix('s')}"
     return SHARE.text(value) + (" zeros" if of == "weights" else "")
 
 
