@@ -78,8 +78,9 @@ def gather(
     if kind == "none":
         with WeightReader(base) as weights:
             for index in range(read_architecture(base).num_layers):
-                layer = weights.layer(index)
-                yield LayerEvidence(index, layer, {name: Evidence(index, name) for name in linears_among(layer)})
+                parameters = weights.layer(index)
+                evidence = {name: Evidence(index, name) for name in linears_among(parameters)}
+                yield LayerEvidence(index, parameters, evidence)
         return
     assert input_ids is not None
     if kind == "curvature":
@@ -183,8 +184,8 @@ def loss_gradients(
                     squares[name].addcmul_(gradient, gradient, value=len(stream.input_ids))
                 weight.grad = None
         evidence = {
-            name: Evidence(layer.index, name, gradient=gradients[name], curvature=squares.get(name))
-            for name in gradients
+            name: Evidence(layer.index, name, gradient=gradient, curvature=squares.get(name))
+            for name, gradient in gradients.items()
         }
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence)
 
