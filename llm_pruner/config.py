@@ -22,8 +22,8 @@ from pydantic import (
 
 from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.builtin.training import BuiltinModel
-from llm_pruner.data.sources import SOURCES, is_file
-from llm_pruner.errors import ConfigError, nearest
+from llm_pruner.data.sources import SOURCES, Use, is_file, split_for
+from llm_pruner.errors import ConfigError, DataError, dotted, explain, nearest
 from llm_pruner.healing.options import DistillationOptions, LoraOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.naming import derive, known_options, resolve
@@ -231,16 +231,6 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     return config, variants
 
 
-Use = Literal["calibration", "healing", "evaluation"]
-
-
-def split_of(text: TextConfig, use: Use) -> str | None:
-    """The split that is read: the configured one, or the source's usual one for this use."""
-    if is_file(text.source):
-        return text.split
-    return text.split or getattr(SOURCES[text.source], f"{use}_split")
-
-
 def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[str]]:
     """Variants by name, in the order of the configuration, after what they are made from, which is added if missing."""
     method_options, problems = _method_options(raw.get("methods"))
@@ -325,28 +315,28 @@ def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def _check_texts(config: Config) -> list[str]:
     problems = []
     perplexity = config.perplexity
-    texts: dict[str, TextConfig] = {
-        "calibration": config.calibration,
-        "healing": config.healing,
-        "perplexity": perplexity,
+    sections: dict[Use, tuple[str, TextConfig]] = {
+        "calibration": ("calibration", config.calibration),
+        "healing": ("healing", config.healing),
+        "evaluation": ("perplexity", perplexity),
     }
-    for name, text in texts.items():
-        if is_file(text.source) and text.split:
-            problems.append(f"{name}.split: a file has no splits, remove '{text.split}'")
-        elif not is_file(text.source) and text.split and text.split not in SOURCES[text.source].splits:
-            hint = nearest(text.split, SOURCES[text.source].splits)
-            problems.append(f"{name}.split: {text.source} has no split '{text.split}'{hint}")
-    uses: list[tuple[Use, TextConfig, str]] = [("calibration", config.calibration, "calibrate")]
+    splits: dict[Use, str | None] = {}
+    for use, (name, text) in sections.items():
+        try:
+            splits[use] = split_for(text.source, text.split, use)
+        except DataError as error:
+            problems.append(f"{name}.split: {error}")
+    verbs: list[tuple[Use, str]] = [("calibration", "calibrate")]
     if config.heals:
-        uses.append(("healing", config.healing, "train"))
-    for use, text, verb in uses:
+        verbs.append(("healing", "train"))
+    for use, verb in verbs:
+        _, text = sections[use]
         if is_file(text.source):
             same = Path(text.source).resolve() == Path(perplexity.source).resolve()
             what = text.source
         else:
-            split = split_of(text, use)
-            same = text.source == perplexity.source and split == split_of(perplexity, "evaluation")
-            what = f"{text.source}, split {split}"
+            same = text.source == perplexity.source and splits.get(use, "?") == splits.get("evaluation")
+            what = f"{text.source}, split {splits.get(use)}"
         if same:
             problems.append(f"{use}.source: {what} is also what perplexity is measured on; {verb} on another split")
     if (perplexity.stride or 0) > perplexity.window:
@@ -364,14 +354,10 @@ def _check_texts(config: Config) -> list[str]:
 
 def _explain(item: Mapping[str, Any]) -> str:
     """A pydantic error as one line: place, what is wrong, the way out."""
-    location = list(item["loc"])
-    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+    *section, key = item["loc"]
     if item["type"] == "extra_forbidden":
-        return f"{place}: unknown key{nearest(str(location[-1]), _known_keys(location[:-1]))}"
-    if item["type"] == "missing":
-        return f"{place}: missing"
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" + ("" if item["type"] == "value_error" else f", not {item['input']!r}")
+        return f"{dotted(item['loc'])}: unknown key{nearest(str(key), _known_keys(section))}"
+    return f"{dotted(item['loc'])}: missing" if item["type"] == "missing" else explain(item)
 
 
 def _known_keys(location: list[Any]) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class PrunerError(Exception):
@@ -30,6 +31,23 @@ class DataError(PrunerError):
 
 class PlanError(PrunerError):
     """The requested size cannot be reached, or a plan does not fit its model."""
+
+
+def explain(item: Mapping[str, Any]) -> str:
+    """An error of pydantic as one line: the place, what is wrong, the value. One about several keys has no place."""
+    message = item["msg"].removeprefix("Value error, ")
+    if item["type"] != "value_error":
+        message += f", not {item['input']!r}"
+    return f"{dotted(item['loc'])}: {message}" if item["loc"] else message
+
+
+def dotted(place: Iterable[str | int]) -> str:
+    """A place in nested keys and lists.
+
+    >>> dotted(("variants", 2, "options"))
+    'variants[2].options'
+    """
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

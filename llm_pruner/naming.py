@@ -18,7 +18,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from llm_pruner.errors import ConfigError, nearest
+from llm_pruner.errors import ConfigError, explain, nearest
 from llm_pruner.families.options import FAMILY_OPTIONS, DepthOptions, WidthOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.steps import STEPS
@@ -155,12 +155,6 @@ def _importance(options: WidthOptions) -> Score:
         )
     samples = {} if options.importance_samples is None else {"samples": options.importance_samples}
     return score_of(options.importance, "depth", samples)
-
-
-def explain(item: Mapping[str, Any]) -> str:
-    """A pydantic error as one line; one about several options together has no place of its own."""
-    message = item["msg"].removeprefix("Value error, ")
-    return f"{item['loc'][0]}: {message}, not {item['input']!r}" if item["loc"] else message
 
 
 def known_options(method: str) -> set[str]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ValidationError
 
 from llm_pruner.device import pick_device
-from llm_pruner.errors import ConfigError, DataError, PlanError, PrunerError
+from llm_pruner.errors import ConfigError, DataError, PlanError, PrunerError, explain
 from llm_pruner.evaluation.generation import format_prompt
 from llm_pruner.exports.mergekit import write_mergekit_yaml
 from llm_pruner.importance import LayerImportanceAnalyzer
@@ -24,7 +24,6 @@ from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod
 from llm_pruner.models.architecture import planned_architecture, read_architecture
 from llm_pruner.models.checkpoint import load_tokenizer
-from llm_pruner.naming import explain
 from llm_pruner.planning.plan import Plan
 from llm_pruner.streaming import LayerStream
 from llm_pruner.surgery import cut

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from llm_pruner.config import BUILTIN, load_config, split_of
-from llm_pruner.data.sources import is_file
+from llm_pruner.config import BUILTIN, load_config
+from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.errors import PrunerError
 from llm_pruner.families import family_module
 from llm_pruner.families.options import SEARCH
@@ -124,7 +124,7 @@ def plan_file(variant):
 def calibration_text(samples, skip=0):
     """What is drawn from the calibration source."""
     text = CONFIG.calibration
-    split = split_of(text, "calibration")
+    split = split_for(text.source, text.split, "calibration")
     return dict(source=text.source, split=split, samples=samples, length=text.length, seed=text.seed, skip=skip)
 
 

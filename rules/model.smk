@@ -123,7 +123,7 @@ use rule calibration as healing_tokens with:
     params:
         text=dict(
             source=CONFIG.healing.source,
-            split=split_of(CONFIG.healing, "healing"),
+            split=split_for(CONFIG.healing.source, CONFIG.healing.split, "healing"),
             samples=CONFIG.healing.samples,
             length=CONFIG.healing.length,
             seed=CONFIG.seed,
@@ -150,7 +150,7 @@ rule evaluation_tokens:
     params:
         text=dict(
             source=CONFIG.perplexity.source,
-            split=split_of(CONFIG.perplexity, "evaluation"),
+            split=split_for(CONFIG.perplexity.source, CONFIG.perplexity.split, "evaluation"),
         ),
         trust_remote_code=CONFIG.model.trust_remote_code,
         code=code("evaluation_tokens.py"),

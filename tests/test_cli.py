@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -445,3 +446,40 @@ def test_the_entry_point(make_model: Callable[..., Path], tmp_path: Path) -> Non
     assert json.loads(done.stdout)["variant"] == "Magnitude_3000" and "cutting" in done.stderr
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (1, "") and done.stderr.count("\n") == 1
+
+
+# --- a method of someone's own, and the shell ------------------------------------------------------------------
+
+OWN = """
+from llm_pruner import BasePruner
+
+class LastPruner(BasePruner):
+    \"\"\"The last layers go.\"\"\"
+
+    def compute_layer_scores(self, eval_data):
+        return [{"index": layer.index, "score": -float(layer.index)} for layer in self.stream(eval_data)]
+"""
+
+
+def test_a_class_of_ones_own(
+    make_model: Callable[..., Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_pruners.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    making = ["--model", make_model(), "--name", "Mine_remove_2", "--calibration", token_file]
+    output = tmp_path / "out"
+    run("prune", *making, "--option", "method=own_pruners:LastPruner", "-o", output)
+    assert read_json(output / "plan.json")["kept_layers"] == [0, 1]
+    assert read_json(output / "pruning.json")["method"] == "Mine"
+    wrong = run("prune", *making, "--option", "method=own_pruners:LastPrunner", "-o", tmp_path / "none", code=1)
+    assert "'own_pruners' has no class 'LastPrunner'; did you mean 'LastPruner'?" in wrong.stderr
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(("typed", "offered"), [("Sh", "ShortGPT"), ("sL", "sLEB"), ("wanda", "wanda"), ("X", "")])
+def test_the_shell_completes_methods(typed: str, offered: str) -> None:
+    asked = {"COMP_WORDS": f"llm-pruner prune --strategy {typed}", "COMP_CWORD": "3"}
+    environment = {**os.environ, "_LLM_PRUNER_COMPLETE": "complete_bash", **asked}
+    llm_pruner = Path(sys.executable).with_name("llm-pruner")
+    done = subprocess.run([llm_pruner], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == offered

@@ -32,6 +32,7 @@ PARENTS: dict[str, tuple[dict[str, Any], bool]] = {
     "GQA_2000": ({}, False),
     "GQA_uniform_2000": ({"uniform": True}, False),
     "ShortGPT_remove_1": ({}, False),
+    "ShortGPT_attention_remove_2": ({"drop": "attention"}, False),
     "Magnitude_2of4": ({}, True),
     "Wanda_unstructured_5000": ({}, True),
 }

@@ -484,7 +484,7 @@ def test_token_file_is_taken_as_it_is(tokens: torch.Tensor, tmp_path: Path) -> N
         ("builtin", {"split": "test"}, "'test' is the split that results are measured on; draw from 'train' or 'calib"),
         ("c4", {"split": "validation"}, "c4: 'validation' is the split .*; draw from 'train'"),
         ("wikitext2", {"split": "tests"}, "wikitext2 has no split 'tests'; did you mean 'test'"),
-        ("wikitext", {"split": "train"}, "'wikitext' is not a source with splits; did you mean 'wikitext2'"),
+        ("wikitext", {"split": "train"}, "'wikitext' is neither a file nor a known source; did you mean 'wikitext2'"),
         ("wikitext", {}, "neither a file nor a known source; did you mean 'wikitext2'"),
         ("c4", {"num_samples": 25}, r"c4 \(train\): has text for 24 samples of 16 tokens, not 25"),
         ("c4", {"num_samples": 0}, "must be at least 1, not 0 and 16"),

@@ -7,14 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import typer
 
 from llm_pruner.cli.common import CALIBRATION
-from llm_pruner.data.sources import SOURCES, TOKEN_SUFFIX, is_file
+from llm_pruner.data.sources import TOKEN_SUFFIX, split_for
 from llm_pruner.data.tokens import read_facts, read_tokens
-from llm_pruner.errors import ConfigError, DataError, PrunerError, nearest
+from llm_pruner.errors import ConfigError, PrunerError
 from llm_pruner.families.options import SEARCH
 from llm_pruner.files import read_json, write_json
 from llm_pruner.methods import METHODS
@@ -40,8 +40,8 @@ class Text:
         """Write the samples as a token file, as the workflow does; ``held_out`` those behind them.
 
         Raises:
-            ConfigError: for a split that the source has not, or samples longer than the model's context.
-            DataError: if the source has too little text or is damaged.
+            ConfigError: for samples longer than the model's context.
+            DataError: for a split that the source has not, or if it has too little text or is damaged.
         """
         from llm_pruner.data.draw import draw_samples
 
@@ -53,7 +53,7 @@ class Text:
             if whole and output.exists() and output.samefile(self.source):
                 # drawn before, and its facts say from where
                 return output
-        split = source_split(self.source, self.split, "calibration")
+        split = split_for(self.source, self.split, "calibration")
         check_context(model, length)
         draw_samples(
             self.source,
@@ -66,25 +66,6 @@ class Text:
             skip=samples if held_out else 0,
         )
         return output
-
-
-def source_split(source: str, split: str | None, use: Literal["calibration", "evaluation"]) -> str | None:
-    """The split of a source that is read: the one asked for, or its usual one for this use.
-
-    Raises:
-        ConfigError: for a split that the source has not.
-        DataError: for a source that is not there.
-    """
-    if is_file(source):
-        if split:
-            raise ConfigError([f"a file has no splits, leave out '{split}'"], source)
-        if not Path(source).is_file():
-            raise DataError(f"'{source}' is neither a file nor a known source{nearest(source, SOURCES)}")
-        return None
-    known = SOURCES[source]
-    if split and split not in known.splits:
-        raise ConfigError([f"no split '{split}'{nearest(split, known.splits)}"], source)
-    return split or (known.calibration_split if use == "calibration" else known.evaluation_split)
 
 
 def check_context(model: Path, length: int) -> None:

@@ -11,9 +11,10 @@ from typing import Annotated, Any
 import typer
 
 from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
-from llm_pruner.cli.chain import check_context, source_split
+from llm_pruner.cli.chain import check_context
 from llm_pruner.cli.common import Device, Json, Model, Output, Progress, emit, model_folder, separated, variant_folder
 from llm_pruner.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
+from llm_pruner.data.sources import split_for
 from llm_pruner.files import write_json
 
 METRICS = ("ppl", "zeroshot", "speed", "memory")
@@ -125,7 +126,7 @@ def evaluate(
                 from llm_pruner.data.draw import encode_evaluation
 
                 tokens = output / "evaluation.safetensors"
-                encode_evaluation(source, source_split(source, split, "evaluation"), folder, tokens)
+                encode_evaluation(source, split_for(source, split, "evaluation"), folder, tokens)
             options = {"window": window, "stride": stride, "max_windows": max_windows}
             measured["perplexity"] = measure_perplexity(loaded, tokens, model_name, options, progress=progress)
         if "zeroshot" in wanted:

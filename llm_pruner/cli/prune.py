@@ -37,7 +37,14 @@ from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.variants import Variant, load_class
 
-_STRATEGY = typer.Option(help="The method, in any case; `llm-pruner methods` lists them.")
+
+def _methods_like(incomplete: str) -> list[tuple[str, str]]:
+    """For the shell: the methods whose names begin so, as typed up to there, and what each does."""
+    begun = [name for name in METHODS if name.lower().startswith(incomplete.lower())]
+    return [(incomplete + name[len(incomplete) :], load_class(METHODS[name]).title) for name in begun]
+
+
+_STRATEGY = typer.Option(help="The method, in any case; `llm-pruner methods` lists them.", autocompletion=_methods_like)
 _TEXT = "Calibration"
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.draw import cut_windows, draw_windows
-from llm_pruner.data.sources import SOURCES, is_file
-from llm_pruner.errors import DataError, nearest
+from llm_pruner.data.sources import SOURCES, is_file, split_for
+from llm_pruner.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +43,10 @@ def get_examples(
     """
     if num_samples < 1 or seq_len < 1:
         raise DataError(f"num_samples and seq_len must be at least 1, not {num_samples} and {seq_len}")
-    split = _calibration_split(dataset, split)
+    split = split_for(dataset, split, "calibration")
+    if not is_file(dataset) and split == SOURCES[dataset].evaluation_split:
+        others = " or ".join(f"'{other}'" for other in SOURCES[dataset].splits if other != split)
+        raise DataError(f"{dataset}: '{split}' is the split that results are measured on; draw from {others}")
     return draw_windows(dataset, split, tokenizer, samples=num_samples, length=seq_len, seed=seed)
 
 
@@ -72,19 +75,3 @@ def get_examples_from_text(texts: Sequence[str], tokenizer: Any, seq_len: int = 
     if not windows:
         raise DataError(f"the texts are too short for one sample of {seq_len} tokens; give more or longer ones")
     return torch.tensor(windows, dtype=torch.int64)
-
-
-def _calibration_split(dataset: str, split: str | None) -> str | None:
-    """The split to draw from, never the one that results are measured on."""
-    if is_file(dataset):
-        if split is not None:
-            raise DataError(f"'{dataset}' is not a source with splits{nearest(dataset, SOURCES)}")
-        return None
-    source = SOURCES[dataset]
-    split = split or source.calibration_split
-    if split not in source.splits:
-        raise DataError(f"{dataset} has no split '{split}'{nearest(split, source.splits)}")
-    if split == source.evaluation_split:
-        others = " or ".join(f"'{other}'" for other in source.splits if other != split)
-        raise DataError(f"{dataset}: '{split}' is the split that results are measured on; draw from {others}")
-    return split

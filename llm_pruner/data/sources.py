@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from llm_pruner.errors import DataError, nearest
 
@@ -73,6 +74,32 @@ def is_file(source: str) -> bool:
     return source not in SOURCES
 
 
+Use = Literal["calibration", "healing", "evaluation"]
+"""What text is read for."""
+
+
+def split_for(source: str, split: str | None, use: Use) -> str | None:
+    """The split of a source that is read: the one asked for, or its usual one for this use; None of a file.
+
+    Raises:
+        DataError: for a source that is neither a name nor a file, or a split that it has not.
+    """
+    if is_file(source):
+        _check_exists(source)
+        if split:
+            raise DataError(f"{source} is a file and has no splits, leave out '{split}'")
+        return None
+    known = SOURCES[source]
+    if split and split not in known.splits:
+        raise DataError(f"{source} has no split '{split}'{nearest(split, known.splits)}")
+    return split or str(getattr(known, f"{use}_split"))
+
+
+def _check_exists(source: str) -> None:
+    if not Path(source).is_file():
+        raise DataError(f"'{source}' is neither a file nor a known source{nearest(source, SOURCES)}")
+
+
 def load_texts(source: str, split: str | None) -> list[str]:
     """Texts of a source.
 
@@ -86,9 +113,8 @@ def load_texts(source: str, split: str | None) -> list[str]:
     if not is_file(source):
         assert split is not None
         return SOURCES[source].load(split)
+    _check_exists(source)
     path = Path(source)
-    if not path.is_file():
-        raise DataError(f"'{source}' is neither a file nor a known source{nearest(source, SOURCES)}")
     texts = _jsonl(path) if path.suffix == ".jsonl" else [path.read_text(encoding="utf-8")]
     if not any(text.strip() for text in texts):
         raise DataError(f"{path}: no text in it")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from llm_pruner.errors import CheckpointError
 from llm_pruner.files import write_json
@@ -77,8 +78,31 @@ def ragged_class(family: str) -> str:
     return f"Ragged{FAMILIES[family].model_class}"
 
 
-class WeightReader:
-    """Tensors of a checkpoint, one at a time, memory-mapped; use as a context manager."""
+class Weights(ABC):
+    """Tensors of a model, one at a time; use as a context manager."""
+
+    @abstractmethod
+    def __enter__(self) -> Self: ...
+
+    @abstractmethod
+    def __exit__(self, *_: object) -> None: ...
+
+    @abstractmethod
+    def names(self) -> Iterator[str]:
+        """Parameter names in the order in which they are stored."""
+
+    @abstractmethod
+    def tensor(self, name: str) -> torch.Tensor:
+        """One tensor where it is held, in its stored dtype."""
+
+    def layer(self, index: int) -> dict[str, torch.Tensor]:
+        """The parameters of one decoder layer, by their name within it."""
+        prefix = layer_prefix(index)
+        return {name.removeprefix(prefix): self.tensor(name) for name in self.names() if name.startswith(prefix)}
+
+
+class WeightReader(Weights):
+    """Those of a checkpoint, memory-mapped."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.entries = read_headers(folder)
@@ -86,7 +110,7 @@ class WeightReader:
         self._stack = ExitStack()
         self._open: dict[Path, Any] = {}
 
-    def __enter__(self) -> WeightReader:
+    def __enter__(self) -> Self:
         from safetensors import safe_open
 
         for file in self._files:
@@ -97,26 +121,19 @@ class WeightReader:
         self._stack.close()
 
     def names(self) -> Iterator[str]:
-        """Parameter names in the order of the checkpoint's files."""
         yield from self.entries
 
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor on the CPU, in its stored dtype."""
         return self._open[self.entries[name].file].get_tensor(name)
 
-    def layer(self, index: int) -> dict[str, torch.Tensor]:
-        """The parameters of one decoder layer, by their name within it."""
-        prefix = layer_prefix(index)
-        return {name.removeprefix(prefix): self.tensor(name) for name in self.entries if name.startswith(prefix)}
 
-
-class LoadedWeights:
-    """The same of a model that is in memory already, nothing copied."""
+class LoadedWeights(Weights):
+    """Those of a model that is in memory already, nothing copied."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._tensors = model.state_dict()
 
-    def __enter__(self) -> LoadedWeights:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -128,12 +145,8 @@ class LoadedWeights:
     def tensor(self, name: str) -> torch.Tensor:
         return self._tensors[name]
 
-    def layer(self, index: int) -> dict[str, torch.Tensor]:
-        prefix = layer_prefix(index)
-        return {name.removeprefix(prefix): self.tensor(name) for name in self.names() if name.startswith(prefix)}
 
-
-def read_weights(source: str | os.PathLike[str] | PreTrainedModel) -> WeightReader | LoadedWeights:
+def read_weights(source: str | os.PathLike[str] | PreTrainedModel) -> Weights:
     """The tensors of a model folder, or of a loaded model."""
     return WeightReader(source) if isinstance(source, str | os.PathLike) else LoadedWeights(source)
 
