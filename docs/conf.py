@@ -27,6 +27,7 @@ myst_heading_anchors = 4
 nitpicky = True
 
 html_math_renderer = "mathml"
+smartquotes = False
 myst_update_mathjax = False
 
 
