@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: summary report profile test test-fast lint format clean help
+.PHONY: summary report profile docs test test-fast lint format clean help
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev,semantic]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev,docs,semantic]'
 	touch $@
 
 summary: $(STAMP) ## Install what is missing and make results/summary.xlsx.
@@ -29,6 +29,10 @@ report: summary ## Snakemake's own HTML report, results/report.html.
 
 profile: $(STAMP) ## Where the time of the last run went, by rule.
 	$(BIN)/python workflow_scripts/profile.py logs/benchmarks
+
+# always all pages anew: a broken link in an unchanged one would not be told again
+docs: $(STAMP) ## Build the documentation as a site, site/; a broken link fails.
+	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs site
 
 test: $(STAMP) ## All tests.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup

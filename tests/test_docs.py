@@ -6,28 +6,186 @@ import doctest
 import importlib.util
 import pkgutil
 import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+import test_library
+import torch
+import yaml
+from conftest import VOCABULARY, make
+from typer.testing import CliRunner
 
 import llm_pruner
+from llm_pruner.cli import app
+from llm_pruner.config import load_config
+from llm_pruner.data.tokens import write_tokens
+from llm_pruner.methods import METHODS
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+tokenizer = test_library.tokenizer  # the fixture
 
 
-def test_configuration_page_is_current() -> None:
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in one language."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    assert module.PAGE.read_text() == module.render(), "run: python docs/reference.py"
+    return module
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
-    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
-        assert (page.parent / target).exists(), target
+def test_generated_pages_are_current(reference: ModuleType) -> None:
+    stale = [name_of(page) for page, text in reference.render().items() if page.read_text() != text]
+    assert not stale, "run: python docs/reference.py"
+
+
+def test_every_method_has_a_page_and_every_page_a_method(reference: ModuleType) -> None:
+    pages = {reference.method_page(name) for name in METHODS}
+    assert pages == set((DOCS / "methods").glob("*.md")) - {DOCS / "methods" / "index.md"}
+
+
+def test_every_public_name_is_in_the_tour_of_the_library() -> None:
+    named = set(re.findall(r"\w+", (DOCS / "library.md").read_text()))
+    assert set(llm_pruner.__all__) <= named
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / "README.md").read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def build(source: Path, output: Path) -> subprocess.CompletedProcess[str]:
+    """The site, as ``make docs`` builds it."""
+    command = [sys.executable, "-m", "sphinx", "--quiet", "--fresh-env", "--fail-on-warning", "--keep-going"]
+    return subprocess.run([*command, source, output], capture_output=True, text=True, check=False)
+
+
+def test_site_builds_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
+    done = build(DOCS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert {page.relative_to(tmp_path).with_suffix(".md") for page in pages} >= {
+        page.relative_to(DOCS) for page in DOCS.rglob("*.md")
+    }
+    for page in pages:
+        html = page.read_text()
+        assert not re.findall(r"<(?:script|img|iframe|link)\b[^>]*(?:src|href)=\"(?:https?:)?//[^\"]*", html), page
+    assert "<mfrac>" in (tmp_path / "methods" / "hgsp.html").read_text()
+
+
+@pytest.mark.parametrize("mistake", ["[x](page.md)", "[x](other.md#nowhere)", "[x](#nowhere)", "$\\nosuchcommand$"])
+def test_a_broken_link_or_formula_fails_the_build(mistake: str, tmp_path: Path) -> None:
+    source = tmp_path / "project" / "docs"
+    source.mkdir(parents=True)
+    (source / "conf.py").write_text((DOCS / "conf.py").read_text())
+    (source.parent / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
+    (source / "other.md").write_text("---\norphan: true\n---\n\n# Other\n")
+    for content, code in (("[other](other.md#other)", 0), (mistake, 1)):
+        (source / "index.md").write_text(f"# Page\n\n{content}\n")
+        assert (build(source, tmp_path / "site").returncode != 0) is bool(code)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name_of)
+def test_configurations_are_accepted(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in guided_modules(page):
+        module.write(tmp_path, monkeypatch)
+    (tmp_path / "my-model").mkdir()
+    for block in blocks(page, "yaml"):
+        load_config(yaml.safe_load(block.replace("/data/my-model", str(tmp_path / "my-model"))))
+
+
+class GuidedModule:
+    """A module that a page shows, by the file name in its first line."""
+
+    def __init__(self, block: str) -> None:
+        found = re.match(r"# (?:\S+/)?(\w+)\.py", block)
+        self.name, self.block = found[1] if found else "", block
+
+    def write(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (folder / f"{self.name}.py").write_text(self.block)
+        monkeypatch.syspath_prepend(folder)
+        monkeypatch.delitem(sys.modules, self.name, raising=False)
+
+
+def guided_modules(page: Path) -> list[GuidedModule]:
+    return [module for module in map(GuidedModule, blocks(page, "python")) if "class " in module.block and module.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    [
+        ("Spread_2000", "spread:Spread"),
+        ("Spread_unstructured_5000", "spread:Spread"),
+        ("Spread_2of4", "spread:Spread"),
+        ("LastChange_remove_2", "last_change:LastChange"),
+        ("Mine_remove_2", "my_pruners:LastTokenPruner"),
+    ],
+)
+def test_methods_of_the_guide_prune(
+    name: str,
+    implementation: str,
+    make_model: Callable[..., Path],
+    token_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in guided_modules(DOCS / "adding_a_method.md"):
+        module.write(tmp_path, monkeypatch)
+    record = make(name, {"method": implementation}, make_model(), token_file, tmp_path / "out")
+    assert record["reached"]["amount"] == pytest.approx(record["asked"]["amount"], rel=0.05)
+    assert llm_pruner.load(tmp_path / "out" / "model").config.hidden_size == 32
+
+
+@pytest.fixture
+def finished_run(
+    make_model: Callable[..., Path], tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """What the examples are given: the files of a run, of a tiny model; it is the current folder."""
+    base, tokens = tmp_path / "resources" / "model", tmp_path / "resources" / "calibration.safetensors"
+    llm_pruner.load(make_model("llama", max_position_embeddings=256)).save_pretrained(base)
+    tokenizer.save_pretrained(base)
+    generator = torch.Generator().manual_seed(0)
+    write_tokens(tokens, torch.randint(3, VOCABULARY, (6, 20), generator=generator), {})
+    text = torch.randint(3, VOCABULARY, (1, 400), generator=generator)
+    write_tokens(tmp_path / "resources" / "evaluation.safetensors", text, {})
+    for name, options in (("GQA_2000", {}), ("GQA_uniform_2000", {"uniform": True})):
+        make(name, options, base, tokens, tmp_path / "baselines" / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", ["library.md", "quickstart.md"])
+def test_python_examples_run(page: str, finished_run: Path) -> None:
+    (finished_run / "tried").mkdir()
+    exec(compile("\n".join(blocks(DOCS / page, "python")), page, "exec"), {"__name__": page})
+
+
+def test_commands_of_the_quick_start_run(finished_run: Path) -> None:
+    console = "".join(blocks(DOCS / "quickstart.md", "console")).replace("\\\n", "")
+    commands = [shlex.split(line)[2:] for line in console.splitlines() if line.startswith("$ llm-pruner ")]
+    assert commands
+    for command in commands:
+        result = CliRunner().invoke(app, command)
+        assert result.exit_code == 0, (command, result.output)
+    assert "short" in result.stdout and "small" in result.stdout
 
 
 MODULES = [info.name for info in pkgutil.walk_packages(llm_pruner.__path__, "llm_pruner.")]
