@@ -12,6 +12,8 @@ import torch
 
 REFERENCE = Path(__file__).parent / "fixtures" / "reference"
 VOCABULARY = 97
+WORDS = ["the", "of", "a", "is", "to", "and", "in", "that", *(f"w{index}" for index in range(80))]
+"""Known to the tokenizer, from id 3 on."""
 
 SHAPE = {
     "vocab_size": VOCABULARY,
@@ -75,6 +77,17 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """One token a word or sign, most of them unknown; no special tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<unk>": 0, **{word: 3 + i for i, word in enumerate(WORDS)}}, "<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", model_max_length=16)
 
 
 @pytest.fixture

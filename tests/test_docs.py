@@ -15,7 +15,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import test_library
 import torch
 import yaml
 from conftest import VOCABULARY, make
@@ -30,8 +29,6 @@ from llm_pruner.methods import METHODS
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
-
-tokenizer = test_library.tokenizer  # the fixture
 
 
 def name_of(page: Path) -> str:

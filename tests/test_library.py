@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, VOCABULARY, build_model
+from conftest import FAMILIES, VOCABULARY, WORDS, build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -41,19 +41,7 @@ from llm_pruner.families.width import score
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.checkpoint import load
 
-WORDS = ["the", "of", "a", "is", "to", "and", "in", "that", *(f"w{index}" for index in range(80))]
 ODD_IMPORTANCE = [1.0, 5.0, -2.0, 0.5]
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Any:
-    """One token a word or sign, most of them unknown; no special tokens."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({"<unk>": 0, **{word: 3 + i for i, word in enumerate(WORDS)}}, "<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", model_max_length=16)
 
 
 def importances(values: list[float]) -> dict[int, float]:

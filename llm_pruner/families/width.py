@@ -89,7 +89,10 @@ def prune(job: Job) -> Outcome:
         notes.append(f"{reached:.2%} is the nearest to {job.variant.amount:.2%} that whole units and the options allow")
     shapes = architecture.layers
     if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
-        notes.append("attention is left whole: no smaller number of groups fits the options and the target")
+        other = "every unit that went scores less per parameter"
+        fits = "no smaller number of groups fits the options and the target"
+        ranked = WidthOptions(**job.variant.options).allocation == "global"
+        notes.append(f"attention is left whole: {other if ranked else fits}")
     return Outcome(reached, plan, notes)
 
 
