@@ -19,6 +19,18 @@ def pick_device(request: str = "auto") -> str:
     return "cpu"
 
 
+def release_freed_memory() -> None:
+    """Hand what was freed back to the system.
+
+    glibc keeps it in pieces that fit later tensors less and less, so that memory would grow with every layer.
+    """
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)
+
+
 def limit_threads(request: int | None = None) -> int:
     """Let torch use ``request`` threads, or those its job was given (OMP_NUM_THREADS); never more than there are cores.
 

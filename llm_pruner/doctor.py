@@ -116,13 +116,13 @@ class _Patient:
         import torch
 
         tied = bool(read_config(self.folder).get("tie_word_embeddings"))
-        with WeightReader(self.folder) as weights:
-            if "lm_head.weight" not in weights.entries:
-                return "the output uses the input embedding"
-            if not tied:
-                return "the output has weights of its own"
-            if not torch.equal(weights.tensor("lm_head.weight"), weights.tensor("model.embed_tokens.weight")):
-                raise CheckpointError("config.json ties the embeddings, but two different ones are stored")
+        weights = WeightReader(self.folder)
+        if "lm_head.weight" not in weights.entries:
+            return "the output uses the input embedding"
+        if not tied:
+            return "the output has weights of its own"
+        if not torch.equal(weights.tensor("lm_head.weight"), weights.tensor("model.embed_tokens.weight")):
+            raise CheckpointError("config.json ties the embeddings, but two different ones are stored")
         return "stored twice, and equal"
 
     def loads(self) -> str:

@@ -76,11 +76,11 @@ def gather(
         checkpointing: see ``loss_gradients``.
     """
     if kind == "none":
-        with WeightReader(base) as weights:
-            for index in range(read_architecture(base).num_layers):
-                parameters = weights.layer(index)
-                evidence = {name: Evidence(index, name) for name in linears_among(parameters)}
-                yield LayerEvidence(index, parameters, evidence)
+        weights = WeightReader(base)
+        for index in range(read_architecture(base).num_layers):
+            parameters = weights.layer(index)
+            evidence = {name: Evidence(index, name) for name in linears_among(parameters)}
+            yield LayerEvidence(index, parameters, evidence)
         return
     assert input_ids is not None
     if kind == "curvature":

@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.device import release_freed_memory
 from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import model_class, read_weights
@@ -184,44 +185,46 @@ class LayerStream:
 
         from llm_pruner.models.ragged import without_block
 
-        with read_weights(self.source) as weights:
-            model = self._skeleton()
-            backbone = model.model
-            _assign(backbone.embed_tokens, {"weight": weights.tensor("model.embed_tokens.weight")}, self.device)
-            # built anew: its frequencies are computed, not stored, so the skeleton's are empty
-            backbone.rotary_emb = type(backbone.rotary_emb)(config=model.config).to(self.device)
-            modules, backbone.layers = list(backbone.layers), nn.ModuleList()
-            with torch.no_grad():
-                hidden, arguments = self._enter(model, len(modules))
-            visited = self.layers if self.part == "layer" else range(len(modules))
-            branches: list[list[torch.Tensor]] = []
-            self.endings = []
-            for index in track(visited, self.description, "layer", show=self.progress):
-                module = modules[index]
-                _assign(module, weights.layer(index), self.device)
-                given_out = index in self.layers
-                if not given_out:
-                    module = without_block(module, self.part, index)
-                layer = StreamedLayer(index, module, hidden, arguments[index], self.device, self.part)
-                if given_out:
-                    yield layer
-                branches = [list(layer.apply(batches)) for batches in branches]
-                if layer.branch:
-                    branches.append(layer.branch)
-                if branches or index != visited[-1]:
-                    hidden = layer.outputs()
-                self._samples_run[0] += layer.samples_run
-                modules[index].to("meta")
-            if branches:
-                self.endings = [hidden, *branches]
+        weights = read_weights(self.source)
+        model = self._skeleton()
+        backbone = model.model
+        _assign(backbone.embed_tokens, {"weight": weights.tensor("model.embed_tokens.weight")}, self.device)
+        # built anew: its frequencies are computed, not stored, so the skeleton's are empty
+        backbone.rotary_emb = type(backbone.rotary_emb)(config=model.config).to(self.device)
+        modules, backbone.layers = list(backbone.layers), nn.ModuleList()
+        with torch.no_grad():
+            hidden, arguments = self._enter(model, len(modules))
+        visited = self.layers if self.part == "layer" else range(len(modules))
+        branches: list[list[torch.Tensor]] = []
+        self.endings = []
+        for index in track(visited, self.description, "layer", show=self.progress):
+            module = modules[index]
+            _assign(module, weights.layer(index), self.device)
+            given_out = index in self.layers
+            if not given_out:
+                module = without_block(module, self.part, index)
+            layer = StreamedLayer(index, module, hidden, arguments[index], self.device, self.part)
+            if given_out:
+                yield layer
+            branches = [list(layer.apply(batches)) for batches in branches]
+            if layer.branch:
+                branches.append(layer.branch)
+            if branches or index != visited[-1]:
+                hidden = layer.outputs()
+            self._samples_run[0] += layer.samples_run
+            modules[index].to("meta")
+            release_freed_memory()
+        if branches:
+            self.endings = [hidden, *branches]
 
     def backwards(self, layers: Sequence[StreamedLayer]) -> Iterator[StreamedLayer]:
         """The layers of a pass that is through, last first, each brought back to the device when its turn comes."""
-        with read_weights(self.source) as weights:
-            for layer in track(list(reversed(layers)), f"{self.description}, back", "layer", show=self.progress):
-                _assign(layer.module, weights.layer(layer.index), self.device)
-                yield layer
-                layer.module.to("meta")
+        weights = read_weights(self.source)
+        for layer in track(list(reversed(layers)), f"{self.description}, back", "layer", show=self.progress):
+            _assign(layer.module, weights.layer(layer.index), self.device)
+            yield layer
+            layer.module.to("meta")
+            release_freed_memory()
 
     def head(self, reduction: str = "mean") -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         """What follows the last layer.
@@ -233,10 +236,10 @@ class LayerStream:
         import torch
 
         model = self._skeleton()
-        with read_weights(self.source) as weights:
-            output = "lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight"
-            _assign(model.lm_head, {"weight": weights.tensor(output)}, self.device)
-            _assign(model.model.norm, {"weight": weights.tensor("model.norm.weight")}, self.device)
+        weights = read_weights(self.source)
+        output = "lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight"
+        _assign(model.lm_head, {"weight": weights.tensor(output)}, self.device)
+        _assign(model.model.norm, {"weight": weights.tensor("model.norm.weight")}, self.device)
         model.requires_grad_(False)
 
         def loss(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

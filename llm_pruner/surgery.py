@@ -55,11 +55,8 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
     architecture = read_architecture(base)
     plan.check(architecture)
     positions = {layer.index: position for position, layer in enumerate(plan.layers)}
-    with (
-        staged_directory(output) as folder,
-        WeightReader(base) as weights,
-        CheckpointWriter(folder) as writer,
-    ):
+    weights = WeightReader(base)
+    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
         for name in track(list(weights.names()), "cutting", "tensor", show=progress):
             index, _ = component(name)
             if index is None:

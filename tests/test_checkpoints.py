@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import build_model
+from safetensors.torch import load_file
 
 import llm_pruner
 from llm_pruner.errors import CheckpointError, PlanError
 from llm_pruner.models.architecture import check_finite, planned_architecture, read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader
+from llm_pruner.models.headers import read_headers
 from llm_pruner.models.prepare import prepare_model
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.surgery import cut
@@ -99,7 +101,8 @@ def test_prepared_in_another_dtype(folder: Path, tmp_path: Path) -> None:
 def test_shards_are_written_and_read(folder: Path, tmp_path: Path) -> None:
     sharded = tmp_path / "sharded"
     sharded.mkdir()
-    with WeightReader(folder) as weights, CheckpointWriter(sharded, max_shard_bytes=20_000) as writer:
+    weights = WeightReader(folder)
+    with CheckpointWriter(sharded, max_shard_bytes=20_000) as writer:
         for name in weights.names():
             writer.add(name, weights.tensor(name))
     shutil.copy(folder / "config.json", sharded)
@@ -110,6 +113,27 @@ def test_shards_are_written_and_read(folder: Path, tmp_path: Path) -> None:
     (sharded / files[0]).unlink()
     with pytest.raises(CheckpointError, match=rf"the index names {files[0]}, which is not there"):
         read_architecture(sharded)
+
+
+def test_widths_of_all_kinds_lie_side_by_side(tmp_path: Path) -> None:
+    """Read by the format's own library; the order of writing would leave wide types unaligned."""
+    tensors = {
+        "flags": torch.tensor([True, False, True]),
+        "scalar": torch.tensor(2.5, dtype=torch.float64),
+        "half": torch.arange(5, dtype=torch.bfloat16),
+        "nothing": torch.empty(0, 4),
+        "across": torch.arange(12.0).view(3, 4).T,
+        "packed": torch.arange(7, dtype=torch.uint8),
+    }
+    with CheckpointWriter(tmp_path) as writer:
+        for name, tensor in tensors.items():
+            writer.add(name, tensor)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
+    read = load_file(tmp_path / "model.safetensors")
+    assert read.keys() == tensors.keys()
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+    for entry in read_headers(tmp_path).values():
+        assert entry.begin % tensors[entry.name].element_size() == 0
 
 
 def test_interrupted_surgery_leaves_what_was_there(

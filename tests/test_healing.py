@@ -51,8 +51,8 @@ def run(tokens: torch.Tensor, tmp_path: Path) -> Callable[..., dict[str, Any]]:
 
 
 def weights_of(folder: Path) -> dict[str, torch.Tensor]:
-    with WeightReader(folder) as weights:
-        return {name: weights.tensor(name) for name in weights.names()}
+    weights = WeightReader(folder)
+    return {name: weights.tensor(name) for name in weights.names()}
 
 
 def is_target(name: str, targets: tuple[str, ...] = TARGETS) -> bool:

@@ -49,7 +49,8 @@ def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[
     every = tuple(
         LayerPlan(index, tuple(range(groups)), tuple(range(channels))) for index in range(architecture.num_layers)
     )
-    with staged_directory(output) as folder, WeightReader(model) as weights, CheckpointWriter(folder) as writer:
+    weights = WeightReader(model)
+    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
         for name in track(list(weights.names()), "padding", "tensor", show=progress):
             writer.add(name, pad_parameter(name, weights.tensor(name), architecture, groups, channels))
         write_config(folder, smaller_config(architecture, Plan(architecture.num_layers, every)))

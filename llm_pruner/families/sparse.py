@@ -33,11 +33,8 @@ def prune(job: Job) -> Outcome:
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(job.base)
     zeros = 0
-    with (
-        staged_directory(job.model) as folder,
-        WeightReader(job.base) as weights,
-        CheckpointWriter(folder) as writer,
-    ):
+    weights = WeightReader(job.base)
+    with staged_directory(job.model) as folder, CheckpointWriter(folder) as writer:
         for name in weights.names():
             if component(name)[0] is None:
                 writer.add(name, weights.tensor(name))

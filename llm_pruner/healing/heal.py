@@ -167,7 +167,8 @@ def _write(model: PreTrainedModel, parent: Path, output: Path, options: HealingO
     """Write the parent's folder anew with the targets' weights as they are now; the zeros in the linear weights."""
     healed = dict(model.named_parameters())
     count = 0
-    with staged_directory(output) as folder, WeightReader(parent) as weights, CheckpointWriter(folder) as writer:
+    weights = WeightReader(parent)
+    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
         for name in weights.names():
             tensor = weights.tensor(name)
             if component(name)[0] is not None and name.endswith("_proj.weight"):

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from llm_pruner.errors import CheckpointError
 from llm_pruner.files import write_json
 from llm_pruner.models.architecture import DROPPED, FAMILIES, layer_prefix, read_config
-from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, checkpoint_files, read_headers
+from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, read_headers
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 RAGGED_MODULE = "modeling_ragged"
 MAX_SHARD_BYTES = 4 * 2**30
+_CHUNK = 2**24
 
 
 def load(
@@ -79,13 +81,7 @@ def ragged_class(family: str) -> str:
 
 
 class Weights(ABC):
-    """Tensors of a model, one at a time; use as a context manager."""
-
-    @abstractmethod
-    def __enter__(self) -> Self: ...
-
-    @abstractmethod
-    def __exit__(self, *_: object) -> None: ...
+    """Tensors of a model, one at a time."""
 
     @abstractmethod
     def names(self) -> Iterator[str]:
@@ -102,29 +98,19 @@ class Weights(ABC):
 
 
 class WeightReader(Weights):
-    """Those of a checkpoint, memory-mapped."""
+    """Those of a checkpoint, memory-mapped for as long as the tensor is: what was read and let go takes no memory."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.entries = read_headers(folder)
-        self._files = checkpoint_files(folder)
-        self._stack = ExitStack()
-        self._open: dict[Path, Any] = {}
-
-    def __enter__(self) -> Self:
-        from safetensors import safe_open
-
-        for file in self._files:
-            self._open[file] = self._stack.enter_context(safe_open(file, framework="pt"))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def names(self) -> Iterator[str]:
         yield from self.entries
 
     def tensor(self, name: str) -> torch.Tensor:
-        return self._open[self.entries[name].file].get_tensor(name)
+        from safetensors import safe_open
+
+        with safe_open(self.entries[name].file, framework="pt") as file:
+            return file.get_tensor(name)
 
 
 class LoadedWeights(Weights):
@@ -132,12 +118,6 @@ class LoadedWeights(Weights):
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._tensors = model.state_dict()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def names(self) -> Iterator[str]:
         yield from self._tensors
@@ -152,7 +132,7 @@ def read_weights(source: str | os.PathLike[str] | PreTrainedModel) -> Weights:
 
 
 class CheckpointWriter:
-    """Writes a model's tensors as they come, in shards, then the index; peak memory is one shard.
+    """Writes a model's tensors as they come, in shards, then the index; one tensor is in memory at a time.
 
     Use as a context manager on a folder being staged; the index appears when the block ends without error.
     """
@@ -160,12 +140,9 @@ class CheckpointWriter:
     def __init__(self, folder: Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
         self.folder = folder
         self.max_shard_bytes = max_shard_bytes
-        self._pending: dict[str, torch.Tensor] = {}
-        self._pending_bytes = 0
-        self._shards: list[tuple[Path, list[str]]] = []
-        self._total_bytes = 0
+        self._shards = [_Shard(self._part())]
 
-    def __enter__(self) -> CheckpointWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, error: object, *_: object) -> None:
@@ -173,34 +150,78 @@ class CheckpointWriter:
             self._finish()
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Queue a tensor; it is copied, so the caller may go on changing its own."""
-        size = tensor.numel() * tensor.element_size()
-        if self._pending and self._pending_bytes + size > self.max_shard_bytes:
-            self._flush()
-        self._pending[name] = tensor.detach().to("cpu", copy=True).contiguous()
-        self._pending_bytes += size
-        self._total_bytes += size
+        """Write a tensor; the caller may go on changing its own."""
+        shard = self._shards[-1]
+        if shard.entries and shard.nbytes + tensor.numel() * tensor.element_size() > self.max_shard_bytes:
+            shard.close()
+            shard = _Shard(self._part(len(self._shards)))
+            self._shards.append(shard)
+        shard.add(name, tensor)
 
-    def _flush(self) -> None:
-        from safetensors.torch import save_file
-
-        path = self.folder / f"part-{len(self._shards):05d}.safetensors"
-        save_file(self._pending, path, metadata={"format": "pt"})
-        self._shards.append((path, list(self._pending)))
-        self._pending, self._pending_bytes = {}, 0
+    def _part(self, number: int = 0) -> Path:
+        return self.folder / f"part-{number:05d}.safetensors"
 
     def _finish(self) -> None:
-        self._flush()
+        self._shards[-1].close()
         count = len(self._shards)
         if count == 1:
-            self._shards[0][0].rename(self.folder / SINGLE_FILE)
+            self._shards[0].path.rename(self.folder / SINGLE_FILE)
             return
         weight_map = {}
-        for number, (path, names) in enumerate(self._shards, start=1):
-            final = path.rename(self.folder / f"model-{number:05d}-of-{count:05d}.safetensors")
-            weight_map.update(dict.fromkeys(names, final.name))
-        index = {"metadata": {"total_size": self._total_bytes}, "weight_map": weight_map}
+        for number, shard in enumerate(self._shards, start=1):
+            final = shard.path.rename(self.folder / f"model-{number:05d}-of-{count:05d}.safetensors")
+            weight_map.update(dict.fromkeys(shard.entries, final.name))
+        index = {"metadata": {"total_size": sum(shard.nbytes for shard in self._shards)}, "weight_map": weight_map}
         write_json(self.folder / INDEX_FILE, index)
+
+
+class _Shard:
+    """One safetensors file. Its header comes first and names every tensor, so what is added waits in a file beside."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.entries: dict[str, dict[str, Any]] = {}
+        """Of the header; offsets are within the file beside."""
+        self.nbytes = 0
+        self._beside = path.with_suffix(".data")
+        self._data = self._beside.open("wb")
+
+    def add(self, name: str, tensor: torch.Tensor) -> None:
+        from safetensors.torch import save
+
+        alone = save({name: tensor.detach().cpu().contiguous()})
+        begin = 8 + int.from_bytes(alone[:8], "little")
+        entry = json.loads(alone[8:begin])[name]
+        size = self._data.write(memoryview(alone)[begin:])
+        self.entries[name] = entry | {"data_offsets": [self.nbytes, self.nbytes + size]}
+        self.nbytes += size
+
+    def close(self) -> None:
+        """Put header and data together, wide types first as readers want them aligned."""
+        self._data.close()
+        order = sorted(self.entries, key=lambda name: -_width(self.entries[name]))
+        header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+        end = 0
+        for name in order:
+            first, last = self.entries[name]["data_offsets"]
+            header[name] = self.entries[name] | {"data_offsets": [end, end + last - first]}
+            end += last - first
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        with self._beside.open("rb") as data, self.path.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            for name in order:
+                first, last = self.entries[name]["data_offsets"]
+                data.seek(first)
+                while first < last:
+                    first += file.write(data.read(min(last - first, _CHUNK)))
+        self._beside.unlink()
+
+
+def _width(entry: Mapping[str, Any]) -> float:
+    """Bytes of one element."""
+    first, last = entry["data_offsets"]
+    return (last - first) / max(math.prod(entry["shape"]), 1)
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:

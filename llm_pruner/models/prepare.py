@@ -70,7 +70,8 @@ def _download(source: str, revision: str | None) -> Path:
 def _convert(folder: Path, staged: Path, dtype: str) -> None:
     import torch
 
-    with WeightReader(folder) as weights, CheckpointWriter(staged) as writer:
+    weights = WeightReader(folder)
+    with CheckpointWriter(staged) as writer:
         for name in weights.names():
             writer.add(name, weights.tensor(name).to(getattr(torch, dtype)))
     config = read_config(folder)
