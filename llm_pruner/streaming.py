@@ -79,6 +79,10 @@ class StreamedLayer:
         """Say that the layer's weights were changed, so that the next layer sees what the new ones make."""
         self._outputs = None
 
+    def leave(self, outputs: list[torch.Tensor]) -> None:
+        """Say what enters the next layer, in place of what this one gives; batches of float [batch, length, hidden]."""
+        self._outputs = outputs
+
     def park(self) -> None:
         """Keep the inputs in host memory; running the layer fetches them batch by batch."""
         self.inputs = [hidden.cpu() for hidden in self.inputs]

@@ -50,7 +50,7 @@ class Variant:
     """``module:Class`` of the method."""
     family: str
     structure: str
-    """``dense``, ``width``, ``depth``, ``unstructured`` or ``N:M``."""
+    """``dense``, ``width``, ``depth``, ``slice``, ``unstructured`` or ``N:M``."""
     amount: float
     """A ratio, or a number of layers for depth."""
     score: Score | None
@@ -82,7 +82,7 @@ class Variant:
     @property
     def asked(self) -> dict[str, Any] | None:
         """The amount, and what it is a share or a number of."""
-        of = {"width": "parameters", "sparse": "weights", "depth": "layers"}.get(self.family)
+        of = {"width": "parameters", "sparse": "weights", "depth": "layers", "slice": "hidden"}.get(self.family)
         return {"amount": self.amount, "of": of} if of else None
 
     def build_method(self) -> Method:

@@ -48,7 +48,8 @@ LINEARS = (
 )
 """The linear layers of a decoder block, by their name within it."""
 
-_LAYER = re.compile(r"^model\.layers\.(\d+)\.(self_attn|mlp)?")
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.(\w+)")
+_PARTS = {"self_attn": "attention", "mlp": "mlp", "attn_shortcut": "shortcut", "mlp_shortcut": "shortcut"}
 _PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
@@ -235,8 +236,7 @@ def component(parameter: str) -> tuple[int | None, str]:
     """
     match = _LAYER.match(parameter)
     if match:
-        part = {"self_attn": "attention", "mlp": "mlp", None: "norm"}[match.group(2)]
-        return int(match.group(1)), part
+        return int(match.group(1)), _PARTS.get(match.group(2), "norm")
     outside = {
         "model.embed_tokens.weight": "embedding",
         "lm_head.weight": "lm_head",

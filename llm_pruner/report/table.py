@@ -238,7 +238,7 @@ def amount_text(amount: Mapping[str, Any] | None) -> str | None:
     value, of = amount["amount"], amount["of"]
     if of == "layers":
         return f"{value:g} layer{'s' if value != 1 else ''}"
-    return SHARE.text(value) + (" zeros" if of == "weights" else "")
+    return SHARE.text(value) + {"weights": " zeros", "hidden": " hidden"}.get(of, "")
 
 
 # --- tables ------------------------------------------------------------------------------------------------
