@@ -12,7 +12,14 @@ from llm_pruner.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.families.depth import check as check_depth
 from llm_pruner.families.options import WidthOptions
 from llm_pruner.families.slice import check as check_slice
-from llm_pruner.models.architecture import LINEARS, Architecture, layer_prefix, planned_architecture, read_architecture
+from llm_pruner.models.architecture import (
+    LINEARS,
+    Architecture,
+    layer_prefix,
+    planned_architecture,
+    read_architecture,
+    refuse_sliced,
+)
 from llm_pruner.planning.allocation import check_ratio
 from llm_pruner.variants import Variant
 
@@ -76,6 +83,8 @@ def check_variant(variant: Variant, architecture: Architecture, tokens: int | No
         tokens: calibration tokens it will see, where that is known.
     """
     try:
+        if variant.family in ("width", "depth", "slice"):
+            refuse_sliced(architecture.config, architecture.folder)
         if variant.family == "width":
             check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
         if variant.family == "depth":

@@ -1,16 +1,16 @@
 """Calibration for slicing, and weights in the basis of the slices. All sums and products are float64.
 
-A slice is projected out in the model's own basis while activations flow, which computes what the sliced model does; only
-what is written is in the new bases.
+While activations flow, what is sliced off is projected out in the model's own basis, which computes the same as the
+sliced model does; only what is written is in the new bases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from torch import nn
 
 from llm_pruner.models.architecture import ATTENTION_INPUTS, ATTENTION_OUTPUT, MLP_INPUTS, MLP_OUTPUT
 from llm_pruner.streaming import StreamedLayer
@@ -54,20 +54,21 @@ def project(batches: Sequence[torch.Tensor], basis: torch.Tensor) -> list[torch.
 
 def after_attention(layer: StreamedLayer) -> list[torch.Tensor]:
     """Hidden states between a layer's attention and its MLP, for the inputs it has now."""
-    with _without_mlp(layer.module):
+    with _without_mlp(layer):
         return list(layer.apply(layer.inputs))
 
 
 def after_mlp(layer: StreamedLayer, middle: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Hidden states behind a layer, given those between its attention and its MLP."""
-    module = layer.module
+    module: Any = layer.module
     with torch.no_grad():
         return [hidden + module.mlp(module.post_attention_layernorm(hidden)) for hidden in middle]
 
 
 @contextmanager
-def _without_mlp(module: nn.Module) -> Iterator[None]:
-    mlp = module.mlp
+def _without_mlp(layer: StreamedLayer) -> Iterator[None]:
+    """The layer adds what its attention gives to the residual, and then nothing."""
+    mlp: Any = layer.module.mlp
     mlp.forward = torch.zeros_like
     try:
         yield

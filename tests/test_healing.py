@@ -34,6 +34,7 @@ PARENTS: dict[str, tuple[dict[str, Any], bool]] = {
     "ShortGPT_remove_1": ({}, False),
     "Magnitude_2of4": ({}, True),
     "Wanda_unstructured_5000": ({}, True),
+    "SliceGPT_2500": ({}, False),
 }
 """Names, their options, and whether zeros are to be kept."""
 

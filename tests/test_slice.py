@@ -12,12 +12,18 @@ import torch
 import transformers
 from conftest import FAMILIES, build_model, make, project_out
 
+from llm_pruner.analysis.comparison import write_analysis
+from llm_pruner.config import load_config
+from llm_pruner.doctor import examine
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.exports.uniform import write_uniform
 from llm_pruner.files import read_json
 from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.naming import resolve
 from llm_pruner.planning.widths import constant_width, widths_by_variance
+from llm_pruner.preflight import preflight
+from llm_pruner.pruners import ShortGPTPruner
 from llm_pruner.pruning import prune
 
 
@@ -26,6 +32,13 @@ def rotate(base: Path, tokens: Path, output: Path) -> Path:
     variant = replace(resolve("SliceGPT_2000", {"multiple_of": 1}), amount=0.0)
     prune(variant, base, output, calibration=tokens, device="cpu")
     return output / "model"
+
+
+@pytest.fixture
+def sliced(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> Path:
+    """A Llama of hidden width 32, sliced to 24."""
+    make("SliceGPT_2500", {}, make_model("llama"), token_file, tmp_path / "sliced")
+    return tmp_path / "sliced" / "model"
 
 
 def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
@@ -101,9 +114,7 @@ def expected_parameters(base: Architecture, widths: list[int]) -> int:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_parameters_by_formula(
-    family: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path
-) -> None:
+def test_parameters_by_formula(family: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
     base = make_model(family)
     record = make("SliceGPT_uneven_3000", {"schedule": "variance", "multiple_of": 2}, base, token_file, tmp_path)
     after = read_architecture(tmp_path / "model")
@@ -154,7 +165,7 @@ def test_constant_width() -> None:
     assert constant_width(4096, 0.2, 8) == 3272
     assert constant_width(4096, 0.25, 8) == 3072
     assert constant_width(640, 0.1, 1) == 576
-    with pytest.raises(PlanError, match="99.00% of a hidden width of 64 leaves less than 8"):
+    with pytest.raises(PlanError, match=r"99\.00% of a hidden width of 64 leaves less than 8"):
         constant_width(64, 0.99, 8)
 
 
@@ -226,15 +237,64 @@ def test_truncated_base(make_model: Callable[..., Path], token_file: Path, tmp_p
 def test_unsupported_family(token_file: Path, tmp_path: Path) -> None:
     config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=97)
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path / "base")
-    with pytest.raises(CheckpointError, match="'gpt2' .* is not supported"):
+    with pytest.raises(CheckpointError, match=r"'gpt2' .* is not supported"):
         make("SliceGPT_2500", {}, tmp_path / "base", token_file, tmp_path / "out")
     assert not (tmp_path / "out" / "model").exists()
 
 
-def test_sliced_twice(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
-    make("SliceGPT_2500", {}, make_model("llama"), token_file, tmp_path / "once")
+def test_preflight() -> None:
+    """Both problems before anything runs, each with its variant; the built-in model's hidden width is 128."""
+    raw = {
+        "calibration": {"samples": 4, "length": 64},
+        "variants": ["SliceGPT_2000", "SliceGPT_9500", {"SliceGPT_few_2000": {"samples": 1}}],
+    }
+    config, variants = load_config(raw)
+    with pytest.raises(ConfigError) as caught:
+        preflight(config, variants.values())
+    assert caught.value.problems == [
+        "variants: SliceGPT_9500: 95.00% of a hidden width of 128 leaves less than 8 dimensions, the least that "
+        "multiple_of allows",
+        "variants: SliceGPT_few_2000: 64 calibration tokens do not span a hidden width of 128; raise "
+        "calibration.samples or length",
+    ]
+
+
+def test_what_a_sliced_model_cannot_become(sliced: Path, token_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="no padding makes"):
+        write_uniform(sliced, tmp_path / "uniform")
+    for name in ("Magnitude_2000", "ShortGPT_remove_1", "SliceGPT_2500"):
+        with pytest.raises(PlanError, match="sliced already"):
+            make(name, {}, sliced, token_file, tmp_path / "again")
     with pytest.raises(PlanError, match="sliced already"):
-        make("SliceGPT_2500", {}, tmp_path / "once" / "model", token_file, tmp_path / "twice")
+        ShortGPTPruner(load(sliced))
+    assert not (tmp_path / "uniform").exists() and not (tmp_path / "again" / "model").exists()
+
+
+def test_zeros_in_a_sliced_model(sliced: Path, token_file: Path, tokens: torch.Tensor, tmp_path: Path) -> None:
+    """Sparsity knows nothing of the residual stream and works on any basis."""
+    record = make("Wanda_2of4", {}, sliced, token_file, tmp_path / "sparse")
+    assert record["reached"]["amount"] == 0.5
+    one, other = (logits(load(folder), tokens) for folder in (sliced, tmp_path / "sparse" / "model"))
+    assert one.shape == other.shape and not torch.equal(one, other)
+
+
+def test_analysis(sliced: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
+    base = make_model("llama")
+    comparison = write_analysis(base, sliced, None, tmp_path / "analysis", "SliceGPT_2500")
+    parts = {part: sizes["parameters"] for part, sizes in comparison["parts"].items()}
+    # two shortcuts a layer, 24 × 24 all but the last, which is 24 × 32
+    assert parts["shortcut"] == {"before": 0, "after": 7 * 24 * 24 + 24 * 32}
+    assert parts["norm"]["after"] == 0
+    assert parts["embedding"]["after"] == 97 * 24 and parts["lm_head"]["after"] == 97 * 32
+    assert sum(sizes["after"] for sizes in parts.values()) == comparison["totals"]["parameters"]["after"]
+    first = comparison["layers"][0]
+    blocks = first["attention"]["parameters"]["after"] + first["mlp"]["parameters"]["after"]
+    assert first["parameters"]["after"] == blocks + 2 * 24 * 24
+    assert first["mlp"]["channels"] == {"before": 24, "after": 24}
+
+
+def test_doctor(sliced: Path) -> None:
+    assert {check.name for check in examine(sliced, device="cpu") if check.outcome != "ok"} == {"tokenizer"}
 
 
 def test_names() -> None:

@@ -13,8 +13,8 @@ from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.planning.plan import Plan
 
 PARTS = ("embedding", "attention", "mlp", "shortcut", "norm", "lm_head", "other")
-"""Every parameter belongs to one of these; a tied output embedding is counted once, as ``embedding``. A shortcut carries
-the residual from one sliced basis to the next."""
+"""Every parameter belongs to one of these; a tied output embedding is counted once, as ``embedding``. A shortcut
+carries the residual from one sliced basis to the next."""
 
 
 def sparsity(parameters: int, nonzero: int) -> float:

@@ -15,7 +15,7 @@ from llm_pruner.families.job import Job, Outcome
 from llm_pruner.families.options import SliceOptions
 from llm_pruner.files import staged_directory
 from llm_pruner.methods.base import RotationMethod
-from llm_pruner.models.architecture import layer_prefix, read_architecture
+from llm_pruner.models.architecture import layer_prefix, read_architecture, refuse_sliced
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, own_module, write_config
 from llm_pruner.planning.widths import constant_width, widths_by_variance
 from llm_pruner.streaming import LayerStream
@@ -40,8 +40,9 @@ def check(variant: Variant, architecture: Architecture, tokens: int | None = Non
     """
     hidden = architecture.hidden_size
     constant_width(hidden, variant.amount, SliceOptions(**variant.options).multiple_of)
-    if module := own_module(architecture.config):
-        raise PlanError(f"the model is {module} already; slice the one it was made from")
+    refuse_sliced(architecture.config, architecture.folder)
+    if own_module(architecture.config):
+        raise PlanError("its layers differ in width; slicing wants them alike, as uniform=true makes them")
     if tokens is not None and tokens < hidden:
         raise PlanError(
             f"{tokens} calibration tokens do not span a hidden width of {hidden}; raise calibration.samples or length"

@@ -14,7 +14,7 @@ METHODS: dict[str, str] = {
     "AVSS": "llm_pruner.methods.avss:AVSS",
     "PruneMe": "llm_pruner.methods.pruneme:PruneMe",
     "SLEB": "llm_pruner.methods.sleb:SLEB",
-    "SliceGPT": "llm_pruner.methods.slicegpt:SliceGPT",
     "Smart": "llm_pruner.methods.smart:Smart",
+    "SliceGPT": "llm_pruner.methods.slicegpt:SliceGPT",
 }
 """``module:Class`` by name, imported when asked for."""

@@ -20,7 +20,10 @@ class SliceGPT(RotationMethod):
 
     name = "SliceGPT"
     title = "Dimensions of the residual stream with the least variance, after rotation"
-    paper = "Ashkboos et al., SliceGPT: Compress Large Language Models by Deleting Rows and Columns, 2024 (arXiv:2401.15024)"
+    paper = (
+        "Ashkboos et al., SliceGPT: Compress Large Language Models by Deleting Rows and Columns, 2024 "
+        "(arXiv:2401.15024)"
+    )
     Options = CalibratedOptions
 
     def basis(self, moments: torch.Tensor) -> torch.Tensor:

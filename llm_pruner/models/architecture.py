@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.errors import CheckpointError, nearest
+from llm_pruner.errors import CheckpointError, PlanError, nearest
 from llm_pruner.files import read_json
 from llm_pruner.models.headers import TensorEntry, read_headers
 
@@ -186,6 +186,12 @@ def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> st
             f"(supported: {', '.join(sorted(FAMILIES))})"
         )
     return str(family)
+
+
+def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> None:
+    """Raise PlanError for a model of sliced hidden dimensions, whose layers each speak a basis of their own."""
+    if config.get("sliced"):
+        raise PlanError(f"{place}: its hidden dimensions are sliced already; start from the whole model")
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:

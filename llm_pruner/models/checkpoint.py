@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OWN_MODULES = {"per_layer_config": "ragged", "sliced": "sliced"}
-"""Modules of this package whose classes run what transformers' own cannot, by the key of config.json that needs them."""
+"""Modules of this package whose classes run what transformers' own cannot, by the key of config.json that says so."""
 MAX_SHARD_BYTES = 4 * 2**30
 
 
