@@ -23,7 +23,7 @@ from llm_pruner.models.checkpoint import load
 from llm_pruner.naming import resolve
 from llm_pruner.planning.widths import constant_width, widths_by_variance
 from llm_pruner.preflight import preflight
-from llm_pruner.pruners import ShortGPTPruner
+from llm_pruner.pruners import BasePruner
 from llm_pruner.pruning import prune
 
 
@@ -50,7 +50,7 @@ def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
 def test_rotation_alone_changes_nothing(
     family: str, make_model: Callable[..., Path], token_file: Path, tokens: torch.Tensor, tmp_path: Path
 ) -> None:
-    base = make_model(family)
+    base = make_model(family, rms_norm_eps=0.1)  # large enough to be seen if it were not the model's own
     before, after = (logits(load(folder), tokens) for folder in (base, rotate(base, token_file, tmp_path)))
     assert before.abs().max() > 1
     torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
@@ -266,7 +266,7 @@ def test_what_a_sliced_model_cannot_become(sliced: Path, token_file: Path, tmp_p
         with pytest.raises(PlanError, match="sliced already"):
             make(name, {}, sliced, token_file, tmp_path / "again")
     with pytest.raises(PlanError, match="sliced already"):
-        ShortGPTPruner(load(sliced))
+        BasePruner(load(sliced))
     assert not (tmp_path / "uniform").exists() and not (tmp_path / "again" / "model").exists()
 
 
@@ -287,9 +287,12 @@ def test_analysis(sliced: Path, make_model: Callable[..., Path], tmp_path: Path)
     assert parts["norm"]["after"] == 0
     assert parts["embedding"]["after"] == 97 * 24 and parts["lm_head"]["after"] == 97 * 32
     assert sum(sizes["after"] for sizes in parts.values()) == comparison["totals"]["parameters"]["after"]
-    first = comparison["layers"][0]
+    first, last = comparison["layers"][0], comparison["layers"][3]
     blocks = first["attention"]["parameters"]["after"] + first["mlp"]["parameters"]["after"]
     assert first["parameters"]["after"] == blocks + 2 * 24 * 24
+    assert last["shortcut"] == {"before": 0, "after": 24 * 24 + 24 * 32}
+    table = (tmp_path / "analysis" / "pruning_summary_by_layer.txt").read_text()
+    assert "shortcuts" in table and "0 → 4,800" in table
     assert first["mlp"]["channels"] == {"before": 24, "after": 24}
 
 
