@@ -38,18 +38,19 @@ def second_moments(batches: Sequence[torch.Tensor]) -> torch.Tensor:
     return total
 
 
-def project(batches: Sequence[torch.Tensor], basis: torch.Tensor) -> list[torch.Tensor]:
-    """Hidden states without what lies outside the kept directions, in their own basis and dtype.
+def project(batches: list[torch.Tensor], basis: torch.Tensor) -> None:
+    """Take from hidden states, batch by batch in place, what lies outside the kept directions.
 
     Args:
-        batches: each [batch, length, hidden].
+        batches: each [batch, length, hidden], in the model's own basis before and after.
         basis: float64 [hidden, width], orthonormal columns.
     """
     if basis.shape[0] == basis.shape[1]:
-        return list(batches)
+        return
     dtype = torch.promote_types(batches[0].dtype, torch.float32)
     projection = (basis @ basis.mT).to(dtype)
-    return [(hidden.to(dtype) @ projection).to(hidden.dtype) for hidden in batches]
+    for number, hidden in enumerate(batches):
+        batches[number] = (hidden.to(dtype) @ projection).to(hidden.dtype)
 
 
 def after_attention(layer: StreamedLayer) -> list[torch.Tensor]:
@@ -58,11 +59,12 @@ def after_attention(layer: StreamedLayer) -> list[torch.Tensor]:
         return list(layer.apply(layer.inputs))
 
 
-def after_mlp(layer: StreamedLayer, middle: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Hidden states behind a layer, given those between its attention and its MLP."""
+def add_mlp(layer: StreamedLayer, batches: list[torch.Tensor]) -> None:
+    """Turn hidden states between a layer's attention and its MLP, batch by batch in place, into those behind it."""
     module: Any = layer.module
     with torch.no_grad():
-        return [hidden + module.mlp(module.post_attention_layernorm(hidden)) for hidden in middle]
+        for number, hidden in enumerate(batches):
+            batches[number] = hidden + module.mlp(module.post_attention_layernorm(hidden))
 
 
 @contextmanager

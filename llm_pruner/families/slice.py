@@ -106,11 +106,12 @@ def spectra(job: Job) -> list[list[float]]:
 
     found = []
     for layer in _stream(job, "spectra"):
-        middle = slicing.after_attention(layer)
-        layer.leave(slicing.after_mlp(layer, middle))
-        for batches in (layer.inputs, middle):
+        states = slicing.after_attention(layer)
+        for batches in (layer.inputs, states):
             eigenvalues = torch.linalg.eigvalsh(_moments(job, layer.index, batches))
             found.append(eigenvalues.clamp(min=0).flip(0).tolist())
+        slicing.add_mlp(layer, states)
+        layer.leave(states)
     return found
 
 
@@ -125,26 +126,28 @@ def sliced_parameters(
     def basis(index: int, batches: list[torch.Tensor], position: int) -> torch.Tensor:
         return method.basis(_moments(job, index, batches))[:, : widths[position]]
 
-    embedding = weights.tensor("model.embed_tokens.weight")
     last = (len(widths) - 1) // 2 - 1
     for layer in _stream(job, "layers"):
         position = 2 * layer.index
         if layer.index == 0:
             enter = basis(0, layer.inputs, 0)
-            layer.inputs = slicing.project(layer.inputs, enter)
+            slicing.project(layer.inputs, enter)
+            embedding = weights.tensor("model.embed_tokens.weight")
             yield "model.embed_tokens.weight", slicing.rotated_embedding(embedding, enter)
         states = slicing.after_attention(layer)
         middle = basis(layer.index, states, position + 1)
         if layer.index < last:
-            outputs = slicing.after_mlp(layer, slicing.project(states, middle))
-            leave = basis(layer.index, outputs, position + 2)
-            layer.leave(slicing.project(outputs, leave))
+            slicing.project(states, middle)
+            slicing.add_mlp(layer, states)
+            leave = basis(layer.index, states, position + 2)
+            slicing.project(states, leave)
+            layer.leave(states)
         else:
             leave = torch.eye(widths[-1], dtype=torch.float64, device=job.device)
         for name, tensor in slicing.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
             yield layer_prefix(layer.index) + name, tensor
         enter = leave
-    head = weights.tensor("lm_head.weight") if "lm_head.weight" in weights.names() else embedding
+    head = weights.tensor("lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight")
     yield "lm_head.weight", (head * weights.tensor("model.norm.weight")).to(head.dtype)
 
 
