@@ -95,7 +95,7 @@ def prune(
         scores: JSON of ``compute_scores``, for width and depth.
         importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for it.
         search: JSON of ``search_split``, where the options ask for it.
-        calibration: token file, for sparse methods that look at data.
+        calibration: token file, for sparse and slicing methods that look at data.
 
     Raises:
         PlanError: if the amount cannot be reached.

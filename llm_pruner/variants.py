@@ -54,8 +54,8 @@ class Variant:
     amount: float
     """A ratio, or a number of layers for depth."""
     score: Score | None
-    """The scores it is planned from. None where nothing can be scored ahead: sparse methods decide layer by layer on
-    the way through."""
+    """The scores it is planned from. None where nothing can be scored ahead: sparse and slicing methods decide layer by
+    layer on the way through."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
     options: dict[str, Any] = field(default_factory=dict)
