@@ -21,7 +21,7 @@ from llm_pruner.files import read_json, staged_file, write_json
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.methods.activation import Activation
 from llm_pruner.methods.base import LayerScoreMethod
-from llm_pruner.models.architecture import check_family, read_config
+from llm_pruner.models.architecture import check_family, read_config, refuse_sliced
 from llm_pruner.planning.allocation import LEAST_WEIGHT, layer_weights, share_out
 from llm_pruner.streaming import LayerStream
 
@@ -45,6 +45,7 @@ class LayerImportanceAnalyzer:
 
     Raises:
         CheckpointError: if the folder is no model folder, or the model's family is not supported.
+        PlanError: if its hidden dimensions are sliced.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class LayerImportanceAnalyzer:
         else:
             self._config = model.config.to_dict()
             check_family(self._config, "the loaded model")
+        refuse_sliced(self._config, model if isinstance(model, str | os.PathLike) else "the loaded model")
 
     def measure_layer_importance_by_removal(
         self, texts: Sequence[str] | torch.Tensor, num_layers: int | None = None

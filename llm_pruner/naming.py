@@ -3,6 +3,7 @@
 Dense                          the base itself
 Magnitude_2000                 width: 20.00 % of all parameters
 GQA_uniform_2000               the same with a label, for a second set of options
+SliceGPT_2000                  slice: 20.00 % of the hidden width
 Magnitude_unstructured_5000    sparse: 50.00 % of the blocks' linear weights
 Wanda_2of4                     sparse: 2 of every 4 consecutive weights
 ShortGPT_remove_2              depth: 2 layers
@@ -29,6 +30,8 @@ _NAME = re.compile(
     r"(?:_(?P<label>(?!unstructured_|remove_)[A-Za-z][A-Za-z0-9-]*))?"
     r"_(?:(?P<width>\d{4})|unstructured_(?P<sparse>\d{4})|(?P<n>\d+)of(?P<m>\d+)|remove_(?P<layers>\d+))"
 )
+_BY_RATIO = ("width", "slice")
+"""Mechanisms that a bare ratio may stand for; a method has one of them at most."""
 GRAMMAR = (
     "Method_2000, Method_unstructured_5000, Method_2of4, Method_remove_2, Method_label_2000 or Dense, and any of them "
     "with +lora or +kd"
@@ -52,6 +55,8 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         cls = load_class(implementation)
     except ConfigError as error:
         raise ConfigError([f"method: {problem}" for problem in error.problems], name) from None
+    if structure in _BY_RATIO:
+        family = structure = next((own for own in cls.families if own in _BY_RATIO), family)
     if family not in cls.families:
         raise ConfigError([f"{method} cannot prune by {family}, only by {' or '.join(cls.families)}"], name)
     models = {"options": FAMILY_OPTIONS[family], "method_options": cls.Options}

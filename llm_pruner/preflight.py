@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -10,7 +11,8 @@ from llm_pruner.config import BUILTIN, Config
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.families.depth import check as check_depth
 from llm_pruner.families.options import WidthOptions
-from llm_pruner.models.architecture import Architecture, planned_architecture, read_architecture
+from llm_pruner.families.slice import check as check_slice
+from llm_pruner.models.architecture import Architecture, planned_architecture, read_architecture, refuse_sliced
 from llm_pruner.planning.allocation import check_ratio
 from llm_pruner.variants import Variant
 
@@ -25,7 +27,8 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
 
     Raises:
         ConfigError: with every problem: an unsupported or damaged local model, ratios that leave nothing, more
-            layers than there are, rows that N:M does not divide, windows longer than the model's context.
+            layers than there are, rows that N:M does not divide, too few calibration tokens, windows longer than the
+            model's context.
     """
     try:
         architecture = known_architecture(config)
@@ -37,7 +40,8 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
     for variant in variants:
         try:
             if not variant.step:
-                check_variant(variant, architecture)
+                samples = min(variant.method_options.get("samples") or math.inf, config.calibration.samples)
+                check_variant(variant, architecture, int(samples) * config.calibration.length)
         except PlanError as error:
             problems.append(f"variants: {error}")
     context = architecture.config.get("max_position_embeddings")
@@ -65,13 +69,21 @@ def known_architecture(config: Config) -> Architecture | None:
     return read_architecture(Path(config.model.source).expanduser()) if config.model.is_local else None
 
 
-def check_variant(variant: Variant, architecture: Architecture) -> None:
-    """Raise PlanError if a model of this shape cannot give what the variant takes."""
+def check_variant(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
+    """Raise PlanError if a model of this shape cannot give what the variant takes.
+
+    Args:
+        tokens: calibration tokens it will see, where that is known.
+    """
     try:
+        if variant.family in ("width", "depth", "slice"):
+            refuse_sliced(architecture.config, architecture.folder)
         if variant.family == "width":
             check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
         if variant.family == "depth":
             check_depth(variant, architecture.num_layers)
+        if variant.family == "slice":
+            check_slice(variant, architecture, tokens)
         if ":" in variant.structure:
             _check_rows(architecture, int(variant.structure.split(":")[1]))
     except PlanError as error:

@@ -13,6 +13,7 @@ from llm_pruner.errors import CheckpointError
 from llm_pruner.families import family_module
 from llm_pruner.families.job import Job
 from llm_pruner.files import read_json, write_json
+from llm_pruner.models.architecture import read_config, refuse_sliced
 from llm_pruner.provenance import Run
 from llm_pruner.variants import Score, Variant, build_method
 
@@ -42,7 +43,9 @@ def compute_scores(
 
     Raises:
         CheckpointError: if the base cannot be read, or gives scores that are not finite.
+        PlanError: if its hidden dimensions are sliced.
     """
+    refuse_sliced(read_config(base), base)
     device = pick_device(device)
     limit_threads()
     method = build_method(score.implementation, score.options)
@@ -92,7 +95,7 @@ def prune(
         scores: JSON of ``compute_scores``, for width and depth.
         importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for it.
         search: JSON of ``search_split``, where the options ask for it.
-        calibration: token file, for sparse methods that look at data.
+        calibration: token file, for sparse and slicing methods that look at data.
 
     Raises:
         PlanError: if the amount cannot be reached.

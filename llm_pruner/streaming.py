@@ -80,14 +80,17 @@ class StreamedLayer:
 
     def branch_off(self) -> None:
         """Carry the samples along, from here to the end of the model, also without this part; see ``endings``."""
-        if self.part == "layer":
-            self.branch = [hidden.cpu() for hidden in self.inputs]
-        else:
-            from llm_pruner.models.ragged import without_block
+        batches = self.inputs if self.part == "layer" else self.without(self.part)
+        self.branch = [hidden.cpu() for hidden in batches]
 
-            whole, self.module = self.module, without_block(self.module, self.part, self.index)
-            self.branch = [hidden.cpu() for hidden in self.apply(self.inputs)]
-            self.module = whole
+    def without(self, block: str) -> list[torch.Tensor]:
+        """What leaves the layer, for the inputs it has now, if its ``attention`` or its ``mlp`` block added nothing."""
+        from llm_pruner.models.ragged import without_block
+
+        whole, self.module = self.module, without_block(self.module, block, self.index)
+        outputs = list(self.apply(self.inputs))
+        self.module = whole
+        return outputs
 
     def apply(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Run other hidden states of the samples through the layer: each batch's output, [batch, length, hidden]."""
@@ -115,6 +118,10 @@ class StreamedLayer:
     def changed(self) -> None:
         """Say that the layer's weights were changed, so that the next layer sees what the new ones make."""
         self._outputs = None
+
+    def leave(self, outputs: list[torch.Tensor]) -> None:
+        """Say what enters the next layer, in place of what this one gives; batches of float [batch, length, hidden]."""
+        self._outputs = outputs
 
     def park(self) -> None:
         """Keep the inputs in host memory; running the layer fetches them batch by batch."""

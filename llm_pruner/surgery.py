@@ -25,6 +25,7 @@ from llm_pruner.models.architecture import (
     component,
     layer_prefix,
     read_architecture,
+    refuse_sliced,
 )
 from llm_pruner.models.checkpoint import (
     CheckpointWriter,
@@ -50,9 +51,10 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
 
     Raises:
         CheckpointError: if ``base`` cannot be read.
-        PlanError: if the plan does not fit it.
+        PlanError: if the plan does not fit it, or its hidden dimensions are sliced.
     """
     architecture = read_architecture(base)
+    refuse_sliced(architecture.config, base)
     plan.check(architecture)
     positions = {layer.index: position for position, layer in enumerate(plan.layers)}
     weights = WeightReader(base)

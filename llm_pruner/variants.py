@@ -53,12 +53,12 @@ class Variant:
     """``module:Class`` of the method."""
     family: str
     structure: str
-    """``dense``, ``width``, ``depth``, ``unstructured`` or ``N:M``."""
+    """``dense``, ``width``, ``depth``, ``slice``, ``unstructured`` or ``N:M``."""
     amount: float
     """A ratio, or a number of layers for depth."""
     score: Score | None
-    """The scores it is planned from. None where nothing can be scored ahead: sparse methods decide layer by layer on
-    the way through."""
+    """The scores it is planned from. None where nothing can be scored ahead: sparse and slicing methods decide layer by
+    layer on the way through."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -85,9 +85,8 @@ class Variant:
     @property
     def asked(self) -> dict[str, Any] | None:
         """The amount, and what it is a share or a number of."""
-        of = {"width": "parameters", "sparse": "weights", "depth": DROPS[self.options.get("drop", "layer")]}.get(
-            self.family
-        )
+        depth = DROPS[self.options.get("drop", "layer")]
+        of = {"width": "parameters", "sparse": "weights", "depth": depth, "slice": "hidden"}.get(self.family)
         return {"amount": self.amount, "of": of} if of else None
 
     def build_method(self) -> Method:

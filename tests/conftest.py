@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,40 @@ def make(name: str, options: dict[str, Any], base: Path, calibration: Path, outp
             files[role] = output / f"{role}.json"
             compute_scores(score, base, calibration, files[role], device="cpu")
     return prune(variant, base, output, calibration=calibration, device="cpu", **files)
+
+
+def project_out(model: Any, tokens: torch.Tensor, widths: list[int]) -> Any:
+    """The dense model with all but ``widths`` principal components projected out at every position, nothing rotated.
+
+    Brute force: each position's components come from a forward pass of the whole model with all positions before it
+    projected.
+    """
+    projections: list[Any] = []
+    states: list[torch.Tensor] = []
+
+    def at(position: int, hidden: torch.Tensor) -> torch.Tensor:
+        if position < len(projections):
+            return hidden @ projections[position]
+        if position == len(projections):
+            states.append(hidden)
+        return hidden
+
+    def forward(index: int, layer: Any, hidden: torch.Tensor, **kwargs: Any) -> torch.Tensor:
+        hidden = at(2 * index, hidden)
+        hidden = hidden + layer.self_attn(hidden_states=layer.input_layernorm(hidden), **kwargs)[0]
+        hidden = at(2 * index + 1, hidden)
+        return hidden + layer.mlp(layer.post_attention_layernorm(hidden))
+
+    for index, layer in enumerate(model.model.layers):
+        layer.forward = partial(forward, index, layer)
+    for width in widths[:-1]:
+        states.clear()
+        with torch.inference_mode():
+            model(input_ids=tokens, use_cache=False)
+            seen = states[0].flatten(0, 1).double()
+            components = torch.linalg.svd(seen, full_matrices=True).Vh[:width]
+            projections.append((components.mT @ components).to(states[0].dtype))
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -98,6 +98,7 @@ def test_a_dense_model_is_counted_by_layer_and_part(dense: Path) -> None:
         "embedding": 80,
         "attention": 3 * ATTENTION,
         "mlp": 3 * MLP,
+        "shortcut": 0,
         "norm": 3 * NORMS + HIDDEN,
         "lm_head": 0,
         "other": 0,

@@ -77,6 +77,7 @@ def variants(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) 
         ("Wanda_2of4", ["--strategy", "wanda", "--structure", "2:4"], {}),
         ("Magnitude_unstructured_5000", ["--strategy", "magnitude", "--ratio", 0.5, "--structure", "unstructured"], {}),
         ("ShortGPT_remove_1", ["--strategy", "shortgpt", "--layers", 1], {}),
+        ("SliceGPT_2500", ["--strategy", "slicegpt", "--ratio", 0.25], {"schedule": "variance", "multiple_of": 2}),
         (
             "GQA_even_3000",
             ["--name", "GQA_even_3000"],
@@ -183,6 +184,9 @@ def test_drawn_samples_are_those_of_the_workflow(
         (["--strategy", "wanda", "--structure", "width", "--layers", "2"], 2, "is for depth"),
         (["--strategy", "wanda", "--structure", "2:4", "--ratio", "0.3"], 2, "removes 0.5"),
         (["--strategy", "wanda", "--structure", "wide", "--ratio", "0.3"], 2, "N:M"),
+        (["--strategy", "wanda", "--structure", "slice", "--ratio", "0.3"], 2, "Wanda prunes by width"),
+        (["--strategy", "slicegpt", "--structure", "width", "--ratio", "0.3"], 2, "SliceGPT prunes by slice"),
+        (["--strategy", "slicegpt", "--ratio", "0.8"], 1, "leaves less than 8"),
         (["--strategy", "wanda", "--ratio", "0.3", "--option", "samples"], 2, "KEY=VALUE"),
         (["--strategy", "wanda", "--ratio", "0.3", "--name", "Wanda_x_4000"], 2, "not what"),
         (["--strategy", "wnda", "--ratio", "0.3"], 1, "did you mean 'Wanda'?"),
@@ -392,6 +396,9 @@ def test_exports(variants: Path, make_model: Callable[..., Path], tmp_path: Path
     run(*plan, variants / "ShortGPT_remove_1" / "plan.json", "--base", make_model())
     assert "some/model" in (tmp_path / "merge.yaml").read_text()
     assert "in width" in run(*plan, variants / "Magnitude_3000" / "plan.json", code=1).stderr
+
+    missing = run(*plan, variants / "Dense" / "plan.json", code=1).stderr
+    assert "Dense was made by dense and has no plan" in missing
 
     make("Magnitude_3000", {"uniform": True}, make_model(), tmp_path, tmp_path / "even")
     padded = run_json("export", "uniform", "--model", tmp_path / "even", "--output", tmp_path / "uniform")

@@ -39,6 +39,7 @@ def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:
         ("Wanda_first_unstructured_5000", "Wanda", "sparse", "unstructured", 0.5),
         ("Wanda_2of4", "Wanda", "sparse", "2:4", 0.5),
         ("ShortGPT_remove_2", "ShortGPT", "depth", "depth", 2),
+        ("SliceGPT_2000", "SliceGPT", "slice", "slice", 0.2),
     ],
 )
 def test_names(name: str, method: str, family: str, structure: str, amount: float) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, build_model, make
+from conftest import FAMILIES, build_model, make, project_out
 from safetensors.torch import load_file
 
 import llm_pruner
@@ -38,6 +38,7 @@ AMOUNTS = {
         ("_mlp_remove_1", {"drop": "mlp"}),
     ],
     "sparse": [("_unstructured_5000", {}), ("_2of4", {}), ("_4of8", {})],
+    "slice": [("_2500", {}), ("_uneven_3000", {"schedule": "variance", "multiple_of": 2})],
 }
 ALL_STEPS = {"steps": 3}
 CASES = [
@@ -69,9 +70,12 @@ def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
         return model(input_ids=tokens, use_cache=False).logits
 
 
-def masked_dense(family: str, output: Path) -> Any:
-    """The dense model with what was removed zeroed or bypassed: an independent account of the same pruning."""
+def masked_dense(family: str, output: Path, tokens: torch.Tensor) -> Any:
+    """The dense model with what was removed zeroed, bypassed or projected out: an independent account of the same
+    pruning."""
     model = build_model(family)
+    if sliced := read_json(output / "model" / "config.json").get("sliced"):
+        return project_out(model, tokens, sliced["widths"])
     plan = Plan.read(output / "plan.json") if (output / "plan.json").exists() else None
     if plan is None:
         model.load_state_dict(load_file(output / "model" / "model.safetensors"), strict=False)
@@ -112,7 +116,7 @@ def test_contract(
     folder = tmp_path / "model"
 
     pruned = llm_pruner.load(folder)
-    expected = logits(masked_dense(family, tmp_path), tokens)
+    expected = logits(masked_dense(family, tmp_path, tokens), tokens)
     torch.testing.assert_close(logits(pruned, tokens), expected, rtol=1e-4, atol=1e-5)
 
     before, after = read_architecture(base), read_architecture(folder)
@@ -143,6 +147,14 @@ def check_size(record: dict[str, Any], options: dict[str, Any], before: Any, aft
         assert zeros / before.linear_parameters() == record["reached"]["amount"]
         # counts are rounded down in every row
         assert record["asked"]["amount"] * 0.9 < record["reached"]["amount"] <= record["asked"]["amount"]
+    elif record["family"] == "slice":
+        widths, hidden = after.config["sliced"]["widths"], before.hidden_size
+        mean = sum(widths[:-1]) / (2 * before.num_layers)
+        assert len(widths) == 2 * before.num_layers + 1 and widths[-1] == hidden
+        assert record["reached"]["amount"] == pytest.approx(1 - mean / hidden)
+        asked = hidden * (1 - record["asked"]["amount"])
+        assert asked - options.get("multiple_of", 8) < mean <= asked
+        assert all(width % options.get("multiple_of", 8) == 0 for width in widths)
     else:
         assert removed / before.total_parameters == pytest.approx(record["reached"]["amount"])
         shape = before.layers[0]
@@ -196,6 +208,7 @@ save_file({"logits": model(load_file(sys.argv[3])["input_ids"]).logits.detach()}
         ("GQA_2000", {}, "trust"),
         ("GQA_uniform_2000", {"uniform": True}, "no"),
         ("ShortGPT_attention_remove_2", {"drop": "attention"}, "trust"),
+        ("SliceGPT_2500", {}, "trust"),
     ],
 )
 def test_loads_with_nothing_of_ours(
@@ -238,6 +251,7 @@ def test_attention_implementation_can_be_changed(
         ("Magnitude_9900", {}, "at most"),
         ("ShortGPT_remove_4", {}, "has 4 layers, at most 3"),
         ("Magnitude_3of7", {}, "multiples of 7"),
+        ("SliceGPT_8000", {}, "leaves less than 8"),
     ],
 )
 def test_impossible_amounts(
@@ -255,6 +269,7 @@ def test_impossible_amounts(
         "Wanda_2000",
         "GQA_2000",
         "Magnitude_2000",
+        "SliceGPT_2500",
         *(f"{method}_remove_1" for method in METHODS if "depth" in load_class(METHODS[method]).families),
     ],
 )

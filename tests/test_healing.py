@@ -35,6 +35,7 @@ PARENTS: dict[str, tuple[dict[str, Any], bool]] = {
     "ShortGPT_attention_remove_2": ({"drop": "attention"}, False),
     "Magnitude_2of4": ({}, True),
     "Wanda_unstructured_5000": ({}, True),
+    "SliceGPT_2500": ({}, False),
 }
 """Names, their options, and whether zeros are to be kept."""
 

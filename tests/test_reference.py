@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.files import read_json
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 
 MODEL, CALIBRATION = REFERENCE / "model", REFERENCE / "calibration.safetensors"
@@ -69,6 +70,18 @@ def test_block_influence(reference: dict[str, Any], tmp_path: Path) -> None:
     kept = read_json(tmp_path / "plan.json")["kept_layers"]
     assert sorted(set(range(6)) - set(kept)) == sorted(official["removed_in_order"])
     assert heldout_perplexity(model) == pytest.approx(official["ppl_after"], rel=1e-5)
+
+
+def test_slices(reference: dict[str, Any], tmp_path: Path) -> None:
+    """The official run that leaves the embedding's mean alone, as a model with RMSNorm needs."""
+    folder = make_reference("SliceGPT_2500", tmp_path)
+    official = reference["slicegpt"]["slicegpt_25_pcanoembmean"]
+    assert heldout_perplexity(folder) == pytest.approx(official["ppl_sliced"], rel=1e-6)
+    architecture = read_architecture(folder)
+    assert architecture.total_parameters == official["params_sliced"]
+    dims = official["dims"]
+    positions = [dims[part][str(layer)] for layer in range(6) for part in ("attn_in", "mlp_in")]
+    assert architecture.config["sliced"]["widths"] == [*positions, dims["head"]]
 
 
 @pytest.mark.parametrize(

@@ -69,18 +69,21 @@ def describe_layers(comparison: Mapping[str, Any]) -> str:
         f"({_percent(totals['parameters']['reduction_ratio'])} removed), {_step(totals['nonzero'])} non-zero",
         "",
     ]
+    attention, mlp = comparison["parts"]["attention"], comparison["parts"]["mlp"]
+    sliced = any(sum(layer["shortcut"].values()) for layer in comparison["layers"])
     headers = [
         "layer",
         *("attention", "removed", "heads", "groups"),
         *("MLP", "removed", "channels"),
+        *(("shortcuts",) if sliced else ()),
         *("layer total", "removed", "zeros", ""),
     ]
-    rows = [_layer_row(layer) for layer in comparison["layers"]]
-    attention, mlp = comparison["parts"]["attention"], comparison["parts"]["mlp"]
+    rows = [_layer_row(layer, sliced) for layer in comparison["layers"]]
     total = [
         "all",
         *(_step(attention["parameters"]), _percent(attention["reduction_ratio"]), "", ""),
         *(_step(mlp["parameters"]), _percent(mlp["reduction_ratio"]), ""),
+        *((_step(comparison["parts"]["shortcut"]["parameters"]),) if sliced else ()),
         *_sum_of_layers(comparison["layers"]),
         "",
     ]
@@ -164,10 +167,11 @@ def _compare_layer(before: Mapping[str, Any], kept: Mapping[str, Any] | None) ->
         "is_zero_layer": after["attention"]["nonzero"] + after["mlp"]["nonzero"] == 0,
         **_compare_block(before, after),
         **blocks,
+        "shortcut": _pair(*(layer.get("shortcut", {}).get("parameters", 0) for layer in (before, after))),
     }
 
 
-def _layer_row(layer: Mapping[str, Any]) -> list[str]:
+def _layer_row(layer: Mapping[str, Any], sliced: bool) -> list[str]:
     attention, mlp = layer["attention"], layer["mlp"]
     note = "" if not layer["is_zero_layer"] else "gone" if layer["position"] is None else "all zero"
     return [
@@ -175,6 +179,7 @@ def _layer_row(layer: Mapping[str, Any]) -> list[str]:
         *(_step(attention["parameters"]), _percent(attention["reduction_ratio"])),
         *(_step(attention["heads"]), _step(attention["key_value_groups"])),
         *(_step(mlp["parameters"]), _percent(mlp["reduction_ratio"]), _step(mlp["channels"])),
+        *((_step(layer["shortcut"]),) if sliced else ()),
         *(_step(layer["parameters"]), _percent(layer["reduction_ratio"])),
         "" if layer["position"] is None else _percent(layer["sparsity"]["after"]),
         note,

@@ -12,8 +12,9 @@ from llm_pruner.models.architecture import Architecture, component, read_archite
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.planning.plan import Plan
 
-PARTS = ("embedding", "attention", "mlp", "norm", "lm_head", "other")
-"""Every parameter belongs to one of these; a tied output embedding is counted once, as ``embedding``."""
+PARTS = ("embedding", "attention", "mlp", "shortcut", "norm", "lm_head", "other")
+"""Every parameter belongs to one of these; a tied output embedding is counted once, as ``embedding``. A shortcut
+carries the residual from one sliced basis to the next."""
 
 
 def sparsity(parameters: int, nonzero: int) -> float:
@@ -52,7 +53,8 @@ def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None =
 
     Returns:
         ``name``, ``model_type``, ``hidden_size``, ``num_layers`` (stored), ``totals`` and ``layers``, one
-        record per layer of the base. Sizes are in parameters and bytes, ``sparsity`` is a share (0 to 1).
+        record per layer of the base, with ``shortcut`` where it is sliced. Sizes are in parameters and bytes,
+        ``sparsity`` is a share (0 to 1).
 
     Raises:
         CheckpointError: for a missing, truncated or inconsistent checkpoint.
@@ -180,6 +182,7 @@ def _layer_record(
             "head_dim": widths["head_dim"],
         },
         "mlp": {**_sizes(stored["mlp"], nonzero["mlp"]), "channels": mlp.get("intermediate_size", 0)},
+        **({"shortcut": _sizes(stored["shortcut"], nonzero["shortcut"])} if stored["shortcut"] else {}),
         **_sizes(stored.total(), nonzero.total()),
         "sparsity": sparsity(stored.total(), nonzero.total()),
     }

@@ -104,9 +104,9 @@ def compose_name(method: str, structure: str | None, ratio: float | None, layers
         if ratio is not None and m and abs(ratio - n / m) > 1e-9:
             raise typer.BadParameter(f"{structure} removes {n / m:g}, not {ratio:g}", param_hint="--ratio")
         return f"{method}_{n}of{m}"
-    if structure not in ("width", "unstructured"):
+    if structure not in ("width", "slice", "unstructured"):
         raise typer.BadParameter(
-            f"'{structure}' is none of width, depth, unstructured and N:M, such as 2:4", param_hint="--structure"
+            f"'{structure}' is none of width, depth, slice, unstructured and N:M, such as 2:4", param_hint="--structure"
         )
     return f"{method}_{'unstructured_' if structure == 'unstructured' else ''}{_digits(ratio)}"
 

@@ -9,13 +9,14 @@ import typer
 
 from llm_pruner.cli.common import Force, Json, Model, Output, Progress, emit, model_folder
 from llm_pruner.errors import PrunerError
+from llm_pruner.files import read_json
 
 app = typer.Typer(help="Turn a model or a plan into what other tools take.", no_args_is_help=True)
 
 
 @app.command()
 def mergekit(
-    plan: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="plan.json of a depth variant.")],
+    plan: Annotated[Path, typer.Option(dir_okay=False, help="plan.json of a depth variant.")],
     model_id: Annotated[str, typer.Option(help="The base model as mergekit should find it: a hub id or a folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The YAML to write.")],
     base: Annotated[
@@ -32,6 +33,13 @@ def mergekit(
     from llm_pruner.models.architecture import read_architecture
     from llm_pruner.planning.plan import Plan
 
+    record = plan.parent / "pruning.json"
+    if not plan.exists() and record.exists():
+        made = read_json(record)
+        raise PrunerError(
+            f"{plan}: {made['variant']} was made by {made['family']} and has no plan; "
+            "mergekit can only leave out whole layers"
+        )
     architecture = read_architecture(model_folder(base)) if base else None
     write_mergekit_yaml(Plan.read(plan), output, model_id, dtype, architecture=architecture)
     emit({"output": str(output)}, f"{output}: run it with mergekit-yaml {output} FOLDER", as_json)

@@ -55,14 +55,15 @@ def prune(
     structure: Annotated[
         str | None,
         typer.Option(
-            help="width, depth, unstructured, or N:M such as 2:4.", show_default="depth with --layers, or width"
+            help="width, depth, slice, unstructured, or N:M such as 2:4.",
+            show_default="depth with --layers, or width or slice, whichever the method does",
         ),
     ] = None,
     ratio: Annotated[
         float | None,
         typer.Option(
             help="Share to remove, such as 0.5; in steps of 0.0001. Of all parameters for width, of the "
-            "blocks' linear weights for unstructured."
+            "blocks' linear weights for unstructured, of the hidden width for slice."
         ),
     ] = None,
     layers: Annotated[int | None, typer.Option(min=1, help="How many layers go, for depth.")] = None,
@@ -225,6 +226,8 @@ def _variant(
             raise typer.BadParameter("needed, or --name alone", param_hint="--strategy")
         return resolve(name, options)
     variant = resolve(compose_name(strategy, structure, ratio, layers), options)
+    if structure in ("width", "slice") and variant.structure not in (structure, "dense"):
+        raise typer.BadParameter(f"{variant.method} prunes by {variant.family}", param_hint="--structure")
     if name is None:
         return variant
     named = resolve(name, options)

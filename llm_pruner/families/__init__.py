@@ -5,6 +5,7 @@ dense     nothing goes
 width     whole key-value groups with their query heads, and MLP channels
 depth     whole layers
 sparse    single weights, freely or N of every M
+slice     dimensions of the residual stream
 ========  ===================================================================
 
 A family's module has ``prune`` and, where scores do not depend on the amount, ``score``.

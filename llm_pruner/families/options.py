@@ -121,9 +121,19 @@ class SparseOptions(FamilyOptions):
     pass
 
 
+class SliceOptions(FamilyOptions):
+    multiple_of: PositiveInt = 8
+    """Keep widths that are multiples of this, rounded down."""
+    schedule: Literal["constant", "variance"] = "constant"
+    """``constant`` gives every position the same width. ``variance`` gives each the smallest that keeps a share of its
+    variance (of the sum of its eigenvalues, measured on the unsliced model, without damping), the same share for all,
+    the largest for which the widths are on average no wider than asked."""
+
+
 FAMILY_OPTIONS: dict[str, type[FamilyOptions]] = {
     "dense": DenseOptions,
     "width": WidthOptions,
     "depth": DepthOptions,
     "sparse": SparseOptions,
+    "slice": SliceOptions,
 }

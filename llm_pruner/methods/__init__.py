@@ -15,5 +15,6 @@ METHODS: dict[str, str] = {
     "PruneMe": "llm_pruner.methods.pruneme:PruneMe",
     "SLEB": "llm_pruner.methods.sleb:SLEB",
     "Smart": "llm_pruner.methods.smart:Smart",
+    "SliceGPT": "llm_pruner.methods.slicegpt:SliceGPT",
 }
 """``module:Class`` by name, imported when asked for."""

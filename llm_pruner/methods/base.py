@@ -45,7 +45,7 @@ class Method(ABC):
     paper: ClassVar[str]
     """Where it comes from."""
     families: ClassVar[tuple[str, ...]]
-    """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``."""
+    """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``, ``slice``."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What of a layer its depth scores can be of: the ``layer``, its ``attention`` or its ``mlp`` block."""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
@@ -126,3 +126,20 @@ class LayerScoreMethod(Method):
     def naive_evaluations(self, num_layers: int) -> int:
         """Layer evaluations, each of all samples, that the method would take without sharing any between scores."""
         return num_layers
+
+
+class RotationMethod(Method):
+    """Gives the residual stream a basis at each position, of which slicing keeps the first directions."""
+
+    families = ("slice",)
+
+    @abstractmethod
+    def basis(self, moments: torch.Tensor) -> torch.Tensor:
+        """Directions as orthonormal columns, what matters most first.
+
+        Args:
+            moments: float64 [hidden, hidden], the sum over calibration tokens of x·xᵀ.
+
+        Returns:
+            float64 [hidden, hidden].
+        """

@@ -59,8 +59,8 @@ _BLOCK_OF = {
     "post_attention_layernorm": "mlp",
 }
 
-_LAYER = re.compile(r"^model\.layers\.(\d+)\.(self_attn|mlp)?")
-_MODULE = re.compile(r"^model\.layers\.\d+\.(\w+)")
+_LAYER = re.compile(r"^model\.layers\.(\d+)\.(\w+)")
+_PARTS = {"self_attn": "attention", "mlp": "mlp", "attn_shortcut": "shortcut", "mlp_shortcut": "shortcut"}
 _PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
@@ -218,6 +218,12 @@ def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> st
     return str(family)
 
 
+def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> None:
+    """Raise PlanError for a model of sliced hidden dimensions, whose layers each speak a basis of their own."""
+    if config.get("sliced"):
+        raise PlanError(f"{place}: its hidden dimensions are sliced already; start from the whole model")
+
+
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """config.json of a model folder, of a supported family.
 
@@ -267,8 +273,8 @@ def block_of(parameter: str) -> str | None:
     >>> block_of("model.layers.3.post_attention_layernorm.weight")
     'mlp'
     """
-    match = _MODULE.match(parameter)
-    return _BLOCK_OF.get(match.group(1)) if match else None
+    match = _LAYER.match(parameter)
+    return _BLOCK_OF.get(match.group(2)) if match else None
 
 
 def component(parameter: str) -> tuple[int | None, str]:
@@ -281,8 +287,7 @@ def component(parameter: str) -> tuple[int | None, str]:
     """
     match = _LAYER.match(parameter)
     if match:
-        part = {"self_attn": "attention", "mlp": "mlp", None: "norm"}[match.group(2)]
-        return int(match.group(1)), part
+        return int(match.group(1)), _PARTS.get(match.group(2), "norm")
     outside = {
         "model.embed_tokens.weight": "embedding",
         "lm_head.weight": "lm_head",

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-RAGGED_MODULE = "modeling_ragged"
+OWN_MODULES = {"per_layer_config": "ragged", DROPPED: "ragged", "sliced": "sliced"}
+"""Modules of this package whose classes run what transformers' own cannot, by the key of config.json that says so."""
 MAX_SHARD_BYTES = 4 * 2**30
 _CHUNK = 2**24
 
@@ -30,8 +31,8 @@ def load(
 ) -> PreTrainedModel:
     """Load a model folder of any kind this project writes, in evaluation mode.
 
-    Layers that differ are run by this package's own class, so no ``trust_remote_code`` is needed and no
-    code from the folder is executed.
+    Layers that differ and sliced hidden dimensions are run by this package's own classes, so no ``trust_remote_code``
+    is needed and no code from the folder is executed.
 
     Args:
         folder: a Hugging Face model folder.
@@ -50,11 +51,11 @@ def load(
 
 
 def model_class(config: Mapping[str, Any]) -> Any:
-    """The class that runs a model with this config.json: transformers' own, or ours for layers that differ."""
-    if is_ragged(config):
-        from llm_pruner.models import ragged
+    """The class that runs a model with this config.json: transformers' own, or ours where that cannot."""
+    if module := own_module(config):
+        from llm_pruner.models import ragged, sliced
 
-        return getattr(ragged, ragged_class(config["model_type"]))
+        return getattr({"ragged": ragged, "sliced": sliced}[module], own_class(module, config))
     import transformers
 
     return getattr(transformers, FAMILIES[config["model_type"]].model_class)
@@ -70,14 +71,23 @@ def load_tokenizer(folder: str | os.PathLike[str], trust_remote_code: bool = Fal
         raise CheckpointError(f"{folder}: no usable tokenizer there ({error})") from None
 
 
-def is_ragged(config: Mapping[str, Any]) -> bool:
-    """Whether layers differ in width or lack a block, which transformers' own classes cannot run."""
-    return bool(config.get("per_layer_config") or config.get(DROPPED))
+def own_module(config: Mapping[str, Any]) -> str | None:
+    """The module of this package that runs a model with this config.json; None where transformers does."""
+    return next((module for key, module in OWN_MODULES.items() if config.get(key)), None)
 
 
-def ragged_class(family: str) -> str:
-    """Name of the class that runs a family's models of layers that differ."""
-    return f"Ragged{FAMILIES[family].model_class}"
+def own_class(module: str, config: Mapping[str, Any]) -> str:
+    """Name of the class in that module.
+
+    >>> own_class("ragged", {"model_type": "llama"})
+    'RaggedLlamaForCausalLM'
+    """
+    return f"{module.capitalize()}{FAMILIES[config['model_type']].model_class}"
+
+
+def modelling_file(module: str) -> str:
+    """Name of that module's copy in a model folder."""
+    return f"modeling_{module}.py"
 
 
 class Weights(ABC):
@@ -225,26 +235,27 @@ def _width(entry: Mapping[str, Any]) -> float:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json; where layers differ, also the modelling file that runs them."""
+    """Write config.json; where transformers' own class cannot run the model, also the modelling file that does."""
     config = dict(config)
-    if is_ragged(config):
+    if module := own_module(config):
         from importlib.util import find_spec
 
-        name = ragged_class(config["model_type"])
+        name, file = own_class(module, config), modelling_file(module)
         config["architectures"] = [name]
-        # transformers' own validation of the configuration reads the global values
-        config["allow_global_per_layer_attribute_access"] = True
-        config["auto_map"] = {"AutoModelForCausalLM": f"{RAGGED_MODULE}.{name}"}
-        spec = find_spec("llm_pruner.models.ragged")
+        if module == "ragged":
+            # transformers' own validation of the configuration reads the global values
+            config["allow_global_per_layer_attribute_access"] = True
+        config["auto_map"] = {"AutoModelForCausalLM": f"{file.removesuffix('.py')}.{name}"}
+        spec = find_spec(f"llm_pruner.models.{module}")
         assert spec and spec.origin
-        shutil.copyfile(spec.origin, folder / f"{RAGGED_MODULE}.py")
+        shutil.copyfile(spec.origin, folder / file)
     write_json(folder / "config.json", config)
 
 
 def copy_companions(base: Path, folder: Path) -> None:
     """Copy what belongs to a model besides weights and config.json: tokenizer and generation settings."""
     weights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
-    skip = {"config.json", INDEX_FILE, f"{RAGGED_MODULE}.py", "README.md"}
+    skip = {"config.json", INDEX_FILE, "README.md", *map(modelling_file, OWN_MODULES.values())}
     for path in sorted(base.iterdir()):
         other = path.suffix in weights or path.name in skip or path.name.endswith(".index.json")
         if path.is_file() and not other and not path.name.startswith("."):

@@ -239,7 +239,7 @@ def amount_text(amount: Mapping[str, Any] | None) -> str | None:
     value, of = amount["amount"], amount["of"]
     if of in DROPS.values():
         return f"{value:g} {of if value != 1 else of.removesuffix('s')}"
-    return SHARE.text(value) + (" zeros" if of == "weights" else "")
+    return SHARE.text(value) + {"weights": " zeros", "hidden": " hidden"}.get(of, "")
 
 
 # --- tables ------------------------------------------------------------------------------------------------
