@@ -75,9 +75,8 @@ def torch_threads():
 
 
 def all_cores():
-    """Every core of this run; on a cluster, where a run has none of its own, a node's worth."""
-    cores = workflow.global_resources["_cores"].value
-    return cores if isinstance(cores, int) else 8
+    """Every core of this run; on a cluster, where a run has none of its own, the profile says."""
+    return workflow.global_resources["_cores"].value or 1
 
 
 def on_cluster():
@@ -139,15 +138,16 @@ def clear_stale_lock(folder=Path(".snakemake")):
 def wait_for_left_over_jobs(seconds=5):
     """Let jobs end that a killed run left in the queue of SLURM; they would write what this run makes again.
 
-    Only for who holds the run's lock: then the jobs of this folder are nobody's.
+    Only for who holds the run's lock: then the jobs that log into this folder are nobody's.
     """
     if shutil.which("squeue") is None:
         return
-    queue = ["squeue", "--noheader", f"--user={os.getuid()}", "--format=%i %Z"]
+    queue = ["squeue", "--noheader", f"--user={os.getuid()}", "--Format=JobID: ,STDOUT: "]
+    logs = f"{Path('.snakemake/slurm_logs').resolve()}/"
     told = set()
     while True:
         lines = subprocess.run(queue, capture_output=True, text=True).stdout.splitlines()
-        jobs = {job for job, _, folder in (line.partition(" ") for line in lines) if folder == os.getcwd()}
+        jobs = {job for job, _, log in (line.partition(" ") for line in lines) if log.startswith(logs)}
         if not jobs:
             return
         if jobs - told:

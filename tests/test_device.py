@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from test_workflow import CONFIG, Workflow
 
 from llm_pruner.device import visible_gpus
 
@@ -51,7 +53,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 
 
 @pytest.fixture
-def start() -> Callable[..., subprocess.Popen[str]]:
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     jobs: list[subprocess.Popen[str]] = []
 
     def start(request: str = "auto", **environment: str) -> subprocess.Popen[str]:
@@ -162,6 +164,17 @@ def test_a_claim_after_torch_is_refused() -> None:
     assert "a GPU must be claimed before torch is imported" in result.stderr
 
 
+def test_no_script_imports_torch_before_it_claims() -> None:
+    root = Path(__file__).parents[1]
+    trees = [ast.parse(path.read_text()) for path in sorted((root / "workflow_scripts").glob("*.py"))]
+    nodes = [node for tree in trees for node in tree.body]
+    imports = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert "from llm_pruner.evaluation.quality import evaluate_quality" in imports
+    future = "from __future__ import annotations"
+    code = "\n".join([line for line in imports if line != future] + ["import sys; assert 'torch' not in sys.modules"])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+
+
 SNAKEFILE = """
 rule all:
     input: expand("{name}.txt", name=list("abcde"))
@@ -204,3 +217,31 @@ def test_jobs_of_a_workflow_run_side_by_side_on_gpus_of_their_own(machine: Calla
     seen = {name: (tmp_path / f"{name}.txt").read_text() for name in "abcde"}
     assert {seen[name] for name in "abcd"} == {f"GPU-{letter * 4}" for letter in "abcd"}
     assert seen["e"] == ""
+
+
+@pytest.mark.workflow
+@pytest.mark.parametrize(
+    ("device", "listed", "options", "asks"),
+    [
+        ("auto", FOUR, [], True),
+        ("auto", "", [], False),
+        ("auto", FOUR, ["--resources", "gpu=0"], False),
+        # the machine that submits has none, which says nothing
+        ("auto", "", ["--jobs", "5", "--resources", "gpu=8"], True),
+        ("auto", "", ["--jobs", "5", "--resources", "gpu=0"], False),
+        ("cuda", "", ["--jobs", "5", "--resources", "gpu=8"], True),
+        ("cpu", FOUR, [], False),
+    ],
+)
+def test_when_jobs_ask_for_a_gpu(
+    device: str, listed: str, options: list[str], asks: bool, machine: Callable, tmp_path: Path
+) -> None:
+    machine(listed)
+    workflow = Workflow.create(tmp_path / "workflow")
+    workflow.config["model"] = {**CONFIG["model"], "device": device}
+    command = workflow.command("--dry-run", "baselines/Dense/evaluation/perplexity.json", *options)
+    if "--jobs" in options:
+        del command[command.index("--cores") : command.index("--cores") + 2]
+    output = subprocess.check_output(command, cwd=workflow.run_folder, env=workflow.environment, text=True)
+    evaluate = output.partition("rule evaluate:")[2].partition("resources:")[2].splitlines()[0]
+    assert ("gpu=1" in evaluate) == asks
