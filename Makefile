@@ -6,11 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: summary report profile docs test test-fast lint format clean help
+.PHONY: summary report profile docs test test-fast test-slurm test-envs lint format clean help
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 # torch first and by itself: with it in place nothing else can pull in a different build
 $(STAMP): pyproject.toml constraints.txt
@@ -39,6 +39,13 @@ test: $(STAMP) ## All tests.
 
 test-fast: $(STAMP) ## Tests of the library alone.
 	$(BIN)/python -m pytest -n 2 -m 'not workflow'
+
+test-slurm: $(STAMP) ## Through a SLURM of one node started here: root, apt-get install slurm-wlm munge.
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm]'
+	$(BIN)/python -m pytest -m slurm -rs
+
+test-envs: $(STAMP) ## Every rule on its own environment's packages alone: installs 5 GB into .test-envs/.
+	$(BIN)/python -m pytest -m envs
 
 lint: $(STAMP) ## Style, types and the workflow's own linter.
 	$(BIN)/ruff check .

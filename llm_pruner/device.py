@@ -2,6 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+_WAIT_SECONDS = 1.0
+
 
 def pick_device(request: str = "auto") -> str:
     """``auto`` is the GPU with the most free memory, else the CPU; anything else is taken as it is.
@@ -31,13 +46,97 @@ def release_freed_memory() -> None:
         trim(0)
 
 
+def visible_gpus() -> dict[str, str]:
+    """The GPUs a process started now would see, told without torch; the parts of a GPU that is divided (MIG) are many.
+
+    Returns:
+        By the name that CUDA_VISIBLE_DEVICES takes, the one that is the same for every process of the machine. Those
+        of CUDA_VISIBLE_DEVICES in their order, else all that ``nvidia-smi`` lists.
+    """
+    listed = _nvidia_smi("-L")
+    gpus = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", listed, re.MULTILINE)
+    asked = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if asked is None:
+        blocks = re.split(r"^(?=GPU )", listed, flags=re.MULTILINE)
+        uuids = [re.findall(r"\(UUID: (\S+)\)", block) for block in blocks]
+        return {uuid: uuid for block in uuids for uuid in block[1:] or block}
+    everything = re.findall(r"\(UUID: (\S+)\)", listed)
+    names: dict[str, str] = {}
+    for name in map(str.strip, asked.split(",")):
+        if name in ("", "-1"):  # CUDA reads no further
+            break
+        if name.isdigit():
+            names[name] = gpus[int(name)] if int(name) < len(gpus) else name
+        else:
+            names[name] = next((uuid for uuid in everything if uuid.startswith(name)), name)
+    return names
+
+
+@contextmanager
+def claimed_gpu(request: str, say: Callable[[str], object]) -> Iterator[None]:
+    """Keep one GPU from every other job of this user on this machine, and show torch that one alone.
+
+    By a lock of the kernel on a file, which is gone with the process however that ends. Waits while all are taken.
+    Inside a SLURM job what was allocated to that is shared out, and nothing else.
+
+    Args:
+        request: ``auto`` or ``cuda`` for any, those with the most free memory first; ``cuda:1`` for the second.
+        say: hears of it when none can be had at once.
+
+    Raises:
+        RuntimeError: if torch was imported before, which may have looked at the devices.
+    """
+    if "torch" in sys.modules:
+        raise RuntimeError("a GPU must be claimed before torch is imported")
+    gpus = list(visible_gpus().items())
+    number = request.partition(":")[2]
+    if number:
+        gpus = gpus[int(number) : int(number) + 1]
+    if not gpus:  # torch will say so
+        yield
+        return
+    memory = _nvidia_smi("--query-gpu=uuid,memory.free", "--format=csv,noheader,nounits")
+    free = {uuid: int(size) for uuid, size in re.findall(r"^(\S+), (\d+)$", memory, re.MULTILINE)}
+    gpus.sort(key=lambda gpu: free.get(gpu[1], 0), reverse=True)
+    folder = Path(tempfile.gettempdir(), f"llm_pruner-gpus-{os.getuid()}", os.environ.get("SLURM_JOB_ID", ""))
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    locks = {name: (folder / f"{uuid.replace('/', '-')}.lock").open("w") for name, uuid in gpus}
+    name = _first_to_lock(locks)
+    if name is None:
+        say(f"waiting for a GPU: other jobs hold all {len(locks)} (locks in {folder})")
+        while (name := _first_to_lock(locks)) is None:
+            time.sleep(_WAIT_SECONDS)
+    if not number:
+        os.environ["CUDA_VISIBLE_DEVICES"] = name
+    try:
+        yield
+    finally:
+        for lock in locks.values():
+            lock.close()
+
+
+def _first_to_lock(locks: Mapping[str, IO[str]]) -> str | None:
+    for name, file in locks.items():
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        return name
+    return None
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    """What it prints; nothing where there is none, or no driver."""
+    if shutil.which("nvidia-smi") is None:
+        return ""
+    return subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False).stdout
+
+
 def limit_threads(request: int | None = None) -> int:
     """Let torch use ``request`` threads, or those its job was given (OMP_NUM_THREADS); never more than there are cores.
 
     A run started with more cores than the machine has would otherwise make every job slower by an order.
     """
-    import os
-
     import torch
 
     granted = request or int(os.environ.get("OMP_NUM_THREADS") or torch.get_num_threads())

@@ -6,6 +6,8 @@ rule analyze_base:
         "resources/model_analysis.json",
     log:
         "logs/analyze/base.log",
+    # too small for a cluster's queue
+    localrule: True
     conda:
         "../envs/tables.yaml"
     resources:

@@ -3,14 +3,18 @@ import fcntl
 import os
 import re
 import shutil
+import subprocess
+import time
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from llm_pruner.config import BUILTIN, load_config
 from llm_pruner.data.sources import is_file, split_for
+from llm_pruner.device import visible_gpus
 from llm_pruner.errors import PrunerError
 from llm_pruner.families import family_module
 from llm_pruner.families.options import SEARCH
@@ -71,16 +75,40 @@ def torch_threads():
 
 
 def all_cores():
-    """Every core of this run; on a cluster, where a run has none of its own, a node's worth."""
-    cores = workflow.global_resources["_cores"].value
-    return cores if isinstance(cores, int) else 8
+    """Every core of this run; on a cluster, where a run has none of its own, the profile says."""
+    return workflow.global_resources["_cores"].value or 1
+
+
+def on_cluster():
+    """Whether jobs are submitted elsewhere: such a run limits jobs, one on this machine limits cores."""
+    return workflow.global_resources["_nodes"].value is not None
+
+
+def uses_gpus():
+    """Whether jobs that can use a GPU ask for one, told without torch.
+
+    The resource ``gpu`` of the profile is how many a run may hold at once. On a cluster that decides, because the
+    machine that submits says nothing of those that compute; on one machine there has to be a GPU besides.
+    """
+    if workflow.global_resources.get("gpu").value == 0:
+        return False
+    if CONFIG.model.device == "auto":
+        return on_cluster() or bool(visible_gpus())
+    return CONFIG.model.device.startswith("cuda")
+
+
+# decided by the run, told to its jobs wherever they are
+if workflow.is_main_process:
+    os.environ["LLM_PRUNER_GPUS"] = str(int(uses_gpus()))
+
+
+envvars:
+    "LLM_PRUNER_GPUS",
 
 
 def gpus():
-    """1 if jobs will run on a GPU, told without torch."""
-    if CONFIG.model.device == "auto":
-        return int(shutil.which("nvidia-smi") is not None)
-    return int(CONFIG.model.device.startswith("cuda"))
+    """How many GPUs a job asks for that can use one."""
+    return int(os.environ["LLM_PRUNER_GPUS"])
 
 
 def memory_mb(wildcards, attempt):
@@ -107,7 +135,33 @@ def clear_stale_lock(folder=Path(".snakemake")):
     return handle
 
 
+def wait_for_left_over_jobs(seconds=5):
+    """Let jobs end that a killed run left in the queue of SLURM; they would write what this run makes again.
+
+    Only for who holds the run's lock: then the jobs that log into this folder are nobody's.
+    """
+    if shutil.which("squeue") is None:
+        return
+    queue = ["squeue", "--noheader", f"--user={os.getuid()}", "--Format=JobID: ,STDOUT: "]
+    logs = f"{Path('.snakemake/slurm_logs').resolve()}/"
+    told = set()
+    while True:
+        lines = subprocess.run(queue, capture_output=True, text=True).stdout.splitlines()
+        jobs = {job for job, _, log in (line.partition(" ") for line in lines) if log.startswith(logs)}
+        if not jobs:
+            return
+        if jobs - told:
+            logger.info(
+                f"Waiting for SLURM jobs that an earlier run left here: {' '.join(sorted(jobs))}. "
+                "What they finish is kept; scancel them to start again without."
+            )
+            told |= jobs
+        time.sleep(seconds)
+
+
 RUN_LOCK = clear_stale_lock() if workflow.is_main_process else None
+if RUN_LOCK:
+    wait_for_left_over_jobs()
 
 
 def scores_file(score):

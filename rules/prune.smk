@@ -82,4 +82,4 @@ use rule prune as prune_directly with:
     resources:
         mem_mb=memory_mb,
         runtime=minutes,
-        gpu=lambda wildcards: gpus() if VARIANTS[wildcards.variant].calibrated else 0,
+        gpu=gpus(),

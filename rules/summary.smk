@@ -57,6 +57,8 @@ rule summary:
         "logs/summary.log",
     benchmark:
         "logs/benchmarks/summary.tsv"
+    # too small for a cluster's queue
+    localrule: True
     conda:
         "../envs/tables.yaml"
     resources:

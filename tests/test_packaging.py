@@ -48,6 +48,17 @@ def test_constraints_agree_with_pyproject() -> None:
     for pin in everything:
         name, version = normal(re.sub(r"\[.*\]", "", pin)).split("==")
         assert constraints[name] == version, name
+    # breaks Snakemake's own pins, and Snakemake does without
+    assert "snakemake-software-deployment-plugin-conda" not in constraints
+
+
+def test_profiles_agree_on_when_to_rerun() -> None:
+    """A profile replaces the default one, it does not build on it."""
+    default, slurm = (
+        yaml.safe_load((ROOT / "profiles" / name / "profile.yaml").read_text()) for name in ("default", "slurm")
+    )
+    for key in ("rerun-incomplete", "rerun-triggers", "show-failed-logs"):
+        assert slurm[key] == default[key]
 
 
 def test_every_rule_names_an_environment_and_a_log() -> None:

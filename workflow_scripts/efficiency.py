@@ -3,7 +3,7 @@ from pathlib import Path
 from llm_pruner.evaluation.efficiency import measure_efficiency
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.device):
     measure_efficiency(
         Path(snakemake.input.model),
         Path(snakemake.output[0]),

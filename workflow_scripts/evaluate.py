@@ -3,7 +3,7 @@ from pathlib import Path
 from llm_pruner.evaluation.quality import evaluate_quality
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.device):
     tasks = snakemake.input.get("tasks")
     evaluate_quality(
         Path(snakemake.input.model),

@@ -4,7 +4,7 @@ from llm_pruner.healing.derive import heal_variant
 from llm_pruner.variants import Variant
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.device):
     heal_variant(
         Variant.from_dict(snakemake.params.variant),
         Path(snakemake.input.record).parent,

@@ -1,23 +1,27 @@
-"""What every script does around its one library call: log to a file, and fail with one clear message."""
+"""What every script does around its one library call: log to a file, hold a GPU, and fail with one clear message."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from llm_pruner.device import claimed_gpu
 from llm_pruner.errors import PrunerError
 
 
 @contextmanager
-def job(snakemake: Any, *, terminal: bool = False) -> Iterator[None]:
+def job(snakemake: Any, *, device: str = "auto", terminal: bool = False) -> Iterator[None]:
     """Send what is printed to the job's log. A ``PrunerError`` ends the job with its message alone.
+
+    A job whose rule asks for a GPU gets one of its own, any other sees none.
 
     Args:
         snakemake: the object Snakemake gives every script.
+        device: what the job will run on, as the configuration names it.
         terminal: leave output on the terminal, for a long job that runs alone and shows its progress.
     """
     with Path(snakemake.log[0]).open("w", encoding="utf-8", buffering=1) as log:
@@ -25,7 +29,15 @@ def job(snakemake: Any, *, terminal: bool = False) -> Iterator[None]:
             os.dup2(log.fileno(), sys.stdout.fileno())
             os.dup2(log.fileno(), sys.stderr.fileno())
         try:
-            yield
+            with _gpu(snakemake, device, lambda line: log.write(f"{line}\n")):
+                yield
         except PrunerError as error:
             log.write(f"{error}\n")
             raise SystemExit(1) from None
+
+
+def _gpu(snakemake: Any, device: str, say: Callable[[str], object]) -> AbstractContextManager[None]:
+    if snakemake.resources.get("gpu"):
+        return claimed_gpu(device, say)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    return nullcontext()

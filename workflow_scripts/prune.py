@@ -4,7 +4,7 @@ from llm_pruner.pruning import prune
 from llm_pruner.variants import Variant
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.job["device"]):
     sources = {
         role: Path(path)
         for role in ("scores", "importance", "search", "calibration")

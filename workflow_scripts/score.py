@@ -4,7 +4,7 @@ from llm_pruner.pruning import compute_scores
 from llm_pruner.variants import Score
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.job["device"]):
     calibration = snakemake.input.get("calibration")
     compute_scores(
         Score(**snakemake.params.score),

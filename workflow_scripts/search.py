@@ -4,7 +4,7 @@ from llm_pruner.search import search_split
 from llm_pruner.variants import Variant
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.job["device"]):
     importance = snakemake.input.get("importance")
     search_split(
         Variant.from_dict(snakemake.params.variant),

@@ -41,8 +41,8 @@ def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[
 
     Raises:
         CheckpointError: if ``model`` cannot be read.
-        PlanError: if a layer lacks a block, hidden dimensions are sliced, layers have different numbers of query heads in
-            a group, or transformers' own class refuses the number of heads that it comes to.
+        PlanError: if hidden dimensions are sliced, a layer lacks a block, layers have different numbers of query heads
+            in a group, or transformers' own class refuses the number of heads that it comes to.
     """
     architecture = read_architecture(model)
     if architecture.config.get("sliced"):
