@@ -33,6 +33,7 @@ _AMOUNTS = {
     "width": ["_2000"],
     "depth": ["_remove_2"],
     "sparse": ["_unstructured_5000", "_2of4"],
+    "slice": ["_2000"],
 }
 """What follows a method's name in those of variants, by mechanism."""
 
