@@ -153,6 +153,18 @@ class EfficiencyConfig(Section):
     """On a CPU; all the cores of the run by default."""
 
 
+class JobsConfig(Section):
+    memory_mb: PositiveInt | None = None
+    """Main memory of a job that reads the model; 2,000 for the built-in one, else 32,000. A second attempt asks for
+    twice as much."""
+    minutes: PositiveInt | None = None
+    """Time such a job may take; 30 for the built-in model, else 240. A second attempt asks for twice as much."""
+    threads: PositiveInt | None = None
+    """Cores of a job that runs the model; 1 for the built-in one, else 8."""
+    gpus: PositiveInt = 1
+    """Over which evaluation and the measurement of speed spread a model, by accelerate. Other jobs have one."""
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -170,6 +182,8 @@ class Config(Section):
     """Tasks run through lm-eval."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
     """Latency, throughput and memory."""
+    jobs: JobsConfig = JobsConfig()
+    """What a job asks for, of the machine or of the cluster."""
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of every variant of a method."""
     variants: list[str | dict[str, dict[str, Any] | None]] = Field(min_length=1)

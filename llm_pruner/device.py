@@ -73,15 +73,16 @@ def visible_gpus() -> dict[str, str]:
 
 
 @contextmanager
-def claimed_gpu(request: str, say: Callable[[str], object]) -> Iterator[None]:
-    """Keep one GPU from every other job of this user on this machine, and show torch that one alone.
+def claimed_gpus(request: str, say: Callable[[str], object], count: int = 1) -> Iterator[None]:
+    """Keep GPUs from every other job of this user on this machine, and show torch those alone.
 
     By a lock of the kernel on a file, which is gone with the process however that ends. Waits while all are taken.
     Inside a SLURM job what was allocated to that is shared out, and nothing else.
 
     Args:
         request: ``auto`` or ``cuda`` for any, those with the most free memory first; ``cuda:1`` for the second.
-        say: hears of it when none can be had at once.
+        say: hears of it when they cannot be had at once.
+        count: how many; all there are if that is less.
 
     Raises:
         RuntimeError: if torch was imported before, which may have looked at the devices.
@@ -101,13 +102,14 @@ def claimed_gpu(request: str, say: Callable[[str], object]) -> Iterator[None]:
     folder = Path(tempfile.gettempdir(), f"llm_pruner-gpus-{os.getuid()}", os.environ.get("SLURM_JOB_ID", ""))
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     locks = {name: (folder / f"{uuid.replace('/', '-')}.lock").open("w") for name, uuid in gpus}
-    name = _first_to_lock(locks)
-    if name is None:
-        say(f"waiting for a GPU: other jobs hold all {len(locks)} (locks in {folder})")
-        while (name := _first_to_lock(locks)) is None:
+    count = min(count, len(locks))
+    names = _lock(locks, count)
+    if names is None:
+        say(f"waiting for {count} of {len(locks)} GPUs: other jobs hold them (locks in {folder})")
+        while (names := _lock(locks, count)) is None:
             time.sleep(_WAIT_SECONDS)
     if not number:
-        os.environ["CUDA_VISIBLE_DEVICES"] = name
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(names)
     try:
         yield
     finally:
@@ -115,13 +117,19 @@ def claimed_gpu(request: str, say: Callable[[str], object]) -> Iterator[None]:
             lock.close()
 
 
-def _first_to_lock(locks: Mapping[str, IO[str]]) -> str | None:
+def _lock(locks: Mapping[str, IO[str]], count: int) -> list[str] | None:
+    """The first so many that can be locked; if there are fewer none is kept, for whoever can do with them."""
+    held: list[str] = []
     for name, file in locks.items():
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             continue
-        return name
+        held.append(name)
+        if len(held) == count:
+            return held
+    for name in held:
+        fcntl.flock(locks[name], fcntl.LOCK_UN)
     return None
 
 

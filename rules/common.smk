@@ -71,7 +71,7 @@ def method_code(script, implementation, family):
 
 def torch_threads():
     """Jobs on the built-in model are small: many side by side with one thread each beat few with many."""
-    return 1 if CONFIG.model.source == BUILTIN else 8
+    return CONFIG.jobs.threads or (1 if CONFIG.model.source == BUILTIN else 8)
 
 
 def all_cores():
@@ -106,17 +106,17 @@ envvars:
     "LLM_PRUNER_GPUS",
 
 
-def gpus():
-    """How many GPUs a job asks for that can use one."""
-    return int(os.environ["LLM_PRUNER_GPUS"])
+def gpus(count=1):
+    """How many GPUs a job asks for that can use so many."""
+    return count * int(os.environ["LLM_PRUNER_GPUS"])
 
 
 def memory_mb(wildcards, attempt):
-    return (2_000 if CONFIG.model.source == BUILTIN else 32_000) * attempt
+    return (CONFIG.jobs.memory_mb or (2_000 if CONFIG.model.source == BUILTIN else 32_000)) * attempt
 
 
 def minutes(wildcards, attempt):
-    return (30 if CONFIG.model.source == BUILTIN else 240) * attempt
+    return (CONFIG.jobs.minutes or (30 if CONFIG.model.source == BUILTIN else 240)) * attempt
 
 
 def clear_stale_lock(folder=Path(".snakemake")):

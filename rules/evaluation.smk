@@ -17,12 +17,13 @@ rule evaluate:
     resources:
         mem_mb=memory_mb,
         runtime=minutes,
-        gpu=gpus(),
+        gpu=gpus(CONFIG.jobs.gpus),
     params:
         perplexity=CONFIG.perplexity.model_dump(include={"window", "stride", "max_windows", "batch_size"}),
         tasks=list(CONFIG.tasks),
         zero_shot=dict(CONFIG.zero_shot.model_dump(include={"num_fewshot", "limit", "batch_size"}), seed=CONFIG.seed),
         device=CONFIG.model.device,
+        spread=CONFIG.jobs.gpus > 1,
         code=code("evaluate.py"),
     script:
         "../workflow_scripts/evaluate.py"
@@ -44,10 +45,11 @@ rule efficiency:
     resources:
         mem_mb=memory_mb,
         runtime=minutes,
-        gpu=gpus(),
+        gpu=gpus(CONFIG.jobs.gpus),
     params:
         efficiency=CONFIG.efficiency.model_dump(),
         device=CONFIG.model.device,
+        spread=CONFIG.jobs.gpus > 1,
         code=code("efficiency.py"),
     script:
         "../workflow_scripts/efficiency.py"

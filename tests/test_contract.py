@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import infer_auto_device_map
 from conftest import FAMILIES, build_model, make, project_out
 from safetensors.torch import load_file
 
@@ -285,3 +286,37 @@ def test_damaged_weights(name: str, token_file: Path, tmp_path: Path) -> None:
 def test_missing_base(token_file: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         make("Magnitude_2of4", {}, tmp_path / "nowhere", token_file, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("Dense", {}), ("GQA_2000", {}), ("ShortGPT_mlp_remove_1", {"drop": "mlp"}), ("SliceGPT_2500", {})],
+)
+def test_can_be_spread_over_devices(
+    name: str,
+    options: dict[str, Any],
+    make_model: Callable[..., Path],
+    token_file: Path,
+    tokens: torch.Tensor,
+    tmp_path: Path,
+) -> None:
+    """Two devices, the second of which is the disk; layers stay whole."""
+    make(name, options, make_model("qwen3"), token_file, tmp_path)
+    folder = tmp_path / "model"
+    whole = llm_pruner.load(folder)
+    layer = sum(parameter.nbytes for parameter in whole.model.layers[0].parameters())
+    # room for one layer and a half on each, so that a layer would be split if it could
+    room = {0: int(1.5 * layer), 1: int(1.5 * layer), "cpu": 10**9}
+    places = infer_auto_device_map(whole, room, no_split_module_classes=whole._no_split_modules)
+    assert any(name.startswith("model.layers") for name in places)
+    assert not any(name.startswith("model.layers.") and name.count(".") > 2 for name in places), places
+
+    device_map = {"model.embed_tokens": "cpu", "lm_head": "cpu", "model.norm": "cpu", "model.rotary_emb": "cpu"}
+    device_map |= {f"model.layers.{index}": "disk" if index % 2 else "cpu" for index in range(len(whole.model.layers))}
+    spread = type(whole).from_pretrained(folder, device_map=device_map, offload_folder=tmp_path / "offload")
+    assert spread.hf_device_map["model.layers.1"] == "disk"
+    assert torch.equal(logits(spread.eval(), tokens), logits(whole, tokens))
+    cached, plain = (
+        spread.generate(tokens[:2], max_new_tokens=4, do_sample=False, use_cache=use) for use in (True, False)
+    )
+    assert torch.equal(cached, plain)

@@ -24,9 +24,9 @@ GPU 1: NVIDIA A100 (UUID: GPU-bbbb)
 # holds what it claimed until its input ends
 JOB = """
 import os, sys
-from llm_pruner.device import claimed_gpu
+from llm_pruner.device import claimed_gpus
 def say(line): print(line, flush=True)
-with claimed_gpu(sys.argv[1], say):
+with claimed_gpus(sys.argv[1], say, int(sys.argv[2])):
     assert "torch" not in sys.modules
     print("has", os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
     sys.stdin.read()
@@ -56,10 +56,10 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., No
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     jobs: list[subprocess.Popen[str]] = []
 
-    def start(request: str = "auto", **environment: str) -> subprocess.Popen[str]:
+    def start(request: str = "auto", count: int = 1, **environment: str) -> subprocess.Popen[str]:
         jobs.append(
             subprocess.Popen(
-                [sys.executable, "-c", JOB, request],
+                [sys.executable, "-c", JOB, request, str(count)],
                 env={**os.environ, **environment},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -84,11 +84,11 @@ def test_four_jobs_have_a_gpu_each_and_a_fifth_waits(machine: Callable, start: C
     jobs = {line(job): job for job in [start() for _ in range(4)]}
     assert set(jobs) == {f"has GPU-{letter * 4}" for letter in "abcd"}
     fifth = start()
-    assert line(fifth).startswith("waiting for a GPU: other jobs hold all 4")
+    assert line(fifth).startswith("waiting for 1 of 4 GPUs")
     jobs["has GPU-cccc"].kill()  # no chance to tidy up
     assert line(fifth) == "has GPU-cccc"
     sixth = start()
-    assert line(sixth).startswith("waiting for a GPU")
+    assert line(sixth).startswith("waiting for 1 of ")
     jobs["has GPU-bbbb"].stdin.close()  # an end as it should be
     assert line(sixth) == "has GPU-bbbb"
 
@@ -102,8 +102,21 @@ def test_a_gpu_asked_for_by_number_is_locked_and_torch_still_counts_all(machine:
     machine(FOUR)
     assert line(start("cuda:1")) == "has None"
     second = start("cuda:1")
-    assert line(second).startswith("waiting for a GPU: other jobs hold all 1")
+    assert line(second).startswith("waiting for 1 of 1 GPUs")
     assert {line(start("cuda")) for _ in range(3)} == {"has GPU-aaaa", "has GPU-cccc", "has GPU-dddd"}
+
+
+def test_jobs_that_spread_over_gpus_never_wait_for_each_other(machine: Callable, start: Callable) -> None:
+    """Whoever cannot have all it needs holds none."""
+    machine(FOUR)
+    first = start(count=3)
+    assert line(first) == "has GPU-aaaa,GPU-bbbb,GPU-cccc"
+    second = start(count=2)
+    assert line(second).startswith("waiting for 2 of 4 GPUs")
+    assert line(start()) == "has GPU-dddd"
+    first.kill()
+    assert line(second) == "has GPU-aaaa,GPU-bbbb"
+    assert line(start(count=9)).startswith("waiting for 4 of 4 GPUs")
 
 
 @pytest.mark.parametrize(
@@ -120,20 +133,20 @@ def test_only_what_is_visible_is_shared_out(
     machine(FOUR)
     assert line(start(CUDA_VISIBLE_DEVICES=visible)) == first
     assert line(start(CUDA_VISIBLE_DEVICES=visible)) == second
-    assert line(start(CUDA_VISIBLE_DEVICES=visible)).startswith("waiting for a GPU: other jobs hold all 2")
+    assert line(start(CUDA_VISIBLE_DEVICES=visible)).startswith("waiting for 1 of 2 GPUs")
 
 
 def test_the_same_gpu_by_another_name_is_taken(machine: Callable, start: Callable) -> None:
     machine(FOUR)
     assert line(start(CUDA_VISIBLE_DEVICES="3")) == "has 3"
-    assert line(start(CUDA_VISIBLE_DEVICES="GPU-dddd")).startswith("waiting for a GPU")
+    assert line(start(CUDA_VISIBLE_DEVICES="GPU-dddd")).startswith("waiting for 1 of ")
 
 
 def test_in_a_slurm_job_its_allocation_is_all_there_is(machine: Callable, start: Callable) -> None:
     """Where SLURM hides other jobs' devices, each counts its own from zero."""
     assert line(start(CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="7")) == "has 0"
     assert line(start(CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="8")) == "has 0"
-    assert line(start(CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="8")).startswith("waiting for a GPU")
+    assert line(start(CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="8")).startswith("waiting for 1 of ")
 
 
 def test_parts_of_a_divided_gpu_are_devices(machine: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +172,7 @@ def test_without_a_gpu_nothing_is_claimed(machine: Callable, start: Callable) ->
 
 
 def test_a_claim_after_torch_is_refused() -> None:
-    code = "import torch; from llm_pruner.device import claimed_gpu\nwith claimed_gpu('auto', print): pass"
+    code = "import torch; from llm_pruner.device import claimed_gpus\nwith claimed_gpus('auto', print): pass"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "a GPU must be claimed before torch is imported" in result.stderr
 

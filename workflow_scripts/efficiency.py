@@ -9,5 +9,6 @@ with job(snakemake, device=snakemake.params.device):
         Path(snakemake.output[0]),
         name=snakemake.wildcards.variant,
         device=snakemake.params.device,
+        spread=snakemake.params.spread,
         **snakemake.params.efficiency,
     )

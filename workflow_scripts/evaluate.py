@@ -16,5 +16,6 @@ with job(snakemake, device=snakemake.params.device):
         perplexity_options=snakemake.params.perplexity,
         zero_shot_options=snakemake.params.zero_shot,
         device=snakemake.params.device,
+        spread=snakemake.params.spread,
         progress=True,
     )

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.device import claimed_gpu
+from llm_pruner.device import claimed_gpus
 from llm_pruner.errors import PrunerError
 
 
@@ -17,7 +17,7 @@ from llm_pruner.errors import PrunerError
 def job(snakemake: Any, *, device: str = "auto", terminal: bool = False) -> Iterator[None]:
     """Send what is printed to the job's log. A ``PrunerError`` ends the job with its message alone.
 
-    A job whose rule asks for a GPU gets one of its own, any other sees none.
+    A job whose rule asks for GPUs gets its own, any other sees none.
 
     Args:
         snakemake: the object Snakemake gives every script.
@@ -37,7 +37,7 @@ def job(snakemake: Any, *, device: str = "auto", terminal: bool = False) -> Iter
 
 
 def _gpu(snakemake: Any, device: str, say: Callable[[str], object]) -> AbstractContextManager[None]:
-    if snakemake.resources.get("gpu"):
-        return claimed_gpu(device, say)
+    if count := snakemake.resources.get("gpu"):
+        return claimed_gpus(device, say, count)
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     return nullcontext()

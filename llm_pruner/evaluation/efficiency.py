@@ -36,6 +36,7 @@ def measure_efficiency(
     repeats: int = 5,
     threads: int | None = None,
     device: str = "auto",
+    spread: bool = False,
 ) -> dict[str, Any]:
     """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
 
@@ -49,6 +50,7 @@ def measure_efficiency(
         output: the JSON to write.
         name: what the model is called in tables.
         threads: of torch on a CPU; all the job was given by default.
+        spread: share the model out over all GPUs there are; memory is then their sum.
 
     Returns:
         ``load_seconds``, ``bytes_on_disk``, ``peak_memory_bytes``, ``device``, ``threads``, ``prompt_length``,
@@ -62,9 +64,10 @@ def measure_efficiency(
     device = pick_device(device)
     threads = limit_threads(threads)
     run = Run({"prompt_length": prompt_length, "new_tokens": new_tokens, "repeats": repeats}, device=device)
-    memory = _PeakMemory(device)
+    memory = _PeakMemory(device, spread)
     started = time.perf_counter()
-    model = load(folder, device=device)
+    model = load(folder, device=device, device_map="auto" if spread else None)
+    device = str(model.device)
     _synchronize(device)
     load_seconds = time.perf_counter() - started
     generator = torch.Generator().manual_seed(0)
@@ -158,13 +161,16 @@ def _synchronize(device: str) -> None:
 class _PeakMemory:
     """Peak memory from construction on, beyond what the process held then."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, spread: bool = False) -> None:
         import torch
 
-        self._cuda = device if device.startswith("cuda") else None
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats(self._cuda)
-            self._before = torch.cuda.memory_allocated(self._cuda)
+        self._gpus = [device] if device.startswith("cuda") else []
+        if spread:
+            self._gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        if self._gpus:
+            for gpu in self._gpus:
+                torch.cuda.reset_peak_memory_stats(gpu)
+            self._before = sum(map(torch.cuda.memory_allocated, self._gpus))
         else:
             # "5" sets the high-water mark of resident memory back to what is resident now
             Path("/proc/self/clear_refs").write_text("5")
@@ -174,8 +180,8 @@ class _PeakMemory:
         """Bytes."""
         import torch
 
-        if self._cuda:
-            return torch.cuda.max_memory_allocated(self._cuda) - self._before
+        if self._gpus:
+            return sum(map(torch.cuda.max_memory_allocated, self._gpus)) - self._before
         return _resident("VmHWM") - self._before
 
 

@@ -31,6 +31,7 @@ def evaluate_quality(
     perplexity_options: Mapping[str, Any],
     zero_shot_options: Mapping[str, Any],
     device: str = "auto",
+    spread: bool = False,
     progress: bool = False,
 ) -> None:
     """Write ``perplexity.json`` and ``zero_shot.json`` of a model.
@@ -43,10 +44,11 @@ def evaluate_quality(
         task_folder: task files of our own, besides lm-eval's.
         perplexity_options: of ``perplexity``.
         zero_shot_options: of ``zero_shot``.
+        spread: share the model out over all GPUs there are, ``device`` aside.
     """
     device = pick_device(device)
     limit_threads()
-    model = load(folder, device=device)
+    model = load(folder, device=device, device_map="auto" if spread else None)
     write_json(perplexity_output, measure_perplexity(model, tokens, name, perplexity_options, progress=progress))
     scores = measure_zero_shot(model, load_tokenizer(folder), name, tasks, task_folder, zero_shot_options)
     write_json(zero_shot_output, scores)
