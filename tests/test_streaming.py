@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import torch
 from conftest import FAMILIES
 
 from llm_pruner.evidence import gather, input_norms
+from llm_pruner.files import read_json
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.models.architecture import LINEARS, read_architecture
 from llm_pruner.models.checkpoint import load
@@ -160,3 +164,36 @@ def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
     layers = list(gather("none", folder, None))
     assert [layer.index for layer in layers] == list(range(read_architecture(folder).num_layers))
     assert [evidence.linear for _, evidence in layers[0].linears()] == list(LINEARS)
+
+
+def test_memory_of_pruning_does_not_grow_with_depth(tmp_path: Path) -> None:
+    """Twelve layers more, of 12 MiB each; what is held is one of them, however many there are."""
+    benchmark = Path(__file__).parents[1] / "benchmarks" / "pruning.py"
+    settings = [
+        "--shape",
+        "tiny",
+        "--layers",
+        "4",
+        "16",
+        "--samples",
+        "4",
+        "--length",
+        "64",
+        "--variants",
+        "Magnitude_2of4",
+        "ShortGPT_remove_2",
+    ]
+    command = [sys.executable, benchmark, *settings, "--folder", tmp_path, "--output", tmp_path / "out.json"]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    results = read_json(tmp_path / "out.json")["results"]
+    assert {(one["variant"], one["phase"]) for one in results} == {
+        ("Magnitude_2of4", "prune"),
+        ("ShortGPT_remove_2", "score"),
+        ("ShortGPT_remove_2", "prune"),
+    }
+    for phase in ("prune", "score"):
+        for variant in {one["variant"] for one in results if one["phase"] == phase}:
+            few, many = (one for one in results if (one["variant"], one["phase"]) == (variant, phase))
+            more = many["model_bytes"] - few["model_bytes"]
+            assert more > 120 * 2**20
+            assert many["memory_bytes"] - few["memory_bytes"] < more / 3, (variant, phase, few, many)
