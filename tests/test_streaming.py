@@ -169,20 +169,8 @@ def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
 def test_memory_of_pruning_does_not_grow_with_depth(tmp_path: Path) -> None:
     """Twelve layers more, of 12 MiB each; what is held is one of them, however many there are."""
     benchmark = Path(__file__).parents[1] / "benchmarks" / "pruning.py"
-    settings = [
-        "--shape",
-        "tiny",
-        "--layers",
-        "4",
-        "16",
-        "--samples",
-        "4",
-        "--length",
-        "64",
-        "--variants",
-        "Magnitude_2of4",
-        "ShortGPT_remove_2",
-    ]
+    variants = ["--variants", "Magnitude_2of4", "ShortGPT_remove_2"]
+    settings = ["--shape", "tiny", "--layers", "4", "16", "--samples", "4", "--length", "64", *variants]
     command = [sys.executable, benchmark, *settings, "--folder", tmp_path, "--output", tmp_path / "out.json"]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     results = read_json(tmp_path / "out.json")["results"]
