@@ -207,17 +207,22 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json; where layers differ, also the modelling file that runs them."""
     config = dict(config)
     if is_ragged(config):
-        from importlib.util import find_spec
-
         name = ragged_class(config["model_type"])
         config["architectures"] = [name]
         # transformers' own validation of the configuration reads the global values
         config["allow_global_per_layer_attribute_access"] = True
         config["auto_map"] = {"AutoModelForCausalLM": f"{RAGGED_MODULE}.{name}"}
-        spec = find_spec("llm_pruner.models.ragged")
-        assert spec and spec.origin
-        shutil.copyfile(spec.origin, folder / f"{RAGGED_MODULE}.py")
+        carry_module("llm_pruner.models.ragged", folder, RAGGED_MODULE)
     write_json(folder / "config.json", config)
+
+
+def carry_module(module: str, folder: Path, name: str) -> None:
+    """Copy a modelling file of this package, which is not imported for it, into a model folder."""
+    from importlib.util import find_spec
+
+    spec = find_spec(module)
+    assert spec and spec.origin
+    shutil.copyfile(spec.origin, folder / f"{name}.py")
 
 
 def copy_companions(base: Path, folder: Path) -> None:
