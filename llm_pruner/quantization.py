@@ -96,10 +96,21 @@ class FakeQuantize(nn.Module):
 
 
 def memory_bytes(model: nn.Module) -> int:
-    """Bytes that a model's parameters and buffers take, the scales of quantised ones included; shared ones count once."""
+    """Bytes of a model's parameters and buffers, the scales of quantised ones included; shared ones count once."""
     tensors = {}
     for tensor in (*model.parameters(), *model.buffers()):
         state = getattr(tensor, "quant_state", None)
         own = [tensor, *(value for value in state.as_dict(packed=True).values())] if state is not None else [tensor]
         tensors.update({part.data_ptr(): part.numel() * part.element_size() for part in own})
     return sum(tensors.values())
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Weights that a model computes with, however they are packed; shared ones count once."""
+    counted: dict[int, int] = {}
+    for module in model.modules():
+        own = {name: parameter.numel() for name, parameter in module.named_parameters(recurse=False)}
+        if isinstance(module, nn.Linear):
+            own["weight"] = int(module.in_features) * int(module.out_features)
+        counted.update({id(module._parameters.get(name, module)): count for name, count in own.items()})
+    return sum(counted.values())

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from llm_pruner.errors import CheckpointError, nearest
+from llm_pruner.encoders.options import BuiltinEncoder, PruningOptions
+from llm_pruner.errors import CheckpointError, PlanError, nearest
 from llm_pruner.files import read_json
 
 WIDTHS = "layer_widths"
@@ -127,6 +128,12 @@ class Encoder:
         return {**self.config, WIDTHS: [width._asdict() for width in widths]}
 
 
+def builtin_encoder(size: BuiltinEncoder) -> Encoder:
+    """The shape of the built-in teacher."""
+    widths = (size.hidden_size, size.layers, size.heads, size.neurons)
+    return Encoder({"model_type": "distilbert", **dict(zip(FAMILIES["distilbert"].keys, widths, strict=True))})
+
+
 def read_encoder(folder: str | os.PathLike[str]) -> Encoder:
     """The shape of the classifier in ``folder``.
 
@@ -152,3 +159,26 @@ def check_encoder(config: Mapping[str, Any], place: str | os.PathLike[str]) -> E
             f"(supported: {', '.join(sorted(FAMILIES))})"
         )
     return Encoder(config)
+
+
+def check_sparsity(encoder: Encoder, options: PruningOptions) -> None:
+    """Refuse what would leave a layer without a head or a neuron.
+
+    Raises:
+        PlanError: naming the option and the most that can go.
+    """
+    layers = len(encoder.layers)
+    heads, neurons = (sum(own) for own in zip(*encoder.layers, strict=True))
+    costs = (encoder.head_parameters, encoder.neuron_parameters)
+    every = heads * costs[0] + neurons * costs[1]
+    most = {
+        "head_final_sparsity": 1 - layers / heads,
+        "ffn_final_sparsity": 1 - layers / neurons,
+        "final_sparsity": 1 - layers * sum(costs) / every,
+    }
+    for name in list(most)[:2] if options.enable_multi_granularity else list(most)[2:]:
+        if getattr(options, name) > most[name]:
+            asked = getattr(options, name)
+            raise PlanError(
+                f"{name}: {asked:g} leaves a layer without heads or neurons; at most {most[name]:.4f} can go"
+            )

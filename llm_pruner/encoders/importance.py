@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from llm_pruner.encoders.architecture import Encoder
 from llm_pruner.encoders.options import PruningOptions
-from llm_pruner.errors import PlanError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -45,22 +43,20 @@ class Groups:
         return parts[: len(parts) // 2], parts[len(parts) // 2 :]
 
 
-def group_sums(
-    model: PreTrainedModel, groups: Groups, value: Callable[[nn.Parameter], torch.Tensor]
-) -> torch.Tensor:
+def group_sums(model: PreTrainedModel, groups: Groups, value: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
     """Sum over each group's parameters of ``value``, which gives one number for each element: float32 [groups].
 
     A head's parameters are its rows of query, key and value with their biases, and its columns of the output; a
     neuron's a row of the first FFN layer with its bias, and a column of the second.
     """
     encoder, family = groups.encoder, groups.encoder.family
-    layers = model.get_submodule(family.layers)
 
-    def rows(linear: nn.Linear) -> torch.Tensor:
+    def rows(linear: Any) -> torch.Tensor:
         return value(linear.weight).sum(1) + value(linear.bias)
 
     heads, neurons = [], []
-    for layer in layers:
+    layer: Any
+    for layer in model.get_submodule(family.layers).children():
         inner = sum(rows(layer.get_submodule(name)) for name in family.inputs)
         inner = inner + value(layer.get_submodule(family.output).weight).sum(0)
         heads.append(inner.view(-1, encoder.head_dim).sum(1))
@@ -85,7 +81,7 @@ class GradientWindow:
     def collect(self) -> None:
         """After a backward pass, while gradients are there."""
 
-        def saliency(parameter: nn.Parameter) -> torch.Tensor:
+        def saliency(parameter: torch.Tensor) -> torch.Tensor:
             assert parameter.grad is not None
             return (parameter.grad * parameter).abs()
 
@@ -123,21 +119,6 @@ def importance(
     return scores
 
 
-def check_sparsity(groups: Groups, options: PruningOptions) -> None:
-    """Refuse what would leave a layer without a head or a neuron.
-
-    Raises:
-        PlanError: naming the option and the most that is possible.
-    """
-    apart = options.enable_multi_granularity
-    names = ("head_final_sparsity", "ffn_final_sparsity") if apart else ("final_sparsity",)
-    for name, ranked, target in zip(names, groups.ranked_together(apart), options.targets, strict=False):
-        stays = list(_best_of_blocks(groups.parameters, groups, ranked))
-        most = 1 - int(groups.parameters[stays].sum()) / int(groups.parameters[ranked].sum())
-        if target > most:
-            raise PlanError(f"{name}: {target:g} leaves a layer without heads or neurons; at most {most:.4f} can go")
-
-
 def _best_of_blocks(scores: torch.Tensor, groups: Groups, ranked: torch.Tensor) -> set[int]:
     """The group of the highest score in every block, among some."""
     ascending = ranked[scores[ranked].argsort(stable=True)].tolist()
@@ -155,9 +136,7 @@ def choose(scores: torch.Tensor, groups: Groups, pruned: list[int], share: float
         share: of the final sparsity.
     """
     gone = list(pruned)
-    for ranked, target in zip(
-        groups.ranked_together(options.enable_multi_granularity), options.targets, strict=False
-    ):
+    for ranked, target in zip(groups.ranked_together(options.enable_multi_granularity), options.targets, strict=False):
         members = set(ranked.tolist())
         budget = share * target * int(groups.parameters[ranked].sum()) + 1e-6
         own = [group for group in gone if group in members]

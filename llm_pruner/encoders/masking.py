@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,12 +23,12 @@ class Masks:
         """float [groups]."""
         family = groups.encoder.family
         self._handles = []
-        for index, layer in enumerate(model.get_submodule(family.layers)):
+        for index, layer in enumerate(model.get_submodule(family.layers).children()):
             for name, is_head in ((family.output, True), (family.ffn_output, False)):
                 linear = layer.get_submodule(name)
                 self._handles.append(linear.register_forward_pre_hook(self._hook(index, is_head)))
 
-    def _hook(self, layer: int, is_head: bool) -> object:
+    def _hook(self, layer: int, is_head: bool) -> Callable[[nn.Module, tuple[torch.Tensor]], tuple[torch.Tensor]]:
         def masked(_module: nn.Module, inputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
             heads, neurons = self.by_layer()
             mask = heads[layer].repeat_interleave(self.groups.encoder.head_dim) if is_head else neurons[layer]
@@ -47,9 +47,7 @@ class Masks:
 
     def survivors(self) -> tuple[list[list[int]], list[list[int]]]:
         """Numbers of the heads and of the neurons that stay, for every layer."""
-        heads, neurons = (
-            [mask.nonzero().flatten().tolist() for mask in masks] for masks in self.by_layer()
-        )
+        heads, neurons = ([mask.nonzero().flatten().tolist() for mask in masks] for masks in self.by_layer())
         return heads, neurons
 
     def detach(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,11 +39,11 @@ class Student(nn.Module):
             model.set_attn_implementation("eager")
             teacher.set_attn_implementation("eager")
 
-    def loss(self, batch: Batch, head_masks: torch.Tensor | None = None) -> torch.Tensor:
+    def loss(self, batch: Batch, head_masks: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """The weighted sum of the terms.
 
         Args:
-            head_masks: [layers, heads], zero for heads of the student that are masked and so are in no map.
+            head_masks: [heads] of each layer, zero for the student's masked heads, whose maps do not count.
         """
         options = self.options
         wanted = {
@@ -85,7 +85,10 @@ def matched(student: tuple[Any, ...], teacher: tuple[Any, ...]) -> list[tuple[An
 
 
 def _attention_loss(
-    student: Mapping[str, Any], teacher: Mapping[str, Any], mask: torch.Tensor, head_masks: torch.Tensor | None
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any],
+    mask: torch.Tensor,
+    head_masks: Sequence[torch.Tensor] | None,
 ) -> torch.Tensor:
     """Mean squared error of the layers' maps, averaged over heads, on rows and columns that are no padding."""
     pairs = mask[:, :, None] * mask[:, None, :]

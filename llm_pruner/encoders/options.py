@@ -1,4 +1,4 @@
-"""What may be said about a classifier's way from teacher to 4 bits. Needs no torch, so that mistakes are told at once."""
+"""What may be said about a classifier's way from teacher to 4 bits. Needs no torch: mistakes are told at once."""
 
 from __future__ import annotations
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import torch
 
-from llm_pruner.encoders.architecture import read_encoder
+from llm_pruner.encoders.architecture import check_sparsity, read_encoder
 from llm_pruner.encoders.folder import load_classifier
 from llm_pruner.encoders.importance import (
     GradientWindow,
     Groups,
-    check_sparsity,
     choose,
     importance,
     magnitudes,
@@ -58,10 +57,10 @@ def prune_classifier(
         DataError: if the task cannot be read.
     """
     source = student or teacher
-    place = Workplace(output, task, options, device)
     encoder = read_encoder(source)
+    check_sparsity(encoder, options)
+    place = Workplace(output, task, options, device)
     groups = Groups(encoder)
-    check_sparsity(groups, options)
     train, validation = place.splits(source, "train", "validation")
     final_step = _final_step(options, steps_of(options, len(train.labels)))
     model = load_classifier(source, device=place.device)
@@ -117,9 +116,7 @@ class PruningCourse(Course):
         final = self.schedule.final_step
         due = step == final or (self.options.start_step < step < final and step % self.options.mask_every == 0)
         if due and any(self.options.targets):
-            scores = importance(
-                magnitudes(self.model, self.groups), self.window.mean(), self.groups, self.options
-            )
+            scores = importance(magnitudes(self.model, self.groups), self.window.mean(), self.groups, self.options)
             self.pruned = choose(scores, self.groups, self.pruned, self.schedule.share(step), self.options)
             self.masks.prune(self.pruned)
 
@@ -173,5 +170,3 @@ def _final_step(options: PruningOptions, steps: int) -> int:
             "pruning",
         )
     return final
-
-

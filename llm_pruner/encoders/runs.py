@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+CHECKPOINT = "checkpoint"
 TEACHER, STUDENT, PRUNED, PTQ, QKD = KINDS = ("Teacher", "Student", "Pruned", "PTQ", "QKD")
 """What a run may have made; Student is one that was distilled and lost nothing."""
 
@@ -40,7 +41,7 @@ class Workplace:
 
     @property
     def checkpoint(self) -> Path:
-        return self.output / "checkpoint"
+        return self.output / CHECKPOINT
 
     def splits(self, folder: Path, *names: str, tokenizer: Any = None) -> list[Batch]:
         """Splits of the task in the tokens of a model.
@@ -64,7 +65,10 @@ class Workplace:
         """What this training is."""
         from llm_pruner.encoders.training import identity_of
 
-        return identity_of(self.run.options, *folders)
+        options = self.task_options
+        data = [Path(path) for path in (options.dataset, options.validation, options.test) if path]
+        weights = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
+        return identity_of(self.run.options, *weights, *(path for path in data if path.is_file()))
 
     def finish(
         self,
@@ -78,7 +82,7 @@ class Workplace:
         save: Callable[[PreTrainedModel, Any, Path], None] = save_classifier,
         tokenizer: Any = None,
     ) -> dict[str, Any]:
-        """Write the model, the record and the curves, and remove the checkpoint."""
+        """Write the model, the record and the curves. The checkpoint stays; see ``clear_checkpoint``."""
         from llm_pruner.report.curves import plot_classifier_curves
 
         reader = tokenizer or load_encoder_tokenizer(source, self.task_options.length)
@@ -97,8 +101,12 @@ class Workplace:
         }
         plot_classifier_curves(self.output / "curves.png", history, title=f"{name}, seed {self.options.seed}")
         write_json(self.output / "record.json", record)
-        shutil.rmtree(self.checkpoint, ignore_errors=True)
         return record
+
+
+def clear_checkpoint(output: Path) -> None:
+    """Remove the checkpoint of a finished run: while it is there, the run made again starts from its end."""
+    shutil.rmtree(output / CHECKPOINT, ignore_errors=True)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ GLUE: Mapping[str, tuple[str, ...]] = {
     "sst2": ("sentence",),
     "wnli": ("sentence1", "sentence2"),
 }
-"""Columns of the texts. Test labels are not published: its validation split is tested on, a tenth of train validates."""
+"""Columns of the texts. Test labels are not published: its validation split is the test, a tenth of train validates."""
 
 AREAS = ("asyncio", "c", "email", "idlelib", "tkinter", "topics")
 """Parts of CPython whose prose the built-in task tells apart."""
@@ -149,7 +149,7 @@ def _builtin(seed: int) -> Task:
     """Which part of CPython a few words are from; the same number of pieces of each."""
     from llm_pruner.builtin.corpus import load_corpus
 
-    pieces = defaultdict(list)
+    pieces: dict[str, list[str]] = defaultdict(list)
     for documents in load_corpus().values():
         for document in documents:
             area = document.name.partition("/")[0]
@@ -189,7 +189,9 @@ def _glue(options: TaskOptions) -> Task:
 
     splits = _split(_shuffled(read("train"), seed), seed)
     test = read("validation_matched" if name == "mnli" else "validation")
-    return Task(name, labels, {"train": splits["train"] + splits["test"], "validation": splits["validation"], "test": test})
+    return Task(
+        name, labels, {"train": splits["train"] + splits["test"], "validation": splits["validation"], "test": test}
+    )
 
 
 # --- files -------------------------------------------------------------------------------------------------
@@ -202,9 +204,7 @@ def _files(options: TaskOptions) -> Task:
     counts = Counter(label for rows in raw.values() for *_, label in rows)
     labels = tuple(sorted(counts, key=lambda label: (not re.fullmatch(r"-?\d+", label), _number(label), label)))
     number = {label: index for index, label in enumerate(labels)}
-    given = {
-        split: [Example(text, pair, number[label]) for text, pair, label in rows] for split, rows in raw.items()
-    }
+    given = {split: [Example(text, pair, number[label]) for text, pair, label in rows] for split, rows in raw.items()}
     shares = _split(_shuffled(given["train"], options.seed), options.seed)
     splits = {**shares, **{split: rows for split, rows in given.items() if split != "train"}}
     for split in ("validation", "test"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llm_pruner.builtin.training import BOS, EOS, PAD, train_tokenizer
-from llm_pruner.encoders.architecture import Encoder, check_encoder
+from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_encoder
 from llm_pruner.encoders.folder import classifier_class
 from llm_pruner.encoders.options import BUILTIN, TaskOptions, TeacherOptions
 from llm_pruner.encoders.runs import TEACHER, Workplace
@@ -38,9 +38,10 @@ def train_teacher(
     else:
         tokenizer = load_tokenizer(options.source)
         model = place.seeded(lambda: _load(place.task, options, task.length))
+    model.to(place.device)  # type: ignore[arg-type]
     train, validation = place.splits(output, "train", "validation", tokenizer=tokenizer)
     history = fit(
-        TeacherCourse(model.to(place.device)),
+        TeacherCourse(model),
         train,
         validation,
         options,
@@ -85,16 +86,12 @@ def _new_classifier(task: Task, tokenizer: Any, options: TeacherOptions, length:
     config = DistilBertConfig(
         vocab_size=len(tokenizer),
         max_position_embeddings=length,
-        n_layers=size.layers,
-        n_heads=size.heads,
-        dim=size.hidden_size,
-        hidden_dim=size.neurons,
         dropout=size.dropout,
         attention_dropout=size.dropout,
         seq_classif_dropout=size.dropout,
         initializer_range=size.hidden_size**-0.5,  # the usual 0.02 is for wide models; narrow ones start slowly with it
         pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
-        **_classes(task),
+        **{**builtin_encoder(size).config, **_classes(task)},
     )
     return DistilBertForSequenceClassification(config)
 

@@ -87,7 +87,7 @@ def fit(
     number of threads give the same bytes.
 
     Args:
-        checkpoint: folder kept at every check; the caller removes it once the result is written.
+        checkpoint: folder written at every check, the last included.
         identity: what a checkpoint must belong to; of another it is not taken up.
 
     Returns:
@@ -267,7 +267,7 @@ def evaluate(model: PreTrainedModel, batch: Batch) -> dict[str, float]:
     }
 
 
-def identity_of(options: Mapping[str, Any], *folders: Path) -> str:
-    """What a training is: its options and the weights it starts from."""
-    files = [sha256(file) for folder in folders for file in sorted(folder.glob("*.safetensors"))]
-    return hashlib.sha256(json.dumps([options, files], sort_keys=True).encode()).hexdigest()
+def identity_of(options: Mapping[str, Any], *files: Path) -> str:
+    """What a training is: its options, and the content of what it starts from."""
+    contents = [sha256(file) for file in files]
+    return hashlib.sha256(json.dumps([options, contents], sort_keys=True).encode()).hexdigest()

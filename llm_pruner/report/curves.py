@@ -52,7 +52,7 @@ def plot_classifier_curves(path: Path, history: Mapping[str, Any], *, title: str
     """Draw a classifier's training as a PNG: loss of every step, validation accuracy, and sparsity where it rises.
 
     Args:
-        history: ``train`` losses, and ``points`` of ``step``, ``accuracy`` and, where something was pruned, ``sparsity``.
+        history: ``train`` losses, and ``points`` of ``step``, ``accuracy`` and, in pruning, ``sparsity``.
     """
     from matplotlib.figure import Figure
 
@@ -68,7 +68,9 @@ def plot_classifier_curves(path: Path, history: Mapping[str, Any], *, title: str
     if any("sparsity" in point for point in points):
         sparsity = [point["sparsity"] for point in points]
         accuracy.step(steps, sparsity, where="post", color="tab:gray", label="sparsity")
-    accuracy.plot(history["best"]["step"], history["best"]["accuracy"], "*", color="tab:red", markersize=12, label="kept")
+    accuracy.plot(
+        history["best"]["step"], history["best"]["accuracy"], "*", color="tab:red", markersize=12, label="kept"
+    )
     accuracy.set(xlabel="step", ylim=(0, 1))
     accuracy.legend()
     for axes in (loss, accuracy):
