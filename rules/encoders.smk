@@ -128,15 +128,33 @@ rule encoder_ptq:
         "../workflow_scripts/encoder_ptq.py"
 
 
-use rule encoder_prune as encoder_qkd with:
+rule encoder_qkd:
     input:
         teacher="encoders/Teacher/model",
-        data=encoder_data(),
         models=encoder_row,
+        data=encoder_data(),
+    output:
+        models=[directory(path) for path in encoder_runs("model")],
+        records=encoder_runs("record.json"),
+        figures=report(
+            encoder_runs("curves.png"),
+            caption="../report/encoder_curves.rst",
+            category="Classifiers",
+            labels={"figure": "Training of {row}"},
+        ),
+    log:
+        "logs/encoders/{row}.log",
     benchmark:
         "logs/benchmarks/encoder_qkd/{row}.tsv"
     wildcard_constraints:
         row=one_of([f"{row}+qkd" for row in ENCODERS.qkd]),
+    conda:
+        "../envs/quantization.yaml"
+    threads: torch_threads()
+    resources:
+        mem_mb=encoder_memory,
+        runtime=encoder_minutes,
+        gpu=gpus(),
     params:
         task=ENCODERS.task.model_dump(mode="json"),
         options=ENCODERS.qat.model_dump(mode="json"),
@@ -150,7 +168,10 @@ use rule encoder_prune as encoder_qkd with:
 
 rule encoder_report:
     input:
-        runs=["encoders/Teacher/record.json", *(path for row in ENCODER_RUNS for path in encoder_runs("record.json", row))],
+        runs=[
+            "encoders/Teacher/record.json",
+            *(path for row in ENCODER_RUNS for path in encoder_runs("record.json", row)),
+        ],
         models=["encoders/Teacher/model", *(path for row in ENCODER_RUNS for path in encoder_runs("model", row))],
         data=encoder_data(),
     output:
