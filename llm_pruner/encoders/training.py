@@ -125,10 +125,11 @@ class _Loop:
         }
 
     def run(self, train: Batch, validation: Batch, name: str, progress: bool) -> dict[str, Any]:
-        state, steps, options = self.state, self.steps, self.options
+        steps, options = self.steps, self.options
         device = str(self.course.model.device)
         checks = {round(check * steps / options.checks) for check in range(1, options.checks + 1)}
         resumed = self._resume()
+        state = self.state
         order = sample_order(len(train.labels), (steps, options.batch_size), options.seed)
         if not resumed:
             self._check(validation, 0)
