@@ -60,4 +60,4 @@ format: $(STAMP) ## Put sources into their format.
 	$(BIN)/snakefmt Snakefile rules
 
 clean: ## Remove everything a run made (not the environment).
-	rm -rf baselines results resources logs .snakemake
+	rm -rf baselines encoders results resources logs .snakemake

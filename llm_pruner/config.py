@@ -5,6 +5,7 @@ Checked as a whole before any job: all problems are reported at once, each with 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -23,10 +24,18 @@ from pydantic import (
 from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.builtin.training import BuiltinModel
 from llm_pruner.data.sources import SOURCES, Use, is_file, split_for
+from llm_pruner.encoders.options import (
+    PruningOptions,
+    QATOptions,
+    QuantizationOptions,
+    TaskOptions,
+    TeacherOptions,
+)
+from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.errors import ConfigError, DataError, dotted, explain, nearest
 from llm_pruner.healing.options import DistillationOptions, LoraOptions
 from llm_pruner.methods import METHODS
-from llm_pruner.naming import derive, known_options, resolve
+from llm_pruner.naming import checked, derive, known_options, resolve
 from llm_pruner.steps import STEPS
 from llm_pruner.variants import DENSE, Variant
 
@@ -165,6 +174,53 @@ class JobsConfig(Section):
     """Over which evaluation and the measurement of speed spread a model, by accelerate. Other jobs have one."""
 
 
+class TimingConfig(Section):
+    batch_size: PositiveInt = 32
+    """Examples run at once, beside single ones."""
+    repeats: PositiveInt = 20
+    """Timed runs, of which the fastest counts."""
+    threads: PositiveInt | None = None
+    """On a CPU; all the cores of the run by default."""
+
+
+class EncodersConfig(Section):
+    rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Pruned classifiers by name, each with the options in which it differs from ``pruning``. Without any, nothing of
+    this section runs."""
+    ptq: tuple[str, ...] = ()
+    """Rows that are also stored in few bits as they are."""
+    qkd: tuple[str, ...] = ()
+    """Rows that are also trained for few bits."""
+    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
+    """Each row is made once with each."""
+    task: TaskOptions = TaskOptions()
+    """What is classified."""
+    teacher: TeacherOptions = TeacherOptions()
+    """The classifier that all rows are pruned from and follow."""
+    pruning: PruningOptions = PruningOptions()
+    """What the rows share."""
+    quantization: QuantizationOptions = QuantizationOptions()
+    """How many bits."""
+    qat: QATOptions = QATOptions()
+    """Training for few bits."""
+    timing: TimingConfig = TimingConfig()
+    """How latency is measured."""
+
+    @property
+    def needs_hub(self) -> bool:
+        """Whether anything is downloaded."""
+        source = self.teacher.source
+        return bool(self.rows) and (self.task.dataset in GLUE or (source != BUILTIN and not Path(source).is_dir()))
+
+    def row_options(self, row: str) -> PruningOptions:
+        """All options of a row.
+
+        Raises:
+            ConfigError: for unknown or wrong ones.
+        """
+        return checked(PruningOptions, {**self.pruning.model_dump(), **self.rows[row]}, f"encoders.rows.{row}")
+
+
 class Config(Section):
     """The whole configuration."""
 
@@ -184,6 +240,8 @@ class Config(Section):
     """Latency, throughput and memory."""
     jobs: JobsConfig = JobsConfig()
     """What a job asks for, of the machine or of the cluster."""
+    encoders: EncodersConfig = EncodersConfig()
+    """The second track: classifiers, pruned while they follow a teacher and stored in few bits."""
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Options of every variant of a method."""
     variants: list[str | dict[str, dict[str, Any] | None]] = Field(min_length=1)
@@ -217,7 +275,8 @@ class Config(Section):
         model = self.model.source != BUILTIN and not self.model.is_local
         texts = [self.calibration, self.perplexity, *([self.healing] if self.heals else [])]
         named = any(text.source in SOURCES and text.source != BUILTIN for text in texts)
-        return model or named or any(task not in BUILTIN_TASKS for task in self.tasks)
+        tasks = any(task not in BUILTIN_TASKS for task in self.tasks)
+        return model or named or tasks or self.encoders.needs_hub
 
 
 def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config, dict[str, Variant]]:
@@ -239,7 +298,7 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     variants, named = _resolve_variants(raw)
     problems += named
     if config:
-        problems += _check_texts(config)
+        problems += _check_texts(config) + _check_encoders(config.encoders)
     if problems or config is None:
         raise ConfigError(problems, source)
     return config, variants
@@ -363,6 +422,29 @@ def _check_texts(config: Config) -> list[str]:
         problems.append(f"model.source: no folder '{model.source}'")
     if model.source == BUILTIN and model.revision:
         problems.append("model.revision: the built-in model has no revisions")
+    return problems
+
+
+def _check_encoders(encoders: EncodersConfig) -> list[str]:
+    problems = []
+    try:
+        if encoders.rows:
+            check_dataset(encoders.task)
+    except DataError as error:
+        problems.append(f"encoders.task: {error}")
+    for row in encoders.rows:
+        if not re.fullmatch(r"[A-Za-z][\w-]*", row):
+            problems.append(f"encoders.rows: '{row}' is no name for a folder; letters, digits, '_' and '-'")
+        try:
+            encoders.row_options(row)
+        except ConfigError as error:
+            problems += [f"encoders.rows.{row}: {problem}" for problem in error.problems]
+    for key in ("ptq", "qkd"):
+        problems += [
+            f"encoders.{key}: no row '{name}'{nearest(name, encoders.rows)}"
+            for name in getattr(encoders, key)
+            if name not in encoders.rows
+        ]
     return problems
 
 

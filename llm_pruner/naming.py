@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -24,6 +24,8 @@ from llm_pruner.families.options import FAMILY_OPTIONS, DepthOptions, WidthOptio
 from llm_pruner.methods import METHODS
 from llm_pruner.steps import STEPS
 from llm_pruner.variants import DENSE, Score, Step, Variant, load_class
+
+Checked = TypeVar("Checked", bound=BaseModel)
 
 _NAME = re.compile(
     r"(?P<method>[A-Za-z][A-Za-z0-9]*)"
@@ -108,18 +110,7 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
     name = f"{parent.name}+{step}"
     if step not in STEPS:
         raise ConfigError([f"unknown step '+{step}'{nearest(step, STEPS)}"], name)
-    model = STEPS[step]
-    problems = [
-        f"{key}: unknown option{nearest(key, model.model_fields)}"
-        for key in options or {}
-        if key not in model.model_fields
-    ]
-    try:
-        resolved = model(**{key: value for key, value in (options or {}).items() if key in model.model_fields})
-    except ValidationError as error:
-        problems += [explain(item) for item in error.errors()]
-    if problems:
-        raise ConfigError(problems, name)
+    resolved = checked(STEPS[step], options or {}, name)
     return replace(
         parent,
         name=name,
@@ -128,6 +119,23 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
         score=None,
         importance=None,
     )
+
+
+def checked(model: type[Checked], options: Mapping[str, Any], name: str) -> Checked:
+    """Options of a model that refuses what it does not know.
+
+    Raises:
+        ConfigError: with every unknown or wrong option; ``name`` says of what.
+    """
+    known = model.model_fields
+    problems = [f"{key}: unknown option{nearest(key, known)}" for key in options if key not in known]
+    try:
+        resolved = model(**{key: value for key, value in options.items() if key in known})
+    except ValidationError as error:
+        problems += [explain(item) for item in error.errors()]
+    if problems:
+        raise ConfigError(problems, name)
+    return resolved
 
 
 def score_of(

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from llm_pruner.config import BUILTIN, Config
+from llm_pruner.encoders.architecture import builtin_encoder, check_sparsity, read_encoder
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.families.depth import check as check_depth
 from llm_pruner.families.options import WidthOptions
@@ -30,13 +31,14 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
             layers than there are, rows that N:M does not divide, too few calibration tokens, windows longer than the
             model's context.
     """
+    if problems := _check_encoders(config):
+        raise ConfigError(problems, source)
     try:
         architecture = known_architecture(config)
     except CheckpointError as error:
         raise ConfigError([f"model.source: {error}"], source) from None
     if architecture is None:
         return
-    problems = []
     for variant in variants:
         try:
             if not variant.step:
@@ -67,6 +69,33 @@ def known_architecture(config: Config) -> Architecture | None:
             {**asdict(config.builtin_model), "model_type": "llama", "tie_word_embeddings": True}
         )
     return read_architecture(Path(config.model.source).expanduser()) if config.model.is_local else None
+
+
+def _check_encoders(config: Config) -> list[str]:
+    """What the classifiers' rows ask of a teacher whose shape is known."""
+    encoders = config.encoders
+    source = encoders.teacher.source
+    problems = []
+    try:
+        if source == BUILTIN:
+            encoder = builtin_encoder(encoders.teacher.builtin)
+        elif encoders.rows and Path(source).is_dir():
+            encoder = read_encoder(source)
+        else:
+            return []
+    except CheckpointError as error:
+        return [f"encoders.teacher.source: {error}"]
+    for row in encoders.rows:
+        try:
+            check_sparsity(encoder, encoders.row_options(row))
+        except PlanError as error:
+            problems.append(f"encoders.rows.{row}: {error}")
+    unknown = [layer for layer in encoders.quantization.layer_bits if layer >= len(encoder.layers)]
+    if encoders.rows and unknown:
+        problems.append(
+            f"encoders.quantization.layer_bits: no layer {unknown[0]}; the teacher has {len(encoder.layers)}"
+        )
+    return problems
 
 
 def check_variant(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 from llm_pruner.analysis.summary import write_summary
 from llm_pruner.files import read_json
+from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.report.figures import (
     plot_layer_rates,
     plot_layer_reduction,
@@ -16,7 +17,11 @@ with job(snakemake):
     output = snakemake.output
     models = [Path(record).parent for record in snakemake.input.records]
     results = read_results(models)
-    write_workbook(results, output.workbook)
+    more = []
+    if snakemake.input.encoders:
+        classifiers = read_json(snakemake.input.encoders)
+        more = [encoders_table(classifiers), encoder_runs_table(classifiers)]
+    write_workbook(results, output.workbook, more)
     write_csv(summary_table(results), output.csv)
     write_markdown(summary_table(results), output.markdown)
     write_summary(models, Path(output.structures).parent)

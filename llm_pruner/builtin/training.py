@@ -105,7 +105,7 @@ def train_builtin(
     run = Run(options=asdict(spec), seed=seed, device=device)
     corpus = load_corpus()
     texts = {split: [document.text for document in corpus[split]] for split in ("train", "validation")}
-    tokenizer = _train_tokenizer(texts["train"], spec)
+    tokenizer = train_tokenizer(texts["train"], spec.vocab_size, spec.max_position_embeddings)
     tokens = {split: _encode(tokenizer, texts[split]).to(device) for split in texts}
     windows = tokens["validation"].unfold(0, spec.sequence_length, spec.sequence_length)
 
@@ -142,7 +142,7 @@ def train_builtin(
     return result
 
 
-def _train_tokenizer(texts: Sequence[str], spec: BuiltinModel) -> PreTrainedTokenizerFast:
+def train_tokenizer(texts: Sequence[str], vocab_size: int, model_max_length: int) -> PreTrainedTokenizerFast:
     """Byte-level BPE: every string round-trips, and no special token is added unasked."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -156,7 +156,7 @@ def _train_tokenizer(texts: Sequence[str], spec: BuiltinModel) -> PreTrainedToke
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=spec.vocab_size,
+        vocab_size=vocab_size,
         special_tokens=[BOS, EOS, PAD],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
@@ -167,7 +167,7 @@ def _train_tokenizer(texts: Sequence[str], spec: BuiltinModel) -> PreTrainedToke
         bos_token=BOS,
         eos_token=EOS,
         pad_token=PAD,
-        model_max_length=spec.max_position_embeddings,
+        model_max_length=model_max_length,
         clean_up_tokenization_spaces=False,
     )
 

@@ -10,7 +10,7 @@ import os
 
 import typer
 
-from llm_pruner.cli import evaluate, export, methods, prune, results
+from llm_pruner.cli import distill, evaluate, export, methods, prune, results
 from llm_pruner.cli.common import Commands
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ for panel, commands in (
     for command in commands:
         app.command(rich_help_panel=panel)(command)
 app.add_typer(export.app, name="export", rich_help_panel="Make models")
+app.add_typer(distill.app, name="distill", rich_help_panel="Make models")
 
 
 def main() -> None:

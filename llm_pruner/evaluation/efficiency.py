@@ -108,9 +108,9 @@ def _measure(
     decode: list[list[float]] = [[] for _ in prompts]
     for _ in range(repeats):
         for index, prompt in enumerate(prompts):
-            seconds, (token, cache) = _timed(str(prompt.device), partial(_prefill, model, prompt))
+            seconds, (token, cache) = timed(str(prompt.device), partial(_prefill, model, prompt))
             prefill[index].append(seconds)
-            seconds, _ = _timed(str(prompt.device), partial(_decode, model, token, cache, new_tokens))
+            seconds, _ = timed(str(prompt.device), partial(_decode, model, token, cache, new_tokens))
             decode[index].append(seconds / new_tokens)
     return [
         {
@@ -143,7 +143,8 @@ def _decode(model: PreTrainedModel, token: torch.Tensor, cache: Any, new_tokens:
             token = output.logits[:, -1:].argmax(-1)
 
 
-def _timed(device: str, work: Callable[[], T]) -> tuple[float, T]:
+def timed(device: str, work: Callable[[], T]) -> tuple[float, T]:
+    """Wall seconds of ``work``, all that it started on a GPU included, and its result."""
     _synchronize(device)
     started = time.perf_counter()
     result = work()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.draw import check_vocabulary
+from llm_pruner.data.order import sample_order
 from llm_pruner.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.files import staged_directory
 from llm_pruner.healing.options import DistillationOptions, HealingOptions
@@ -77,7 +77,8 @@ def heal(
         torch.manual_seed(options.seed)
         model = adapters.attach(load(parent, device=device), options)
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        bar = track(_order(len(train), options), name, "step", show=progress)
+        shape = (options.steps, options.gradient_accumulation, options.batch_size)
+        bar = track(sample_order(len(train), shape, options.seed), name, "step", show=progress)
         losses, points = _fit(model, train, held_out, objective, bar)
     model = adapters.merge(model)
     points.append(objective.measure(model, held_out, options.steps))
@@ -147,20 +148,6 @@ def _fit(
         schedule.step()
         bar.set_postfix(loss=f"{total:.2f}", refresh=False)
     return losses, points
-
-
-def _order(samples: int, options: HealingOptions) -> torch.Tensor:
-    """Which samples go into which batch of which step: int64 [steps, gradient_accumulation, batch_size].
-
-    Epochs follow each other without a gap, so every batch is full.
-    """
-    import torch
-
-    shape = (options.steps, options.gradient_accumulation, options.batch_size)
-    generator = torch.Generator().manual_seed(options.seed)
-    epochs = math.ceil(math.prod(shape) / samples)
-    order = torch.cat([torch.randperm(samples, generator=generator) for _ in range(epochs)])
-    return order[: math.prod(shape)].view(shape)
 
 
 def _write(model: PreTrainedModel, parent: Path, output: Path, options: HealingOptions, keep_zeros: bool) -> int:

@@ -238,18 +238,23 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
     """Write config.json; where transformers' own class cannot run the model, also the modelling file that does."""
     config = dict(config)
     if module := own_module(config):
-        from importlib.util import find_spec
-
         name, file = own_class(module, config), modelling_file(module)
         config["architectures"] = [name]
         if module == "ragged":
             # transformers' own validation of the configuration reads the global values
             config["allow_global_per_layer_attribute_access"] = True
         config["auto_map"] = {"AutoModelForCausalLM": f"{file.removesuffix('.py')}.{name}"}
-        spec = find_spec(f"llm_pruner.models.{module}")
-        assert spec and spec.origin
-        shutil.copyfile(spec.origin, folder / file)
+        carry_module(f"llm_pruner.models.{module}", folder, file.removesuffix(".py"))
     write_json(folder / "config.json", config)
+
+
+def carry_module(module: str, folder: Path, name: str) -> None:
+    """Copy a modelling file of this package, which is not imported for it, into a model folder."""
+    from importlib.util import find_spec
+
+    spec = find_spec(module)
+    assert spec and spec.origin
+    shutil.copyfile(spec.origin, folder / f"{name}.py")
 
 
 def copy_companions(base: Path, folder: Path) -> None:

@@ -46,3 +46,34 @@ def running_mean(values: Sequence[float], decay: float) -> list[float]:
     """
     sums = itertools.accumulate(values, lambda mean, value: decay * mean + (1 - decay) * value, initial=0.0)
     return [mean / (1 - decay**count) for count, mean in enumerate(sums) if count]
+
+
+def plot_classifier_curves(path: Path, history: Mapping[str, Any], *, title: str) -> None:
+    """Draw a classifier's training as a PNG: loss of every step, validation accuracy, and sparsity where it rises.
+
+    Args:
+        history: ``train`` losses, and ``points`` of ``step``, ``accuracy`` and, in pruning, ``sparsity``.
+    """
+    from matplotlib.figure import Figure
+
+    train, points = history["train"], history["points"]
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    loss, accuracy = figure.subplots(2, 1, sharex=True)
+    loss.plot(range(1, len(train) + 1), train, color="tab:blue", alpha=0.3, linewidth=0.8)
+    smooth = running_mean(train, 1 - 1 / max(1.0, _SPAN * len(train)))
+    loss.plot(range(1, len(train) + 1), smooth, color="tab:blue")
+    loss.set(ylabel="loss (nats)", title=title)
+    steps = [point["step"] for point in points]
+    accuracy.plot(steps, [point["accuracy"] for point in points], "o-", color="tab:orange", label="validation accuracy")
+    if any("sparsity" in point for point in points):
+        sparsity = [point["sparsity"] for point in points]
+        accuracy.step(steps, sparsity, where="post", color="tab:gray", label="sparsity")
+    accuracy.plot(
+        history["best"]["step"], history["best"]["accuracy"], "*", color="tab:red", markersize=12, label="kept"
+    )
+    accuracy.set(xlabel="step", ylim=(0, 1))
+    accuracy.legend()
+    for axes in (loss, accuracy):
+        axes.grid(alpha=0.3)
+    with staged_file(path) as staged:
+        figure.savefig(staged, dpi=150)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from llm_pruner.report.table import Results
+if TYPE_CHECKING:
+    from llm_pruner.report.table import Results
 
 # Okabe and Ito's palette, told apart with every common colour vision; its yellow is too pale on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#7F5AA8", "#8C564B")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -60,8 +61,11 @@ _EXCEL_MARKERS = {
 }
 
 
-def write_workbook(results: Results, path: str | os.PathLike[str]) -> None:
-    """Write the sheets Summary, Layers, Zero-shot, Efficiency and Provenance; equal results make equal cells."""
+def write_workbook(results: Results, path: str | os.PathLike[str], more: Sequence[Table] = ()) -> None:
+    """Write the sheets Summary, Layers, Zero-shot, Efficiency and Provenance, and ``more`` tables behind them.
+
+    Equal results make equal cells.
+    """
     book = Workbook()
     book.remove(book.active)
     summary, layers, zero_shot, efficiency, provenance = (
@@ -80,7 +84,8 @@ def write_workbook(results: Results, path: str | os.PathLike[str]) -> None:
     sheet = _add_sheet(book, efficiency, frozen_columns=1)
     _add_bars(sheet, efficiency, ["decode_ms_1"], "Decode latency at batch 1", "ms per token")
     _add_bars(sheet, efficiency, ["prefill_ms_1"], "Prefill latency at batch 1", "ms per prompt", offset=5)
-    _add_sheet(book, provenance, frozen_columns=1)
+    for table in (provenance, *more):
+        _add_sheet(book, table, frozen_columns=1)
     with staged_file(path) as staged:
         book.save(staged)
 

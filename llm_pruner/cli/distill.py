@@ -1,0 +1,294 @@
+"""Commands for classifiers: teacher, pruned student, 4 bits, and how they compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from llm_pruner.cli.chain import refuse_existing
+from llm_pruner.cli.common import Device, Force, Json, Options, Output, Progress, emit, finish, read_options
+from llm_pruner.config import TimingConfig
+from llm_pruner.encoders.options import (
+    BUILTIN,
+    PruningOptions,
+    QATOptions,
+    QuantizationOptions,
+    TaskOptions,
+    TeacherOptions,
+)
+from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, clear_checkpoint, find_run, read_record
+from llm_pruner.encoders.tasks import GLUE, check_dataset
+from llm_pruner.errors import PrunerError
+from llm_pruner.naming import checked
+
+app = typer.Typer(help="Compress classifiers: DistilBERT, BERT, RoBERTa.", no_args_is_help=True)
+
+TIMING = TimingConfig()
+Task = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        metavar="KEY=VALUE",
+        help="What else is to be said about the data set, such as text_column=body or length=64; may be repeated.",
+        rich_help_panel="Data",
+    ),
+]
+_DATASETS = f"builtin, {', '.join(GLUE)}, or a CSV or JSONL file."
+Dataset = Annotated[str, typer.Option(help=_DATASETS, rich_help_panel="Data")]
+LikeTeacher = Annotated[
+    str | None,
+    typer.Option(
+        help=_DATASETS,
+        show_default="the teacher's, by its record",
+        rich_help_panel="Data",
+    ),
+]
+Teacher = Annotated[
+    Path | None,
+    typer.Option(
+        exists=True, file_okay=False, help="Model or run folder.", show_default="the newest teacher beside OUTPUT"
+    ),
+]
+Student = Annotated[
+    Path | None,
+    typer.Option(
+        "--model",
+        exists=True,
+        file_okay=False,
+        help="Model or run folder.",
+        show_default="the newest pruned model beside OUTPUT",
+    ),
+]
+LayerBits = Annotated[
+    list[str] | None,
+    typer.Option(metavar="LAYER=BITS", help="A layer that is stored in 4 or 8 bits; may be repeated."),
+]
+Bits = Annotated[int, typer.Option(help="Of all other layers: 4 or 8.")]
+
+
+@app.command()
+def train(
+    output: Output,
+    model: Annotated[
+        str, typer.Option(help="builtin, an id on the hub, or a local folder; it is fine-tuned.")
+    ] = BUILTIN,
+    dataset: Dataset = BUILTIN,
+    task: Task = None,
+    option: Options = None,
+    device: Device = "auto",
+    progress: Progress = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune the teacher: OUTPUT/model, record.json, curves.png. A run that was killed goes on where it was.
+
+    llm-pruner distill train --dataset sst2 --model distilbert-base-uncased --output runs/teacher
+    """
+    from llm_pruner.encoders.teacher import train_teacher
+
+    options = checked(TeacherOptions, {**read_options(option), "source": model}, "--option")
+    tasked = _task(dataset, task)
+    refuse_existing(output, force)
+    record = train_teacher(output, tasked, options, device=device, progress=progress)
+    _done(record, output, as_json)
+
+
+@app.command()
+def prune(
+    output: Output,
+    teacher: Teacher = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, file_okay=False, help="Model or run folder of what is pruned.", show_default="the teacher"
+        ),
+    ] = None,
+    name: Annotated[str, typer.Option(help="What the report calls it.")] = PRUNED,
+    dataset: LikeTeacher = None,
+    task: Task = None,
+    option: Options = None,
+    device: Device = "auto",
+    progress: Progress = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Prune heads and FFN neurons while following the teacher; what goes is cut away.
+
+    llm-pruner distill prune --option importance_mode=l2+kd_grad --option head_final_sparsity=0.4 --output runs/pruned
+    """
+    from llm_pruner.encoders.prune import prune_classifier
+
+    options = checked(PruningOptions, read_options(option), "--option")
+    followed = teacher or find_run(output.parent, TEACHER)
+    tasked = _task(dataset, task, followed)
+    refuse_existing(output, force)
+    student = _model(model) if model else None
+    record = prune_classifier(
+        _model(followed), output, tasked, options, student=student, name=name, device=device, progress=progress
+    )
+    _done(record, output, as_json)
+
+
+@app.command()
+def ptq(
+    output: Output,
+    model: Student = None,
+    bits: Bits = 4,
+    layer_bits: LayerBits = None,
+    double_quant: Annotated[bool, typer.Option(help="Quantise the scales of the NF4 blocks too.")] = False,
+    name: Annotated[str, typer.Option(help="What the report calls it.")] = "PTQ",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Store a trained classifier in few bits as it is: NF4 through bitsandbytes, or 8-bit integers.
+
+    llm-pruner distill ptq --model runs/pruned --layer-bits 0=8 --output runs/ptq
+    """
+    from llm_pruner.encoders.quantize import quantize_classifier
+
+    options = _quantization(bits, layer_bits, double_quant)
+    source = model or find_run(output.parent, PRUNED, STUDENT)
+    refuse_existing(output, force)
+    seed = read_record(source)["seed"] if (source / "record.json").exists() else None
+    record = quantize_classifier(_model(source), output, options, name=name, seed=seed)
+    _done(record, output, as_json)
+
+
+@app.command()
+def qat(
+    output: Output,
+    teacher: Teacher = None,
+    model: Student = None,
+    bits: Bits = 4,
+    layer_bits: LayerBits = None,
+    double_quant: Annotated[bool, typer.Option(help="Quantise the scales of the NF4 blocks too.")] = False,
+    name: Annotated[str, typer.Option(help="What the report calls it.")] = "QKD",
+    dataset: LikeTeacher = None,
+    task: Task = None,
+    option: Options = None,
+    device: Device = "auto",
+    progress: Progress = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Train a classifier to work in few bits, following the teacher; the quantised weights are saved.
+
+    llm-pruner distill qat --option beta_hidden=0.5 --output runs/qkd
+    """
+    from llm_pruner.encoders.quantize import train_quantized
+
+    options = checked(QATOptions, read_options(option), "--option")
+    quantization = _quantization(bits, layer_bits, double_quant)
+    followed = teacher or find_run(output.parent, TEACHER)
+    source = model or find_run(output.parent, PRUNED, STUDENT)
+    tasked = _task(dataset, task, followed)
+    refuse_existing(output, force)
+    record = train_quantized(
+        _model(followed),
+        _model(source),
+        output,
+        tasked,
+        options,
+        quantization,
+        name=name,
+        device=device,
+        progress=progress,
+    )
+    _done(record, output, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Option(help="Run folder, or one that holds some; may be repeated.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", file_okay=False, help="Folder of final_report.json and .png.")
+    ] = Path("results"),
+    dataset: LikeTeacher = None,
+    task: Task = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Examples run at once, beside single ones.")] = (
+        TIMING.batch_size
+    ),
+    repeats: Annotated[int, typer.Option(min=1, help="Timed runs, of which the fastest counts.")] = TIMING.repeats,
+    threads: Annotated[int | None, typer.Option(min=1, help="On a CPU; all cores by default.")] = None,
+    device: Device = "auto",
+    progress: Progress = True,
+    as_json: Json = False,
+) -> None:
+    """Compare classifiers on the test split: accuracy against size and latency. A broken one is named (exit code 3).
+
+    llm-pruner distill report --runs runs --output results
+    """
+    from llm_pruner.encoders.report import final_report
+    from llm_pruner.report.encoders import encoders_table
+    from llm_pruner.report.table import markdown
+
+    folders = [folder for place in runs for folder in _runs(place)]
+    followed = next((path for path in folders if _is_teacher(path)), None)
+    tasked = _task(dataset, task, followed)
+    output.mkdir(parents=True, exist_ok=True)
+    made = final_report(
+        folders,
+        output / "final_report.json",
+        tasked,
+        figure=output / "final_report.png",
+        batch_size=batch_size,
+        repeats=repeats,
+        threads=threads,
+        device=device,
+        progress=progress,
+    )
+    emit(made, markdown(encoders_table(made)), as_json)
+    finish(f"{problem['run']}: {problem['problem']}" for problem in made["problems"])
+
+
+def _task(dataset: str | None, pairs: list[str] | None, teacher: Path | None = None) -> TaskOptions:
+    """What the command line says about the data, on top of what the teacher was trained on.
+
+    Raises:
+        PrunerError: if neither says what it is.
+    """
+    known: dict[str, Any] = {}
+    if dataset is not None:
+        known = {"dataset": dataset}
+    elif teacher is not None and (teacher / "record.json").exists():
+        known = read_record(teacher)["run"]["options"]["task"]
+    else:
+        raise PrunerError("no record says what is classified; name it with --dataset")
+    options = checked(TaskOptions, {**known, **read_options(pairs)}, "--task")
+    check_dataset(options)
+    return options
+
+
+def _quantization(bits: int, layer_bits: list[str] | None, double_quant: bool) -> QuantizationOptions:
+    layers = read_options(layer_bits)
+    return checked(
+        QuantizationOptions, {"bits": bits, "layer_bits": layers, "double_quant": double_quant}, "--layer-bits"
+    )
+
+
+def _model(folder: Path) -> Path:
+    """The model of a run folder; a model folder itself otherwise."""
+    return folder / "model" if (folder / "record.json").exists() else folder
+
+
+def _runs(place: Path) -> list[Path]:
+    """A run, or all below; a place without any is told by the report."""
+    found = sorted(path.parent for path in place.rglob("record.json"))
+    return found or [place]
+
+
+def _is_teacher(folder: Path) -> bool:
+    return (folder / "record.json").exists() and read_record(folder)["kind"] == TEACHER
+
+
+def _done(record: dict[str, Any], output: Path, as_json: bool) -> None:
+    clear_checkpoint(output)
+    lines = [f"{output / 'model'}: {record['name']}, {record['bytes_on_disk'] / 1e6:,.2f} MB"]
+    if record.get("validation"):
+        lines[0] += f", validation accuracy {record['validation']['accuracy']:.2%}"
+    if record.get("reached"):
+        gone = record["reached"]
+        lines.append(f"removed {gone['heads']:.1%} of the heads, {gone['neurons']:.1%} of the FFN neurons")
+    emit(record, "\n".join(lines), as_json)

@@ -1,0 +1,25 @@
+"""In which order samples are trained on."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def sample_order(samples: int, shape: tuple[int, ...], seed: int) -> torch.Tensor:
+    """Which sample goes where: int64 of ``shape``, filled with one random order of all samples after the other.
+
+    Epochs follow each other without a gap, so every batch is full.
+
+    Args:
+        shape: steps first, the samples of a batch last.
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    epochs = math.ceil(math.prod(shape) / samples)
+    order = torch.cat([torch.randperm(samples, generator=generator) for _ in range(epochs)])
+    return order[: math.prod(shape)].view(shape)

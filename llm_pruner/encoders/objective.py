@@ -1,0 +1,104 @@
+"""What a student minimises while it follows its teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from llm_pruner.encoders.options import DistillationOptions
+from llm_pruner.encoders.tasks import Batch
+from llm_pruner.errors import CheckpointError
+from llm_pruner.healing.objective import distillation_loss
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+class Student(nn.Module):
+    """A classifier that follows a teacher, and what its hidden states are projected by where the teacher's are wider.
+
+    The projection is trained along and not kept.
+    """
+
+    def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, options: DistillationOptions) -> None:
+        super().__init__()
+        if model.config.num_labels != teacher.config.num_labels:
+            raise CheckpointError(
+                f"a teacher of {teacher.config.num_labels} classes cannot teach a student of {model.config.num_labels}"
+            )
+        self.model = model
+        self.options = options
+        self._teacher = [teacher.eval().requires_grad_(False)]  # in a list, so that it is no part of the student
+        ours, theirs = model.config.hidden_size, teacher.config.hidden_size
+        self.projection = nn.Linear(ours, theirs).to(model.device) if ours != theirs and options.beta_hidden else None
+        if options.beta_attention:  # other implementations compute no maps
+            model.set_attn_implementation("eager")
+            teacher.set_attn_implementation("eager")
+
+    def loss(self, batch: Batch, head_masks: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
+        """The weighted sum of the terms.
+
+        Args:
+            head_masks: [heads] of each layer, zero for the student's masked heads, whose maps do not count.
+        """
+        options = self.options
+        wanted = {
+            "output_hidden_states": bool(options.beta_hidden),
+            "output_attentions": bool(options.beta_attention),
+        }
+        student = _run(self.model, batch, wanted)
+        loss = options.beta_ce * functional.cross_entropy(student["logits"].float(), batch.labels)
+        if not options.beta_logits + options.beta_hidden + options.beta_attention:
+            return loss
+        with torch.no_grad():
+            teacher = _run(self._teacher[0], batch, wanted)
+        # one row of a "text" for each example
+        rows = student["logits"][None], teacher["logits"][None]
+        loss = loss + options.beta_logits * distillation_loss(*rows, options.temperature)
+        if options.beta_hidden:
+            loss = loss + options.beta_hidden * self._hidden_loss(student, teacher, batch.attention_mask)
+        if options.beta_attention:
+            loss = loss + options.beta_attention * _attention_loss(student, teacher, batch.attention_mask, head_masks)
+        return loss
+
+    def _hidden_loss(self, student: Mapping[str, Any], teacher: Mapping[str, Any], mask: torch.Tensor) -> torch.Tensor:
+        """Mean squared error over the tokens that are no padding, embeddings and layers alike."""
+        losses = []
+        for ours, theirs in matched(student["hidden_states"], teacher["hidden_states"]):
+            projected = self.projection(ours) if self.projection is not None else ours
+            losses.append(functional.mse_loss(projected[mask.bool()], theirs[mask.bool()]))
+        return torch.stack(losses).mean()
+
+
+def matched(student: tuple[Any, ...], teacher: tuple[Any, ...]) -> list[tuple[Any, Any]]:
+    """Each of the student's layers beside the teacher's at the same depth; the last beside the last.
+
+    >>> matched((1, 2), ("a", "b", "c", "d"))
+    [(1, 'b'), (2, 'd')]
+    """
+    ratio = len(teacher) / len(student)
+    return [(own, teacher[round((index + 1) * ratio) - 1]) for index, own in enumerate(student)]
+
+
+def _attention_loss(
+    student: Mapping[str, Any],
+    teacher: Mapping[str, Any],
+    mask: torch.Tensor,
+    head_masks: Sequence[torch.Tensor] | None,
+) -> torch.Tensor:
+    """Mean squared error of the layers' maps, averaged over heads, on rows and columns that are no padding."""
+    pairs = mask[:, :, None] * mask[:, None, :]
+    losses = []
+    for index, (ours, theirs) in enumerate(matched(student["attentions"], teacher["attentions"])):
+        weights = ours.new_ones(ours.shape[1]) if head_masks is None else head_masks[index]
+        own = torch.einsum("bhij,h->bij", ours, weights / weights.sum())
+        losses.append(functional.mse_loss(own[pairs.bool()], theirs.mean(1)[pairs.bool()]))
+    return torch.stack(losses).mean()
+
+
+def _run(model: PreTrainedModel, batch: Batch, wanted: Mapping[str, bool]) -> Mapping[str, Any]:
+    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **wanted)

@@ -1,0 +1,145 @@
+"""Every classifier of a comparison measured alike: accuracy, size and latency, by run and by name over seeds."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.device import limit_threads, pick_device
+from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer
+from llm_pruner.encoders.options import TaskOptions
+from llm_pruner.encoders.runs import read_record
+from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
+from llm_pruner.encoders.training import evaluate
+from llm_pruner.errors import CheckpointError, PrunerError
+from llm_pruner.evaluation.efficiency import timed
+from llm_pruner.files import write_json
+from llm_pruner.models.headers import bytes_on_disk
+from llm_pruner.progress import track
+from llm_pruner.provenance import Run
+from llm_pruner.quantization import memory_bytes, parameter_count
+from llm_pruner.report.encoder_figures import plot_final_report
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_WARM_UP_SECONDS = 0.5
+MEASURED = ("accuracy", "f1", "bytes_on_disk", "memory_bytes", "parameters", "latency_ms", "batch_ms")
+"""What is averaged over the seeds of a name."""
+
+
+def final_report(
+    runs: Iterable[Path],
+    output: Path,
+    task: TaskOptions,
+    *,
+    figure: Path | None = None,
+    batch_size: int = 32,
+    repeats: int = 20,
+    threads: int | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Measure every run on the task's test split, and write JSON and figure; a broken one is named, the rest goes on.
+
+    Latency is that of a forward pass over examples of the test split, the fastest of ``repeats``, one model after the
+    other.
+
+    Args:
+        runs: folders with ``model`` and ``record.json``.
+        output: the JSON to write.
+        figure: PNG of accuracy against size and latency.
+        batch_size: examples in a batch, beside single ones.
+        threads: of torch on a CPU; all the job was given by default.
+
+    Returns:
+        ``runs``: by run ``name``, ``kind``, ``seed``, ``accuracy``, ``f1`` and ``loss`` on the test split,
+        ``validation`` accuracy, ``parameters``, ``bytes_on_disk``, ``memory_bytes``, ``latency_ms`` of a single
+        example, ``batch_ms`` of a batch, ``reached``; ``names``: their means and sample standard deviations over seeds;
+        ``problems``: what could not be measured, and why.
+
+    Raises:
+        DataError: if the task cannot be read.
+    """
+    device = pick_device(device)
+    threads = limit_threads(threads)
+    loaded = load_task(task)
+    run = Run({"batch_size": batch_size, "repeats": repeats, "task": task.model_dump()}, task.seed, device)
+    measured, problems = [], []
+    for folder in track(list(runs), "report", "model", show=progress):
+        try:
+            measured.append(_measure(folder, loaded, task.length, batch_size, repeats, device))
+        except (PrunerError, OSError, ValueError, RuntimeError) as error:
+            problems.append({"run": str(folder), "problem": str(error)})
+    report = {
+        "task": {"name": loaded.name, "classes": list(loaded.labels), "test_examples": len(loaded.splits["test"])},
+        "batch_size": batch_size,
+        "threads": threads,
+        "names": by_name(measured),
+        "runs": measured,
+        "problems": problems,
+        "run": run.describe(),
+    }
+    if figure:
+        plot_final_report(report, figure)
+    write_json(output, report)
+    return report
+
+
+def _measure(folder: Path, task: Task, length: int, batch_size: int, repeats: int, device: str) -> dict[str, Any]:
+    record = read_record(folder)
+    model = load_classifier(folder / "model", device=device)
+    if model.config.num_labels != len(task.labels):
+        raise CheckpointError(f"{folder}: {model.config.num_labels} classes, but the task has {len(task.labels)}")
+    test = encode(task, "test", load_encoder_tokenizer(folder / "model", length), length)
+    return {
+        "name": record["name"],
+        "kind": record["kind"],
+        "seed": record["seed"],
+        **evaluate(model, test),
+        "validation": (record.get("validation") or {}).get("accuracy"),
+        "parameters": parameter_count(model),
+        "bytes_on_disk": bytes_on_disk(folder / "model"),
+        "memory_bytes": memory_bytes(model),
+        "latency_ms": _latency(model, test, 1, repeats, device),
+        "batch_ms": _latency(model, test, min(batch_size, len(test.labels)), repeats, device),
+        "reached": record.get("reached"),
+        "training_seconds": record["run"]["seconds"],
+    }
+
+
+def _latency(model: PreTrainedModel, test: Batch, size: int, repeats: int, device: str) -> float:
+    """Milliseconds of a forward pass over the first examples, the fastest after a warm-up."""
+    import torch
+
+    batch = test.rows(torch.arange(size), device)
+
+    def forward() -> Any:
+        with torch.inference_mode():
+            return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+
+    until = time.perf_counter() + _WARM_UP_SECONDS
+    while time.perf_counter() < until:
+        forward()
+    return 1000 * min(timed(device, forward)[0] for _ in range(repeats))
+
+
+def by_name(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and sample standard deviation over the seeds of each name; none of a single one."""
+    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        grouped.setdefault(run["name"], []).append(run)
+    return [
+        {
+            "name": name,
+            "kind": own[0]["kind"],
+            "seeds": [run["seed"] for run in own],
+            "reached": own[0]["reached"],
+            "mean": {key: statistics.fmean(run[key] for run in own) for key in MEASURED},
+            "spread": {key: statistics.stdev(run[key] for run in own) if len(own) > 1 else None for key in MEASURED},
+        }
+        for name, own in grouped.items()
+    ]

@@ -1,0 +1,137 @@
+"""A run's folder: where its model, its record and its checkpoint lie, and how runs are found again."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llm_pruner.device import limit_threads, pick_device
+from llm_pruner.encoders.folder import load_encoder_tokenizer, save_classifier
+from llm_pruner.encoders.options import TaskOptions, TrainingOptions
+from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
+from llm_pruner.errors import CheckpointError, DataError
+from llm_pruner.files import read_json, staged_directory, write_json
+from llm_pruner.models.headers import bytes_on_disk
+from llm_pruner.provenance import Run
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+T = TypeVar("T")
+
+CHECKPOINT = "checkpoint"
+TEACHER, STUDENT, PRUNED, PTQ, QKD = KINDS = ("Teacher", "Student", "Pruned", "PTQ", "QKD")
+"""What a run may have made; Student is one that was distilled and lost nothing."""
+
+
+class Workplace:
+    """What every training does around its loop."""
+
+    def __init__(self, output: Path, task: TaskOptions, options: TrainingOptions, device: str) -> None:
+        self.output = output
+        self.options = options
+        self.device = pick_device(device)
+        limit_threads()
+        self.task_options = task
+        self.task: Task = load_task(task)
+        described = {"task": task.model_dump(), **options.model_dump(mode="json")}
+        self.run = Run(described, seed=options.seed, device=self.device)
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.output / CHECKPOINT
+
+    def splits(self, folder: Path, *names: str, tokenizer: Any = None) -> list[Batch]:
+        """Splits of the task in the tokens of a model.
+
+        Raises:
+            CheckpointError: if the model has other classes than the task.
+        """
+        length = self.task_options.length
+        reader = tokenizer or load_encoder_tokenizer(folder, length)
+        return [encode(self.task, name, reader, length) for name in names]
+
+    def seeded(self, build: Callable[[], T]) -> T:
+        """What ``build`` gives with random numbers of the options' seed."""
+        import torch
+
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            torch.manual_seed(self.options.seed)
+            return build()
+
+    def identity(self, *folders: Path) -> str:
+        """What this training is."""
+        from llm_pruner.encoders.training import identity_of
+
+        options = self.task_options
+        data = [Path(path) for path in (options.dataset, options.validation, options.test) if path]
+        weights = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
+        return identity_of(self.run.options, *weights, *(path for path in data if path.is_file()))
+
+    def finish(
+        self,
+        model: PreTrainedModel,
+        source: Path,
+        history: dict[str, Any],
+        *,
+        kind: str,
+        name: str,
+        extra: dict[str, Any],
+        save: Callable[[PreTrainedModel, Any, Path], None] = save_classifier,
+        tokenizer: Any = None,
+    ) -> dict[str, Any]:
+        """Write the model, the record and the curves. The checkpoint stays; see ``clear_checkpoint``."""
+        from llm_pruner.report.curves import plot_classifier_curves
+
+        reader = tokenizer or load_encoder_tokenizer(source, self.task_options.length)
+        with staged_directory(self.output / "model") as folder:
+            save(model, reader, folder)
+        record = {
+            "name": name,
+            "kind": kind,
+            "seed": self.options.seed,
+            "task": {"name": self.task.name, "classes": list(self.task.labels)},
+            "validation": history["best"],
+            "bytes_on_disk": bytes_on_disk(self.output / "model"),
+            "history": history,
+            **extra,
+            "run": self.run.describe(),
+        }
+        plot_classifier_curves(self.output / "curves.png", history, title=f"{name}, seed {self.options.seed}")
+        write_json(self.output / "record.json", record)
+        return record
+
+
+def clear_checkpoint(output: Path) -> None:
+    """Remove the checkpoint of a finished run: while it is there, the run made again starts from its end."""
+    shutil.rmtree(output / CHECKPOINT, ignore_errors=True)
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of a run.
+
+    Raises:
+        DataError: if it is missing or is not one.
+    """
+    record = read_json(folder / "record.json")
+    if not isinstance(record, dict) or record.get("kind") not in KINDS:
+        raise DataError(f"{folder / 'record.json'}: not the record of a classifier")
+    return record
+
+
+def find_run(root: Path, *kinds: str) -> Path:
+    """The newest run of some kind at or below ``root``.
+
+    Raises:
+        CheckpointError: if there is none.
+    """
+    found = []
+    for path in sorted(root.rglob("record.json")):
+        record = read_json(path)
+        if isinstance(record, dict) and record.get("kind") in kinds and (path.parent / "model").is_dir():
+            found.append((record["run"]["started"], path.parent))
+    if not found:
+        raise CheckpointError(f"{root}: no {' or '.join(kinds)} model there; make one first, or name one")
+    return max(found)[1]

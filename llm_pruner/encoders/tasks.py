@@ -1,0 +1,249 @@
+"""What classifiers are trained on: examples in three splits, and their tokens."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llm_pruner.encoders.options import BUILTIN, TaskOptions
+from llm_pruner.errors import DataError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+SPLITS = ("train", "validation", "test")
+GLUE: Mapping[str, tuple[str, ...]] = {
+    "cola": ("sentence",),
+    "mnli": ("premise", "hypothesis"),
+    "mrpc": ("sentence1", "sentence2"),
+    "qnli": ("question", "sentence"),
+    "qqp": ("question1", "question2"),
+    "rte": ("sentence1", "sentence2"),
+    "sst2": ("sentence",),
+    "wnli": ("sentence1", "sentence2"),
+}
+"""Columns of the texts. Test labels are not published: its validation split is the test, a tenth of train validates."""
+
+AREAS = ("asyncio", "c", "email", "idlelib", "tkinter", "topics")
+"""Parts of CPython whose prose the built-in task tells apart."""
+_PIECE = range(8, 17)  # words
+_PER_AREA = 1000
+_HELD_OUT = 10  # a tenth of the examples validates, another is tested on
+
+
+class Example(NamedTuple):
+    """One text, or two, and its class by number."""
+
+    text: str
+    pair: str | None
+    label: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Examples by split, and the classes' names in the order of their numbers."""
+
+    name: str
+    labels: tuple[str, ...]
+    splits: Mapping[str, Sequence[Example]]
+
+
+class Batch(NamedTuple):
+    """Tokens [examples, length], their attention mask, and labels [examples]; all int64."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+    def rows(self, rows: Any, device: str) -> Batch:
+        """Some examples, without the columns that only pad them."""
+        longest = int(self.attention_mask[rows].sum(1).max())
+        return Batch(
+            self.input_ids[rows, :longest].to(device),
+            self.attention_mask[rows, :longest].to(device),
+            self.labels[rows].to(device),
+        )
+
+
+def load_task(options: TaskOptions) -> Task:
+    """Read a task.
+
+    Raises:
+        DataError: for an unknown name, a missing or malformed file, a missing column, or a single class.
+    """
+    if options.dataset == BUILTIN:
+        task = _builtin(options.seed)
+    elif options.dataset in GLUE:
+        task = _glue(options)
+    else:
+        task = _files(options)
+    train = task.splits["train"][: options.samples]
+    if missing := set(range(len(task.labels))) - {example.label for example in train}:
+        names = ", ".join(task.labels[label] for label in sorted(missing))
+        raise DataError(f"{options.dataset}: no training example of class {names}")
+    if len(task.labels) < 2:
+        raise DataError(f"{options.dataset}: one class alone, '{task.labels[0]}'; there is nothing to tell apart")
+    return Task(task.name, task.labels, {**task.splits, "train": train})
+
+
+def check_dataset(options: TaskOptions) -> None:
+    """Raise DataError if there is no such data set or file, without reading it."""
+    if options.dataset in (BUILTIN, *GLUE):
+        if options.validation or options.test:
+            raise DataError(f"{options.dataset} has splits of its own, leave out validation and test")
+        return
+    for path in filter(None, (options.dataset, options.validation, options.test)):
+        if not Path(path).is_file():
+            known = "; stsb is a regression and not supported" if path == "stsb" else nearest(path, (BUILTIN, *GLUE))
+            raise DataError(f"'{path}' is neither a file nor a known data set{known}")
+        if Path(path).suffix not in (".csv", ".tsv", ".jsonl"):
+            raise DataError(f"{path}: neither .csv, .tsv nor .jsonl")
+
+
+def encode(task: Task, split: str, tokenizer: Any, length: int) -> Batch:
+    """A split as tokens, padded to its longest example.
+
+    Args:
+        length: longest example in tokens, special ones included.
+    """
+    import torch
+
+    examples = task.splits[split]
+    pairs = [example.pair or "" for example in examples] if examples[0].pair is not None else None
+    rows = tokenizer(
+        [example.text for example in examples],
+        pairs,
+        truncation=True,
+        max_length=length,
+        padding=True,
+        return_tensors="pt",
+    )
+    labels = torch.tensor([example.label for example in examples])
+    return Batch(rows["input_ids"], rows["attention_mask"], labels)
+
+
+def _split(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
+    """Train, validation and test; where an example goes depends on its text, so that equal ones stay together."""
+    splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    for example in examples:
+        place = zlib.crc32(f"{seed}\0{example.text}\0{example.pair}".encode()) % _HELD_OUT
+        splits[{0: "test", 1: "validation"}.get(place, "train")].append(example)
+    return splits
+
+
+def _shuffled(examples: list[Example], seed: int) -> list[Example]:
+    return sorted(examples, key=lambda each: zlib.crc32(f"{seed}\0order\0{each.text}\0{each.pair}".encode()))
+
+
+# --- built in ----------------------------------------------------------------------------------------------
+
+
+def _builtin(seed: int) -> Task:
+    """Which part of CPython a few words are from; the same number of pieces of each."""
+    from llm_pruner.builtin.corpus import load_corpus
+
+    pieces: dict[str, list[str]] = defaultdict(list)
+    for documents in load_corpus().values():
+        for document in documents:
+            area = document.name.partition("/")[0]
+            if area in AREAS:
+                pieces[area] += [piece for text in document.paragraphs for piece in _pieces(text, area)]
+    examples = [
+        Example(piece, None, label)
+        for label, area in enumerate(AREAS)
+        for piece in sorted(set(pieces[area]), key=lambda piece: zlib.crc32(piece.encode()))[:_PER_AREA]
+    ]
+    return Task(BUILTIN, AREAS, _split(_shuffled(examples, seed), seed))
+
+
+def _pieces(paragraph: str, area: str) -> Iterator[str]:
+    """Consecutive pieces of a paragraph, without the words that name the area outright."""
+    words = [word for word in paragraph.split() if area == "c" or area not in word.lower()]
+    for start in range(0, len(words), _PIECE[-1]):
+        piece = words[start : start + _PIECE[-1]]
+        if len(piece) in _PIECE:
+            yield " ".join(piece)
+
+
+# --- the hub -----------------------------------------------------------------------------------------------
+
+
+def _glue(options: TaskOptions) -> Task:
+    from datasets import load_dataset
+
+    name, seed = options.dataset, options.seed
+    data = load_dataset("nyu-mll/glue", name)
+    labels = tuple(data["train"].features["label"].names)
+
+    def read(split: str) -> list[Example]:
+        columns = [data[split][column] for column in GLUE[name]]
+        pairs = columns[1] if len(columns) == 2 else [None] * len(data[split])
+        return [Example(*row) for row in zip(columns[0], pairs, data[split]["label"], strict=True)]
+
+    splits = _split(_shuffled(read("train"), seed), seed)
+    test = read("validation_matched" if name == "mnli" else "validation")
+    return Task(
+        name, labels, {"train": splits["train"] + splits["test"], "validation": splits["validation"], "test": test}
+    )
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+def _files(options: TaskOptions) -> Task:
+    check_dataset(options)
+    places = {"train": options.dataset, "validation": options.validation, "test": options.test}
+    raw = {split: _read(Path(path), options) for split, path in places.items() if path}
+    counts = Counter(label for rows in raw.values() for *_, label in rows)
+    labels = tuple(sorted(counts, key=lambda label: (not re.fullmatch(r"-?\d+", label), _number(label), label)))
+    number = {label: index for index, label in enumerate(labels)}
+    given = {split: [Example(text, pair, number[label]) for text, pair, label in rows] for split, rows in raw.items()}
+    shares = _split(_shuffled(given["train"], options.seed), options.seed)
+    splits = {**shares, **{split: rows for split, rows in given.items() if split != "train"}}
+    for split in ("validation", "test"):
+        if split in given:
+            splits["train"] = splits["train"] + shares[split]
+        if not splits[split]:
+            raise DataError(f"{options.dataset}: too few examples to hold some out; name a {split} file")
+    return Task(Path(options.dataset).stem, labels, splits)
+
+
+def _number(label: str) -> int:
+    return int(label) if re.fullmatch(r"-?\d+", label) else 0
+
+
+def _read(path: Path, options: TaskOptions) -> list[tuple[str, str | None, str]]:
+    """Text, second text and label of every row."""
+    columns = [options.text_column, *([options.pair_column] if options.pair_column else []), options.label_column]
+    examples = []
+    for number, row in _rows(path):
+        for column in columns:
+            if row.get(column) is None:
+                raise DataError(f"{path}, line {number}: no column '{column}'{nearest(column, map(str, row))}")
+        pair = str(row[options.pair_column]) if options.pair_column else None
+        examples.append((str(row[options.text_column]), pair, str(row[options.label_column])))
+    if not examples:
+        raise DataError(f"{path}: no example in it")
+    return examples
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows of a file with their line numbers."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        if path.suffix != ".jsonl":
+            reader = csv.DictReader(lines, dialect="excel-tab" if path.suffix == ".tsv" else "excel")
+            yield from ((reader.line_num, row) for row in reader)
+            return
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    yield number, dict(json.loads(line))
+                except (json.JSONDecodeError, TypeError, ValueError) as error:
+                    raise DataError(f"{path}, line {number}: not a JSON object ({error})") from None

@@ -1,0 +1,48 @@
+"""Figure of the classifiers: accuracy against size and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llm_pruner.files import staged_file
+from llm_pruner.report.style import method_styles
+
+
+def plot_final_report(report: Mapping[str, Any], path: Path) -> None:
+    """Draw test accuracy against size on disk and latency as a PNG; a bar is the standard deviation over seeds.
+
+    Args:
+        report: what ``final_report`` returns.
+    """
+    from matplotlib.figure import Figure
+
+    names = report["names"]
+    styles = method_styles(entry["name"] for entry in names)
+    figure = Figure(figsize=(11, 5), layout="constrained")
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, key, scale, label in (
+        (panels[0], "bytes_on_disk", 1e6, "size on disk (MB)"),
+        (panels[1], "latency_ms", 1, "latency of one example (ms)"),
+    ):
+        for entry in names:
+            mean, spread, style = entry["mean"], entry["spread"], styles[entry["name"]]
+            axes.errorbar(
+                mean[key] / scale,
+                100 * mean["accuracy"],
+                xerr=None if spread[key] is None else spread[key] / scale,
+                yerr=None if spread["accuracy"] is None else 100 * spread["accuracy"],
+                fmt=style.marker,
+                color=style.colour,
+                markersize=9,
+                capsize=3,
+                label=f"{entry['name']} ({entry['kind']})" if entry["name"] != entry["kind"] else entry["name"],
+            )
+        axes.set(xlabel=label)
+        axes.grid(alpha=0.3)
+    panels[0].set(ylabel="test accuracy (%)")
+    figure.suptitle(f"Classifiers on {report['task']['name']}: mean over seeds, bars of one standard deviation")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
+    with staged_file(path) as staged:
+        figure.savefig(staged, dpi=150)

@@ -1,0 +1,203 @@
+# The second track: classifiers. Teacher, pruned students, few bits; nothing runs unless rows are listed.
+ENCODERS = CONFIG.encoders
+ENCODER_RUNS = [
+    *ENCODERS.rows,
+    *(f"{row}+ptq" for row in ENCODERS.ptq),
+    *(f"{row}+qkd" for row in ENCODERS.qkd),
+]
+
+
+def encoder_runs(part, row="{row}"):
+    """A file or folder of every seed of a row; a row's seeds are made by one job, as starting one takes longer."""
+    return expand("encoders/{row}/seed_{seed}/{part}", row=row, seed=ENCODERS.seeds, part=part)
+
+
+def encoder_row(wildcards):
+    """What a row is made from."""
+    return encoder_runs("model", wildcards.row.rpartition("+")[0])
+
+
+def small_encoder():
+    return ENCODERS.teacher.source == BUILTIN
+
+
+def encoder_memory(wildcards, attempt):
+    return (2_000 if small_encoder() else 16_000) * attempt
+
+
+def encoder_minutes(wildcards, attempt):
+    return (30 if small_encoder() else 480) * attempt
+
+
+def encoder_data():
+    """Files that are read; named data sets are none."""
+    task = ENCODERS.task
+    return [path for path in (task.dataset, task.validation, task.test) if path and Path(path).is_file()]
+
+
+rule encoder_teacher:
+    input:
+        data=encoder_data(),
+    output:
+        model=directory("encoders/Teacher/model"),
+        record="encoders/Teacher/record.json",
+        figure=report(
+            "encoders/Teacher/curves.png",
+            caption="../report/encoder_curves.rst",
+            category="Classifiers",
+            labels={"figure": "Training of the teacher"},
+        ),
+    log:
+        "logs/encoders/Teacher.log",
+    benchmark:
+        "logs/benchmarks/encoder_teacher.tsv"
+    conda:
+        "../envs/quantization.yaml"
+    threads: torch_threads()
+    resources:
+        mem_mb=encoder_memory,
+        runtime=encoder_minutes,
+        gpu=gpus(),
+    params:
+        task=ENCODERS.task.model_dump(mode="json"),
+        options=ENCODERS.teacher.model_dump(mode="json"),
+        device=CONFIG.model.device,
+        code=code("encoder_teacher.py"),
+    script:
+        "../workflow_scripts/encoder_teacher.py"
+
+
+rule encoder_prune:
+    input:
+        teacher="encoders/Teacher/model",
+        data=encoder_data(),
+    output:
+        models=[directory(path) for path in encoder_runs("model")],
+        records=encoder_runs("record.json"),
+        figures=report(
+            encoder_runs("curves.png"),
+            caption="../report/encoder_curves.rst",
+            category="Classifiers",
+            labels={"figure": "Training of {row}"},
+        ),
+    log:
+        "logs/encoders/{row}.log",
+    benchmark:
+        "logs/benchmarks/encoder_prune/{row}.tsv"
+    wildcard_constraints:
+        row=one_of(ENCODERS.rows),
+    conda:
+        "../envs/quantization.yaml"
+    threads: torch_threads()
+    resources:
+        mem_mb=encoder_memory,
+        runtime=encoder_minutes,
+        gpu=gpus(),
+    params:
+        task=ENCODERS.task.model_dump(mode="json"),
+        options=lambda wildcards: ENCODERS.row_options(wildcards.row).model_dump(mode="json"),
+        seeds=ENCODERS.seeds,
+        device=CONFIG.model.device,
+        code=code("encoder_prune.py"),
+    script:
+        "../workflow_scripts/encoder_prune.py"
+
+
+rule encoder_ptq:
+    input:
+        models=encoder_row,
+    output:
+        models=[directory(path) for path in encoder_runs("model")],
+        records=encoder_runs("record.json"),
+    log:
+        "logs/encoders/{row}.log",
+    benchmark:
+        "logs/benchmarks/encoder_ptq/{row}.tsv"
+    wildcard_constraints:
+        row=one_of([f"{row}+ptq" for row in ENCODERS.ptq]),
+    conda:
+        "../envs/quantization.yaml"
+    resources:
+        mem_mb=encoder_memory,
+        runtime=encoder_minutes,
+    params:
+        quantization=ENCODERS.quantization.model_dump(mode="json"),
+        seeds=ENCODERS.seeds,
+        code=code("encoder_ptq.py"),
+    script:
+        "../workflow_scripts/encoder_ptq.py"
+
+
+rule encoder_qkd:
+    input:
+        teacher="encoders/Teacher/model",
+        models=encoder_row,
+        data=encoder_data(),
+    output:
+        models=[directory(path) for path in encoder_runs("model")],
+        records=encoder_runs("record.json"),
+        figures=report(
+            encoder_runs("curves.png"),
+            caption="../report/encoder_curves.rst",
+            category="Classifiers",
+            labels={"figure": "Training of {row}"},
+        ),
+    log:
+        "logs/encoders/{row}.log",
+    benchmark:
+        "logs/benchmarks/encoder_qkd/{row}.tsv"
+    wildcard_constraints:
+        row=one_of([f"{row}+qkd" for row in ENCODERS.qkd]),
+    conda:
+        "../envs/quantization.yaml"
+    threads: torch_threads()
+    resources:
+        mem_mb=encoder_memory,
+        runtime=encoder_minutes,
+        gpu=gpus(),
+    params:
+        task=ENCODERS.task.model_dump(mode="json"),
+        options=ENCODERS.qat.model_dump(mode="json"),
+        quantization=ENCODERS.quantization.model_dump(mode="json"),
+        seeds=ENCODERS.seeds,
+        device=CONFIG.model.device,
+        code=code("encoder_qkd.py"),
+    script:
+        "../workflow_scripts/encoder_qkd.py"
+
+
+rule encoder_report:
+    input:
+        runs=[
+            "encoders/Teacher/record.json",
+            *(path for row in ENCODER_RUNS for path in encoder_runs("record.json", row)),
+        ],
+        models=["encoders/Teacher/model", *(path for row in ENCODER_RUNS for path in encoder_runs("model", row))],
+        data=encoder_data(),
+    output:
+        report="results/final_report.json",
+        figure=report(
+            "results/final_report.png",
+            caption="../report/encoders.rst",
+            category="Classifiers",
+            labels={"figure": "Accuracy against size and latency"},
+        ),
+    log:
+        "logs/encoders/report.log",
+    benchmark:
+        "logs/benchmarks/encoder_report.tsv"
+    conda:
+        "../envs/quantization.yaml"
+    # all cores of the run, so that nothing else shares them while the clock runs
+    threads: all_cores()
+    resources:
+        mem_mb=encoder_memory,
+        runtime=encoder_minutes,
+        gpu=gpus(),
+    params:
+        task=ENCODERS.task.model_dump(mode="json"),
+        timing=ENCODERS.timing.model_dump(),
+        device=CONFIG.model.device,
+        code=code("encoder_report.py"),
+    script:
+        "../workflow_scripts/encoder_report.py"

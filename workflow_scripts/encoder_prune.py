@@ -1,0 +1,22 @@
+from pathlib import Path
+
+from llm_pruner.encoders.options import PruningOptions, TaskOptions
+from llm_pruner.encoders.prune import prune_classifier
+from llm_pruner.encoders.runs import clear_checkpoint
+from workflow_scripts.job import job
+
+with job(snakemake):
+    outputs = [Path(record).parent for record in snakemake.output.records]
+    for seed, output in zip(snakemake.params.seeds, outputs, strict=True):
+        prune_classifier(
+            Path(snakemake.input.teacher),
+            output,
+            TaskOptions(**snakemake.params.task),
+            PruningOptions(**{**snakemake.params.options, "seed": seed}),
+            name=snakemake.wildcards.row,
+            device=snakemake.params.device,
+            progress=True,
+        )
+    # only now: what a killed job wrote is removed before it runs again, and every seed goes on from its checkpoint
+    for output in outputs:
+        clear_checkpoint(output)

@@ -1,0 +1,16 @@
+from pathlib import Path
+
+from llm_pruner.encoders.options import TaskOptions
+from llm_pruner.encoders.report import final_report
+from workflow_scripts.job import job
+
+with job(snakemake):
+    final_report(
+        [Path(record).parent for record in snakemake.input.runs],
+        Path(snakemake.output.report),
+        TaskOptions(**snakemake.params.task),
+        figure=Path(snakemake.output.figure),
+        device=snakemake.params.device,
+        progress=True,
+        **snakemake.params.timing,
+    )
