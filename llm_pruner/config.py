@@ -36,7 +36,7 @@ from llm_pruner.errors import ConfigError, DataError, dotted, explain, nearest
 from llm_pruner.healing.options import DistillationOptions, LoraOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.naming import checked, derive, known_options, resolve
-from llm_pruner.steps import STEPS
+from llm_pruner.steps import HEALING, STEPS, NF4Options
 from llm_pruner.variants import DENSE, Variant
 
 BUILTIN = "builtin"
@@ -232,6 +232,8 @@ class Config(Section):
     """What perplexity is measured on, and how."""
     healing: HealingConfig = HealingConfig()
     """Training after pruning."""
+    nf4: NF4Options = NF4Options()
+    """Storage in 4 bits, for every variant with ``+nf4``."""
     search: SearchConfig = SearchConfig()
     """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
@@ -266,8 +268,8 @@ class Config(Section):
 
     @property
     def heals(self) -> bool:
-        """Whether any variant is made by a step after pruning."""
-        return any("+" in name for _, name, _ in _entries(self.variants))
+        """Whether any variant is trained after pruning."""
+        return any(not HEALING.keys().isdisjoint(name.split("+")[1:]) for _, name, _ in _entries(self.variants))
 
     @property
     def needs_hub(self) -> bool:
@@ -342,8 +344,8 @@ def _lineage(name: str) -> list[str]:
 
 def _step_options(raw: Mapping[str, Any], step: str) -> Mapping[str, Any]:
     """Options that every variant of a step shares; none while they are wrong, which is said once elsewhere."""
-    healing = raw.get("healing")
-    own = healing.get(step) if isinstance(healing, dict) else None
+    section = raw.get("healing") if step in HEALING else raw
+    own = section.get(step) if isinstance(section, dict) else None
     try:
         return own if own and STEPS[step](**own) else {}
     except (KeyError, TypeError, ValidationError):

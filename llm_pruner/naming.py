@@ -8,6 +8,7 @@ Magnitude_unstructured_5000    sparse: 50.00 % of the blocks' linear weights
 Wanda_2of4                     sparse: 2 of every 4 consecutive weights
 ShortGPT_remove_2              depth: 2 layers
 GQA_2000+lora                  GQA_2000, healed by low-rank fine-tuning
+GQA_2000+lora+nf4              and then stored in 4 bits
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 from llm_pruner.errors import ConfigError, explain, nearest
 from llm_pruner.families.options import FAMILY_OPTIONS, DepthOptions, WidthOptions
 from llm_pruner.methods import METHODS
-from llm_pruner.steps import STEPS
+from llm_pruner.steps import QUANTIZING, STEPS
 from llm_pruner.variants import DENSE, Score, Step, Variant, load_class
 
 Checked = TypeVar("Checked", bound=BaseModel)
@@ -36,7 +37,7 @@ _BY_RATIO = ("width", "slice")
 """Mechanisms that a bare ratio may stand for; a method has one of them at most."""
 GRAMMAR = (
     "Method_2000, Method_unstructured_5000, Method_2of4, Method_remove_2, Method_label_2000 or Dense, and any of them "
-    "with +lora or +kd"
+    "with +lora, +kd or +nf4"
 )
 
 
@@ -105,11 +106,13 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
     """The variant that a step makes of another, such as ``GQA_2000+lora`` of ``GQA_2000``.
 
     Raises:
-        ConfigError: for an unknown step, or unknown or wrong options.
+        ConfigError: for an unknown step, one that cannot follow the parent's, or unknown or wrong options.
     """
     name = f"{parent.name}+{step}"
     if step not in STEPS:
         raise ConfigError([f"unknown step '+{step}'{nearest(step, STEPS)}"], name)
+    if parent.step and parent.step.name in QUANTIZING:
+        raise ConfigError([f"nothing can be done to a model in few bits; put +{parent.step.name} last"], name)
     resolved = checked(STEPS[step], options or {}, name)
     return replace(
         parent,

@@ -13,7 +13,7 @@ from llm_pruner.errors import CheckpointError
 from llm_pruner.families import family_module
 from llm_pruner.families.job import Job
 from llm_pruner.files import read_json, write_json
-from llm_pruner.models.architecture import read_config, refuse_sliced
+from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
 from llm_pruner.provenance import Run
 from llm_pruner.variants import Score, Variant, build_method
 
@@ -45,6 +45,7 @@ def compute_scores(
         CheckpointError: if the base cannot be read, or gives scores that are not finite.
         PlanError: if its hidden dimensions are sliced.
     """
+    refuse_quantized(base)
     refuse_sliced(read_config(base), base)
     device = pick_device(device)
     limit_threads()
@@ -101,6 +102,7 @@ def prune(
         PlanError: if the amount cannot be reached.
         CheckpointError: if the base cannot be read.
     """
+    refuse_quantized(base)
     sources = [read_json(path) for path in (scores, importance, search) if path]
     device = pick_device(device)
     limit_threads()

@@ -13,11 +13,21 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from llm_pruner.errors import CheckpointError
+from llm_pruner.files import read_json, staged_directory
+from llm_pruner.models.architecture import check_finite, is_quantized, read_config
+from llm_pruner.models.checkpoint import copy_companions, model_class, write_config
+from llm_pruner.models.headers import bytes_on_disk
+
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
 
+    from llm_pruner.steps import NF4Options
+
 BLOCK = 64
 """Weights that share a scale."""
+KEPT = ("lm_head", "attn_shortcut", "mlp_shortcut")
+"""Linear layers of causal models that are no attention or MLP weights; they are not quantised."""
 
 
 def nf4_config(skip: Sequence[str], *, double_quant: bool = False, dtype: str = "float32") -> BitsAndBytesConfig:
@@ -51,8 +61,38 @@ def load_nf4(
     """
     if config is not None:
         kwargs["quantization_config"] = config
-    model = model_class.from_pretrained(folder, device_map={"": device}, **kwargs)
+    model = model_class.from_pretrained(folder, device_map=device if device == "auto" else {"": device}, **kwargs)
     return keep_gradients(model).eval()
+
+
+def quantize_model(parent: Path, output: Path, options: NF4Options) -> dict[str, int]:
+    """Store a causal model with the linear layers of its blocks in NF4. What else there is stays as it is.
+
+    Args:
+        parent: model folder of any kind this project writes.
+        output: the new folder; it appears only when complete.
+
+    Returns:
+        Bytes on disk ``before`` and ``after``.
+
+    Raises:
+        CheckpointError: if the parent cannot be read, or is quantised already.
+    """
+    check_finite(parent)
+    config = read_config(parent)
+    if is_quantized(config):
+        raise CheckpointError(f"{parent}: stored in few bits already")
+    dtype = options.compute_dtype
+    if dtype == "auto":
+        dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
+    wanted = nf4_config(KEPT, double_quant=options.double_quant, dtype=dtype)
+    model = load_nf4(model_class(config), parent, wanted, dtype="auto")
+    with staged_directory(output) as folder:
+        model.save_pretrained(folder)
+        stored = read_json(folder / "config.json")["quantization_config"]
+        write_config(folder, {**config, "quantization_config": stored})
+        copy_companions(parent, folder)
+    return {"before": bytes_on_disk(parent), "after": bytes_on_disk(output)}
 
 
 def keep_gradients(model: Any) -> Any:

@@ -20,6 +20,7 @@ from llm_pruner.families import family_module
 from llm_pruner.families.options import SEARCH
 from llm_pruner.fingerprint import sources_digest
 from llm_pruner.preflight import preflight
+from llm_pruner.steps import HEALING, QUANTIZING
 
 # Idle OpenMP threads that spin make everything slower by an order when jobs share cores.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -41,8 +42,9 @@ if not CONFIG.needs_hub:
 
 SCORES = {score.name: score for variant in VARIANTS.values() for score in variant.scores}
 PLANNED = [name for name, variant in VARIANTS.items() if variant.score]
-STEPPED = [name for name, variant in VARIANTS.items() if variant.step]
-DIRECT = [name for name in VARIANTS if name not in PLANNED and name not in STEPPED]
+HEALED = [name for name, variant in VARIANTS.items() if variant.step and variant.step.name in HEALING]
+QUANTIZED = [name for name, variant in VARIANTS.items() if variant.step and variant.step.name in QUANTIZING]
+DIRECT = [name for name, variant in VARIANTS.items() if not (variant.score or variant.step)]
 SEARCHED = [name for name in PLANNED if VARIANTS[name].options.get("split") == SEARCH]
 
 

@@ -21,7 +21,7 @@ rule heal:
     benchmark:
         "logs/benchmarks/heal/{variant}.tsv"
     wildcard_constraints:
-        variant=one_of(STEPPED),
+        variant=one_of(HEALED),
     conda:
         "../envs/healing.yaml"
     threads: torch_threads()

@@ -56,6 +56,7 @@ CONFIG: dict[str, Any] = {
         "SliceGPT_2500",
         "GQA_2000+lora",
         "Wanda_2of4+lora",
+        "GQA_2000+lora+nf4",
     ],
 }
 VARIANTS = ["Dense", *(name for entry in CONFIG["variants"] for name in ([entry] if isinstance(entry, str) else entry))]
@@ -147,7 +148,7 @@ def workflow(finished: Workflow, tmp_path: Path) -> Workflow:
 
 def remade(*jobs: str) -> set[str]:
     """These jobs, and those that measure the models they make."""
-    models = {job.split()[1] for job in jobs if job.startswith(("prune", "heal"))}
+    models = {job.split()[1] for job in jobs if job.startswith(("prune", "heal", "quantize"))}
     return {*jobs, *(f"{rule} {model}" for model in models for rule in ("analyze", "evaluate", "efficiency"))}
 
 
@@ -203,6 +204,13 @@ def test_healed_models_keep_shapes_and_zeros(finished: Workflow) -> None:
         assert after["totals"] == before["totals"] and after["layers"] == before["layers"]
         record = json.loads((baselines / f"{variant}+lora" / "pruning.json").read_text())
         assert record["parent"] == variant and record["step"]["options"]["steps"] == 6
+
+
+def test_models_in_four_bits_are_told_in_bytes(finished: Workflow) -> None:
+    before, after = row(finished, "GQA_2000+lora"), row(finished, "GQA_2000+lora+nf4")
+    assert after["parameters"] == before["parameters"] and after["layers"] == before["layers"]
+    assert float(after["bytes_on_disk"]) < float(before["bytes_on_disk"])
+    assert after["perplexity_before"] == before["perplexity"] != after["perplexity"]
 
 
 def test_search_is_judged_on_samples_of_its_own(finished: Workflow) -> None:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from llm_pruner.healing.derive import heal_variant
+from llm_pruner.derived import heal_variant
 from llm_pruner.variants import Variant
 from workflow_scripts.job import job
 

@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 for panel, commands in (
-    ("Make models", (prune.prune, prune.score, prune.heal)),
+    ("Make models", (prune.prune, prune.score, prune.heal, prune.quantize)),
     ("Look at models", (evaluate.evaluate, results.analyze, results.analyze_batch, evaluate.doctor)),
     ("Compare", (results.compare, results.summarize, results.table, results.plot)),
     ("About", (methods.methods,)),

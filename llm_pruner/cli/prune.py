@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +34,7 @@ from llm_pruner.files import read_json
 from llm_pruner.methods import METHODS
 from llm_pruner.naming import derive, resolve
 from llm_pruner.planning.plan import Plan
-from llm_pruner.steps import STEPS
+from llm_pruner.steps import HEALING, QUANTIZING
 from llm_pruner.variants import Variant, load_class
 
 
@@ -169,7 +169,7 @@ def heal(
             exists=True, file_okay=False, help="Variant folder, with model/ and pruning.json, as prune makes."
         ),
     ],
-    step: Annotated[str, typer.Option(help=f"How: {' or '.join(STEPS)}.")],
+    step: Annotated[str, typer.Option(help=f"How: {' or '.join(HEALING)}.")],
     tokens: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Token file to train on (.safetensors).")],
     held_out: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="Token file that the healing is judged by.")
@@ -188,8 +188,9 @@ def heal(
 
     llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
     """
-    from llm_pruner.healing.derive import heal_variant
+    from llm_pruner.derived import heal_variant
 
+    _check_step(step, HEALING)
     refuse_existing(output, force)
     if step == "kd" and teacher is None:
         raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
@@ -204,12 +205,48 @@ def heal(
         device=device,
         progress=progress,
     )
-    if (model / "plan.json").exists():
-        # it says which layers of the base are left, and healing changes no shape
-        Plan.read(model / "plan.json").write(output / "plan.json")
+    _copy_plan(model, output)
     perplexity = record["step"]["held_out"]
     text = f"{output / 'model'}: held-out perplexity {perplexity['before']:.2f} → {perplexity['after']:.2f}"
     emit(record, text, as_json)
+
+
+def quantize(
+    model: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="Variant folder, with model/ and pruning.json, as prune makes."
+        ),
+    ],
+    output: Output,
+    step: Annotated[str, typer.Option(help=f"How: {' or '.join(QUANTIZING)}.")] = "nf4",
+    option: Options = None,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Store a model in 4 bits: OUTPUT/model, pruning.json.
+
+    llm-pruner quantize --model pruned --option double_quant=true --output small
+    """
+    from llm_pruner.derived import quantize_variant
+
+    _check_step(step, QUANTIZING)
+    refuse_existing(output, force)
+    record = quantize_variant(derive(_made(model), step, read_options(option)), model, output)
+    _copy_plan(model, output)
+    sizes = record["step"]["bytes"]
+    emit(record, f"{output / 'model'}: {sizes['before']:,} → {sizes['after']:,} bytes", as_json)
+
+
+def _check_step(step: str, known: Collection[str]) -> None:
+    if step not in known:
+        raise typer.BadParameter(f"'{step}' is none of {', '.join(known)}", param_hint="--step")
+
+
+def _copy_plan(parent: Path, output: Path) -> None:
+    """It says which layers of the base are left, and a step after pruning changes no shape."""
+    if (parent / "plan.json").exists():
+        Plan.read(parent / "plan.json").write(output / "plan.json")
 
 
 def _variant(

@@ -218,6 +218,17 @@ def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> st
     return str(family)
 
 
+def is_quantized(config: Mapping[str, Any]) -> bool:
+    """Whether weights are stored in few bits."""
+    return bool(config.get("quantization_config"))
+
+
+def refuse_quantized(folder: str | os.PathLike[str]) -> None:
+    """Raise PlanError for a model whose weights are stored in few bits: they can be run, but not cut or compared."""
+    if is_quantized(read_config(folder)):
+        raise PlanError(f"{folder}: its weights are stored in 4 bits; start from the model before +nf4")
+
+
 def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> None:
     """Raise PlanError for a model of sliced hidden dimensions, whose layers each speak a basis of their own."""
     if config.get("sliced"):

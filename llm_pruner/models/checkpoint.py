@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llm_pruner.errors import CheckpointError
 from llm_pruner.files import write_json
-from llm_pruner.models.architecture import DROPPED, FAMILIES, layer_prefix, read_config
+from llm_pruner.models.architecture import DROPPED, FAMILIES, is_quantized, layer_prefix, read_config
 from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, read_headers
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ def load(
     """
     config = read_config(folder)
     read_headers(folder)
+    if is_quantized(config):
+        from llm_pruner.quantization import load_nf4
+
+        return load_nf4(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
     kwargs = {"device_map": device_map} if device_map else {}
     model = model_class(config).from_pretrained(folder, dtype=dtype, **kwargs)
     return (model if device_map else model.to(device)).eval()

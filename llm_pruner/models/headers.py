@@ -6,7 +6,7 @@ import json
 import math
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +23,15 @@ _INTEGERS = {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U1
 _EXPONENT_MASK = {"F64": 0x7FF0_0000_0000_0000, "F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
 
 
+_NF4_STATE = ".quant_state.bitsandbytes__nf4"
+"""bitsandbytes' own description of a packed weight stands under the weight's name and this, scales under others."""
+_NF4_ZERO = 7
+"""The code of zero."""
+
+
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a checkpoint: where it lies and what it is."""
+    """One tensor of a checkpoint: where it lies, what it is. Of ``NF4``, two to a byte, the shape is the weight's."""
 
     name: str
     file: Path
@@ -49,6 +55,10 @@ class TensorEntry:
         """Elements that are not zero (negative zero counts as zero)."""
         if self.numel == 0:
             return 0
+        if self.dtype == "NF4":
+            packed = np.memmap(self.file, dtype="u1", mode="r", offset=self.begin, shape=(self.nbytes,))
+            codes = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1)[: self.numel]
+            return int(np.count_nonzero(codes != _NF4_ZERO))
         raw = self._raw()
         if self.dtype in _BITS:
             magnitude = raw.dtype.type(2 ** (_BITS[self.dtype] - 1) - 1)
@@ -128,7 +138,18 @@ def read_headers(folder: str | os.PathLike[str]) -> dict[str, TensorEntry]:
     entries: dict[str, TensorEntry] = {}
     for file in checkpoint_files(folder):
         entries.update(read_file_header(file))
+    for state in [name for name in entries if name.endswith(_NF4_STATE)]:
+        _unpack(entries, state)
     return entries
+
+
+def _unpack(entries: dict[str, TensorEntry], state: str) -> None:
+    """Put a weight in the place of its packed bytes, its scales and their description."""
+    name = state.removesuffix(_NF4_STATE)
+    described = json.loads(bytes(entries[state]._raw()))
+    entries[name] = replace(entries[name], dtype="NF4", shape=tuple(described["shape"]))
+    for part in [other for other in entries if other.startswith(f"{name}.")]:
+        del entries[part]
 
 
 def bytes_on_disk(folder: str | os.PathLike[str]) -> int:

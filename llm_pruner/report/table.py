@@ -266,7 +266,7 @@ def summary_table(results: Results) -> Table:
         return None if None in (worst, best, own) or worst <= best else (worst - own) / (worst - best)
 
     healing = (
-        Column("perplexity_before", "Before healing", TWO, before, compact=True),
+        Column("perplexity_before", "Before step", TWO, before, compact=True),
         Column("recovered", "Recovered", WHOLE, recovered),
     )
     prefill, decode = _timing(1, "prefill_seconds", 1000), _timing(1, "decode_seconds_per_token", 1000)

@@ -1,4 +1,4 @@
-"""A healed variant beside the others: its model, its record, and how it came about."""
+"""A variant made of another, beside the others: its model, its record, and how it came about."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.device import limit_threads, pick_device
 from llm_pruner.files import read_json, write_json
-from llm_pruner.healing.heal import heal
 from llm_pruner.provenance import Run
-from llm_pruner.steps import STEPS
+from llm_pruner.steps import HEALING, QUANTIZING
 from llm_pruner.variants import Variant
 
 
@@ -40,10 +39,12 @@ def heal_variant(
     Raises:
         CheckpointError: if the training diverges or a zero of a sparse model is lost.
     """
+    from llm_pruner.healing.heal import heal
+
     assert variant.step
     device = pick_device(device)
     limit_threads()
-    options = STEPS[variant.step.name](**variant.step.options)
+    options = HEALING[variant.step.name](**variant.step.options)
     run = Run(variant.step.options, seed=variant.step.options["seed"], device=device)
     healing = heal(
         parent / "model",
@@ -59,14 +60,40 @@ def heal_variant(
         progress=progress,
     )
     write_json(output / "healing.json", {"variant": variant.name, **healing, "run": run.describe()})
+    return _write_record(variant, parent, output, run, "healing", held_out=healing["perplexity"])
+
+
+def quantize_variant(variant: Variant, parent: Path, output: Path) -> dict[str, Any]:
+    """Store a variant in few bits: ``output/model/`` and ``output/pruning.json``.
+
+    Args:
+        variant: what to make, such as ``GQA_2000+nf4``.
+        parent: folder of the variant it is made from.
+        output: folder of the variant.
+
+    Raises:
+        CheckpointError: if the parent cannot be read, or is quantised already.
+    """
+    from llm_pruner.quantization import quantize_model
+
+    assert variant.step
+    limit_threads()
+    run = Run(variant.step.options)
+    sizes = quantize_model(parent / "model", output / "model", QUANTIZING[variant.step.name](**variant.step.options))
+    return _write_record(variant, parent, output, run, "quantizing", bytes=sizes)
+
+
+def _write_record(variant: Variant, parent: Path, output: Path, run: Run, phase: str, **outcome: Any) -> dict[str, Any]:
+    """``output/pruning.json``: the parent's, with what the step did and the time it took."""
+    assert variant.step
     before = read_json(parent / "pruning.json")
     seconds = before["seconds"]
     record = {
         **before,
         "variant": variant.name,
         "parent": variant.parent,
-        "step": {"name": variant.step.name, "options": variant.step.options, "held_out": healing["perplexity"]},
-        "seconds": {**seconds, "healing": run.seconds, "total": round(seconds["total"] + run.seconds, 3)},
+        "step": {"name": variant.step.name, "options": variant.step.options, **outcome},
+        "seconds": {**seconds, phase: run.seconds, "total": round(seconds["total"] + run.seconds, 3)},
         "run": run.describe(),
     }
     write_json(output / "pruning.json", record)
