@@ -33,7 +33,7 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
-from llm_pruner.encoders.prune import prune_classifier
+from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
 from llm_pruner.encoders.report import by_name, final_report
 from llm_pruner.encoders.runs import clear_checkpoint, find_run
@@ -434,9 +434,7 @@ save_file(found, "found.safetensors")
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     found = load_file(tmp_path / "found.safetensors")
     for folder, own in expected.items():
-        # bitsandbytes may compute in bfloat16 there, which this package forbids it
-        tolerance = 1e-5 if folder.endswith("roberta") else 0.05
-        torch.testing.assert_close(found[folder], own, rtol=0, atol=tolerance)
+        torch.testing.assert_close(found[folder], own, rtol=1e-5, atol=1e-6)
 
 
 # --- training ----------------------------------------------------------------------------------------------
@@ -485,20 +483,20 @@ def test_groups_ranked_together_share_one_budget(teacher: Path, task: TaskOption
     assert control["kind"] == "Student" and read_encoder(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
 
 
-def test_dynamic_schedule_ends_lower_where_accuracy_falls(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
-    reached = {}
-    for name, more in (("free", {"tolerance": 0.99}), ("held", {"tolerance": 0.0, "backoff": 0.5})):
-        options = PruningOptions(
-            **{**QUICK, "learning_rate": 1e-6, "checks": 10},
-            mask_every=1,
-            schedule="dynamic",
-            head_final_sparsity=0.75,
-            ffn_final_sparsity=0.9,
-            **more,
-        )
-        record = prune_classifier(teacher / "model", tmp_path / name, task, options, device="cpu")
-        reached[name] = record["reached"]["parameters"]
-    assert reached["free"] > 0.75 and reached["held"] < reached["free"]
+def test_dynamic_schedule_gives_groups_back_where_accuracy_falls() -> None:
+    options = PruningOptions(schedule="dynamic", backoff=0.5, mask_every=1, head_final_sparsity=0.75)
+    model = build("distilbert")
+    groups = Groups(encoder_of(model))
+    course = PruningCourse(Student(model, model, options), groups, Masks(model, groups), options, final_step=8)
+    course.checked(0.9)
+    reached = []
+    for step, accuracy in ((4, 0.89), (6, 0.5), (6, 0.6), (7, 0.9), (8, 0.9)):
+        course.begin(step)
+        reached.append(course.reached())
+        course.checked(accuracy)
+    # half of the cosine, then 85 % of it; halved after the fall, and again; up again after the recovery
+    assert [one["heads"] for one in reached] == pytest.approx([4 / 12, 7 / 12, 3 / 12, 2 / 12, 4 / 12])
+    assert reached[2]["neurons"] < reached[1]["neurons"]
 
 
 def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_weights(

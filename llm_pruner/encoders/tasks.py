@@ -9,6 +9,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -145,8 +146,9 @@ def _shuffled(examples: list[Example], seed: int) -> list[Example]:
 # --- built in ----------------------------------------------------------------------------------------------
 
 
+@cache
 def _builtin(seed: int) -> Task:
-    """Which part of CPython a few words are from; the same number of pieces of each."""
+    """Which part of CPython a few words are from; the same number of pieces of each. Gathering them takes seconds."""
     from llm_pruner.builtin.corpus import load_corpus
 
     pieces: dict[str, list[str]] = defaultdict(list)
