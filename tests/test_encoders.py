@@ -18,7 +18,9 @@ import pytest
 import torch
 from conftest import VOCABULARY, WORDS
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from llm_pruner.cli import app
 from llm_pruner.encoders import training
 from llm_pruner.encoders.architecture import Encoder, Widths, check_sparsity, read_encoder
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer, save_classifier
@@ -39,7 +41,7 @@ from llm_pruner.encoders.report import by_name, final_report
 from llm_pruner.encoders.runs import clear_checkpoint, find_run
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
-from llm_pruner.encoders.tasks import GLUE, Batch, encode, load_task
+from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
 from llm_pruner.encoders.teacher import train_teacher
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
@@ -59,6 +61,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 FAMILIES["roberta"] = {**FAMILIES["bert"], "max_position_embeddings": 24}
 LENGTH = 10
+PAIRS = Task("pairs", ("a", "b"), {"train": [Example("the of", "a", 0), Example("the", "of", 1)]})
 
 
 def build(family: str, classes: int = 3, **overrides: Any) -> Any:
@@ -89,7 +92,7 @@ def reader() -> Any:
     known = {"<pad>": 0, "<s>": 1, "<unk>": 2, **{word: 3 + index for index, word in enumerate(WORDS)}}
     words = Tokenizer(models.WordLevel(known, "<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
+    words.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<pad>", cls_token="<s>")
 
 
@@ -131,7 +134,7 @@ def batch() -> Batch:
     ids = torch.randint(3, VOCABULARY, (6, LENGTH), generator=generator)
     mask = torch.ones_like(ids)
     mask[1, 6:] = mask[4, 3:] = 0
-    return Batch(ids * mask, mask, torch.arange(6) % 3)
+    return Batch(ids * mask, mask, torch.zeros_like(ids), torch.arange(6) % 3)
 
 
 def logits(model: Any, batch: Batch) -> torch.Tensor:
@@ -419,6 +422,7 @@ def test_other_interpreters_load_what_was_written(batch: Batch, reader: Any, tmp
     program = """
 import sys, torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 from transformers import AutoModelForSequenceClassification
 batch, found = load_file("batch.safetensors"), {}
 for folder in sys.argv[1:]:
@@ -571,22 +575,24 @@ def test_interrupted_training_ends_as_if_nothing_had_been(
     assert weights_of(again) == weights_of(stopped)
 
 
-def test_killed_command_goes_on(teacher: Path, data: Path, tmp_path: Path) -> None:
-    """Processes of their own, one of them ended by SIGKILL in the middle."""
-    arguments = ["distill", "prune", "--teacher", teacher, "--device", "cpu", "--no-progress", "--option", "epochs=12"]
-    arguments += ["--option", "checks=24", "--option", "learning_rate=0.003"]
-    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *map(str, arguments), "--output"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL)
+def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own, ended by SIGKILL in the middle."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["distill", "prune", "--teacher", str(teacher), "--device", "cpu", "--no-progress"]
+    for option in ("epochs=12", "checks=24", "learning_rate=0.003"):
+        arguments += ["--option", option]
+    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *arguments]
+    process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
     state = tmp_path / "killed" / "checkpoint" / "state.json"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (state.exists() and read_json(state)["loop"]["step"] > 0):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert state.exists() and not (tmp_path / "killed" / "model").exists()
     for name in ("killed", "whole"):
-        subprocess.run([*command, str(tmp_path / name)], env=environment, check=True, stdout=subprocess.DEVNULL)
+        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
 
@@ -613,6 +619,15 @@ def test_files_become_tasks(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("\n".join(lines[:3]) + "\n")
     named = load_task(TaskOptions(dataset=str(tmp_path / "pairs.csv"), test=str(tmp_path / "test.csv"), **columns))
     assert len(named.splits["test"]) == 2 and sum(len(split) for split in named.splits.values()) == 32
+
+
+def test_bert_is_told_which_text_a_token_is_of(reader: Any) -> None:
+    batch = encode(PAIRS, "train", reader, LENGTH)
+    assert batch.segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 0]]
+    assert "token_type_ids" in batch.inputs(build("bert"))
+    for family in ("distilbert", "roberta"):
+        assert set(batch.inputs(build(family, type_vocab_size=1))) == {"input_ids", "attention_mask"}
+    assert batch.rows(torch.tensor([1]), "cpu").input_ids.shape == (1, 4)
 
 
 def test_built_in_task_is_balanced_and_its_splits_are_apart() -> None:

@@ -101,4 +101,4 @@ def _attention_loss(
 
 
 def _run(model: PreTrainedModel, batch: Batch, wanted: Mapping[str, bool]) -> Mapping[str, Any]:
-    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **wanted)
+    return model(**batch.inputs(model), **wanted)
