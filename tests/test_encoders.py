@@ -526,6 +526,21 @@ def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_wei
         quantize_classifier(tmp_path / "pruned" / "model", tmp_path / "x", QuantizationOptions(layer_bits={3: 8}))
 
 
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_other_families_go_all_the_way(family: str, reader: Any, task: TaskOptions, tmp_path: Path) -> None:
+    build(family, classes=2).save_pretrained(tmp_path / "source")  # its head is for other classes and is made anew
+    reader.save_pretrained(tmp_path / "source")
+    quick = {"epochs": 0.5, "checks": 2}
+    train_teacher(tmp_path / "teacher", task, TeacherOptions(source=str(tmp_path / "source"), **quick), device="cpu")
+    teacher = tmp_path / "teacher" / "model"
+    record = prune_classifier(teacher, tmp_path / "pruned", task, PruningOptions(**quick), device="cpu")
+    assert (record["reached"]["heads"], record["reached"]["neurons"]) == (0.5, 0.5)
+    pruned, options = tmp_path / "pruned" / "model", QATOptions(**quick, beta_attention=0.1)
+    record = train_quantized(teacher, pruned, tmp_path / "qkd", task, options, QuantizationOptions(), device="cpu")
+    found = validation_of(tmp_path / "qkd" / "model", task)
+    assert found == pytest.approx({key: record["validation"][key] for key in found}, rel=1e-5)
+
+
 class Killed(BaseException):
     pass
 
