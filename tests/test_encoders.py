@@ -318,6 +318,8 @@ def test_narrower_student_is_projected_onto_its_teacher(batch: Batch) -> None:
     assert losses[-1].item() < 0.7 * losses[0].item()
     with pytest.raises(CheckpointError, match="3 classes cannot teach a student of 2"):
         Student(build("bert", classes=2), build("bert"), options)
+    with pytest.raises(CheckpointError, match="97 tokens cannot teach a student of 50"):
+        Student(build("bert", vocab_size=50), build("bert"), options)
 
 
 # --- surgery -----------------------------------------------------------------------------------------------
