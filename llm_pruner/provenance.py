@@ -12,7 +12,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "transformers", "safetensors", "peft", "lm-eval", "datasets", "numpy", "llm-pruner")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "safetensors",
+    "peft",
+    "bitsandbytes",
+    "lm-eval",
+    "datasets",
+    "numpy",
+    "llm-pruner",
+)
 
 
 def package_versions() -> dict[str, str]:

@@ -18,7 +18,9 @@ import pytest
 import torch
 from conftest import VOCABULARY, WORDS
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
+from llm_pruner.cli import app
 from llm_pruner.encoders import training
 from llm_pruner.encoders.architecture import Encoder, Widths, check_sparsity, read_encoder
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer, save_classifier
@@ -33,13 +35,13 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
-from llm_pruner.encoders.prune import prune_classifier
+from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
 from llm_pruner.encoders.report import by_name, final_report
 from llm_pruner.encoders.runs import clear_checkpoint, find_run
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
-from llm_pruner.encoders.tasks import GLUE, Batch, encode, load_task
+from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
 from llm_pruner.encoders.teacher import train_teacher
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
@@ -59,6 +61,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 FAMILIES["roberta"] = {**FAMILIES["bert"], "max_position_embeddings": 24}
 LENGTH = 10
+PAIRS = Task("pairs", ("a", "b"), {"train": [Example("the of", "a", 0), Example("the", "of", 1)]})
 
 
 def build(family: str, classes: int = 3, **overrides: Any) -> Any:
@@ -89,7 +92,7 @@ def reader() -> Any:
     known = {"<pad>": 0, "<s>": 1, "<unk>": 2, **{word: 3 + index for index, word in enumerate(WORDS)}}
     words = Tokenizer(models.WordLevel(known, "<unk>"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
-    words.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
+    words.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)])
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<pad>", cls_token="<s>")
 
 
@@ -131,7 +134,7 @@ def batch() -> Batch:
     ids = torch.randint(3, VOCABULARY, (6, LENGTH), generator=generator)
     mask = torch.ones_like(ids)
     mask[1, 6:] = mask[4, 3:] = 0
-    return Batch(ids * mask, mask, torch.arange(6) % 3)
+    return Batch(ids * mask, mask, torch.zeros_like(ids), torch.arange(6) % 3)
 
 
 def logits(model: Any, batch: Batch) -> torch.Tensor:
@@ -315,6 +318,8 @@ def test_narrower_student_is_projected_onto_its_teacher(batch: Batch) -> None:
     assert losses[-1].item() < 0.7 * losses[0].item()
     with pytest.raises(CheckpointError, match="3 classes cannot teach a student of 2"):
         Student(build("bert", classes=2), build("bert"), options)
+    with pytest.raises(CheckpointError, match="97 tokens cannot teach a student of 50"):
+        Student(build("bert", vocab_size=50), build("bert"), options)
 
 
 # --- surgery -----------------------------------------------------------------------------------------------
@@ -419,6 +424,7 @@ def test_other_interpreters_load_what_was_written(batch: Batch, reader: Any, tmp
     program = """
 import sys, torch
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 from transformers import AutoModelForSequenceClassification
 batch, found = load_file("batch.safetensors"), {}
 for folder in sys.argv[1:]:
@@ -434,9 +440,7 @@ save_file(found, "found.safetensors")
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     found = load_file(tmp_path / "found.safetensors")
     for folder, own in expected.items():
-        # bitsandbytes may compute in bfloat16 there, which this package forbids it
-        tolerance = 1e-5 if folder.endswith("roberta") else 0.05
-        torch.testing.assert_close(found[folder], own, rtol=0, atol=tolerance)
+        torch.testing.assert_close(found[folder], own, rtol=1e-5, atol=1e-6)
 
 
 # --- training ----------------------------------------------------------------------------------------------
@@ -485,20 +489,20 @@ def test_groups_ranked_together_share_one_budget(teacher: Path, task: TaskOption
     assert control["kind"] == "Student" and read_encoder(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
 
 
-def test_dynamic_schedule_ends_lower_where_accuracy_falls(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
-    reached = {}
-    for name, more in (("free", {"tolerance": 0.99}), ("held", {"tolerance": 0.0, "backoff": 0.5})):
-        options = PruningOptions(
-            **{**QUICK, "learning_rate": 1e-6, "checks": 10},
-            mask_every=1,
-            schedule="dynamic",
-            head_final_sparsity=0.75,
-            ffn_final_sparsity=0.9,
-            **more,
-        )
-        record = prune_classifier(teacher / "model", tmp_path / name, task, options, device="cpu")
-        reached[name] = record["reached"]["parameters"]
-    assert reached["free"] > 0.75 and reached["held"] < reached["free"]
+def test_dynamic_schedule_gives_groups_back_where_accuracy_falls() -> None:
+    options = PruningOptions(schedule="dynamic", backoff=0.5, mask_every=1, head_final_sparsity=0.75)
+    model = build("distilbert")
+    groups = Groups(encoder_of(model))
+    course = PruningCourse(Student(model, model, options), groups, Masks(model, groups), options, final_step=8)
+    course.checked(0.9)
+    reached = []
+    for step, accuracy in ((4, 0.89), (6, 0.5), (6, 0.6), (7, 0.9), (8, 0.9)):
+        course.begin(step)
+        reached.append(course.reached())
+        course.checked(accuracy)
+    # half of the cosine, then 85 % of it; halved after the fall, and again; up again after the recovery
+    assert [one["heads"] for one in reached] == pytest.approx([4 / 12, 7 / 12, 3 / 12, 2 / 12, 4 / 12])
+    assert reached[2]["neurons"] < reached[1]["neurons"]
 
 
 def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_weights(
@@ -522,6 +526,21 @@ def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_wei
             call(tmp_path / "qkd" / "model", tmp_path / "again", quantization)
     with pytest.raises(PlanError, match="no layer 3; the model has 3"):
         quantize_classifier(tmp_path / "pruned" / "model", tmp_path / "x", QuantizationOptions(layer_bits={3: 8}))
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_other_families_go_all_the_way(family: str, reader: Any, task: TaskOptions, tmp_path: Path) -> None:
+    build(family, classes=2).save_pretrained(tmp_path / "source")  # its head is for other classes and is made anew
+    reader.save_pretrained(tmp_path / "source")
+    quick = {"epochs": 0.5, "checks": 2}
+    train_teacher(tmp_path / "teacher", task, TeacherOptions(source=str(tmp_path / "source"), **quick), device="cpu")
+    teacher = tmp_path / "teacher" / "model"
+    record = prune_classifier(teacher, tmp_path / "pruned", task, PruningOptions(**quick), device="cpu")
+    assert (record["reached"]["heads"], record["reached"]["neurons"]) == (0.5, 0.5)
+    pruned, options = tmp_path / "pruned" / "model", QATOptions(**quick, beta_attention=0.1)
+    record = train_quantized(teacher, pruned, tmp_path / "qkd", task, options, QuantizationOptions(), device="cpu")
+    found = validation_of(tmp_path / "qkd" / "model", task)
+    assert found == pytest.approx({key: record["validation"][key] for key in found}, rel=1e-5)
 
 
 class Killed(BaseException):
@@ -573,22 +592,24 @@ def test_interrupted_training_ends_as_if_nothing_had_been(
     assert weights_of(again) == weights_of(stopped)
 
 
-def test_killed_command_goes_on(teacher: Path, data: Path, tmp_path: Path) -> None:
-    """Processes of their own, one of them ended by SIGKILL in the middle."""
-    arguments = ["distill", "prune", "--teacher", teacher, "--device", "cpu", "--no-progress", "--option", "epochs=12"]
-    arguments += ["--option", "checks=24", "--option", "learning_rate=0.003"]
-    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *map(str, arguments), "--output"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([*command, str(tmp_path / "killed")], env=environment, stdout=subprocess.DEVNULL)
+def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own, ended by SIGKILL in the middle."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["distill", "prune", "--teacher", str(teacher), "--device", "cpu", "--no-progress"]
+    for option in ("epochs=12", "checks=24", "learning_rate=0.003"):
+        arguments += ["--option", option]
+    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *arguments]
+    process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
     state = tmp_path / "killed" / "checkpoint" / "state.json"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not (state.exists() and read_json(state)["loop"]["step"] > 0):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert state.exists() and not (tmp_path / "killed" / "model").exists()
     for name in ("killed", "whole"):
-        subprocess.run([*command, str(tmp_path / name)], env=environment, check=True, stdout=subprocess.DEVNULL)
+        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
 
@@ -615,6 +636,15 @@ def test_files_become_tasks(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("\n".join(lines[:3]) + "\n")
     named = load_task(TaskOptions(dataset=str(tmp_path / "pairs.csv"), test=str(tmp_path / "test.csv"), **columns))
     assert len(named.splits["test"]) == 2 and sum(len(split) for split in named.splits.values()) == 32
+
+
+def test_bert_is_told_which_text_a_token_is_of(reader: Any) -> None:
+    batch = encode(PAIRS, "train", reader, LENGTH)
+    assert batch.segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 0]]
+    assert "token_type_ids" in batch.inputs(build("bert"))
+    for family in ("distilbert", "roberta"):
+        assert set(batch.inputs(build(family, type_vocab_size=1))) == {"input_ids", "attention_mask"}
+    assert batch.rows(torch.tensor([1]), "cpu").input_ids.shape == (1, 4)
 
 
 def test_built_in_task_is_balanced_and_its_splits_are_apart() -> None:

@@ -18,8 +18,8 @@ with job(snakemake):
     models = [Path(record).parent for record in snakemake.input.records]
     results = read_results(models)
     more = []
-    if snakemake.input.encoders:
-        classifiers = read_json(snakemake.input.encoders)
+    if report := snakemake.input.get("encoders"):
+        classifiers = read_json(report)
         more = [encoders_table(classifiers), encoder_runs_table(classifiers)]
     write_workbook(results, output.workbook, more)
     write_csv(summary_table(results), output.csv)

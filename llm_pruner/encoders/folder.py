@@ -78,10 +78,14 @@ def load_encoder_tokenizer(folder: Path, length: int) -> Any:
     Raises:
         CheckpointError: if there is none, or the model reads fewer tokens than an example has.
     """
-    encoder = read_encoder(folder)
+    check_length(read_encoder(folder), length, folder)
+    return load_tokenizer(folder)
+
+
+def check_length(encoder: Encoder, length: int, place: str | Path) -> None:
+    """Raise CheckpointError if a model reads fewer tokens than an example has."""
     # RoBERTa numbers positions from the padding token's number on
     offset = encoder.config["pad_token_id"] + 1 if encoder.config["model_type"] == "roberta" else 0
     context = encoder.config["max_position_embeddings"] - offset
     if length > context:
-        raise CheckpointError(f"{folder}: examples of {length} tokens, but the model reads {context}; lower length")
-    return load_tokenizer(folder)
+        raise CheckpointError(f"{place}: examples of {length} tokens, but the model reads {context}; lower length")

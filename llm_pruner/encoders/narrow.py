@@ -51,25 +51,43 @@ def narrow(model, layers, inputs, output, ffn_input, ffn_output, head_dim):
         model.set_submodule(name, Linear8bit(linear.in_features, linear.out_features, linear.bias is not None))
 
 
-class NarrowDistilBertForSequenceClassification(DistilBertForSequenceClassification):
+class _Narrow:
+    """Mixed into a classifier class; ``parts`` are its layers, and the names of their linear modules."""
+
     def __init__(self, config):
         super().__init__(config)
-        inputs = ("attention.q_lin", "attention.k_lin", "attention.v_lin")
-        head_dim = config.dim // config.n_heads
-        narrow(self, "distilbert.transformer.layer", inputs, "attention.out_lin", "ffn.lin1", "ffn.lin2", head_dim)
+        narrow(self, *self.parts, config.hidden_size // config.num_attention_heads)
+
+    def train(self, mode=True):
+        # on CPUs with avx512_bf16 bitsandbytes repacks 4-bit weights in evaluation mode for a kernel that takes
+        # widths in multiples of 32 alone
+        for module in self.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        return super().train(mode)
 
 
-class _NarrowBert:
-    def __init__(self, config):
-        super().__init__(config)
-        inputs = tuple(f"attention.self.{name}" for name in ("query", "key", "value"))
-        layers, head_dim = f"{self.base_model_prefix}.encoder.layer", config.hidden_size // config.num_attention_heads
-        narrow(self, layers, inputs, "attention.output.dense", "intermediate.dense", "output.dense", head_dim)
+class NarrowDistilBertForSequenceClassification(_Narrow, DistilBertForSequenceClassification):
+    parts = (
+        "distilbert.transformer.layer",
+        ("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        "attention.out_lin",
+        "ffn.lin1",
+        "ffn.lin2",
+    )
 
 
-class NarrowBertForSequenceClassification(_NarrowBert, BertForSequenceClassification):
-    pass
+_BERT = (
+    ("attention.self.query", "attention.self.key", "attention.self.value"),
+    "attention.output.dense",
+    "intermediate.dense",
+    "output.dense",
+)
 
 
-class NarrowRobertaForSequenceClassification(_NarrowBert, RobertaForSequenceClassification):
-    pass
+class NarrowBertForSequenceClassification(_Narrow, BertForSequenceClassification):
+    parts = ("bert.encoder.layer", *_BERT)
+
+
+class NarrowRobertaForSequenceClassification(_Narrow, RobertaForSequenceClassification):
+    parts = ("roberta.encoder.layer", *_BERT)

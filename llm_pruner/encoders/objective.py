@@ -26,10 +26,10 @@ class Student(nn.Module):
 
     def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, options: DistillationOptions) -> None:
         super().__init__()
-        if model.config.num_labels != teacher.config.num_labels:
-            raise CheckpointError(
-                f"a teacher of {teacher.config.num_labels} classes cannot teach a student of {model.config.num_labels}"
-            )
+        for key, what in (("num_labels", "classes"), ("vocab_size", "tokens")):
+            theirs, ours = getattr(teacher.config, key), getattr(model.config, key)
+            if theirs != ours:
+                raise CheckpointError(f"a teacher of {theirs} {what} cannot teach a student of {ours}")
         self.model = model
         self.options = options
         self._teacher = [teacher.eval().requires_grad_(False)]  # in a list, so that it is no part of the student
@@ -101,4 +101,4 @@ def _attention_loss(
 
 
 def _run(model: PreTrainedModel, batch: Batch, wanted: Mapping[str, bool]) -> Mapping[str, Any]:
-    return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, **wanted)
+    return model(**batch.inputs(model), **wanted)

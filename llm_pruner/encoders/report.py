@@ -119,7 +119,7 @@ def _latency(model: PreTrainedModel, test: Batch, size: int, repeats: int, devic
 
     def forward() -> Any:
         with torch.inference_mode():
-            return model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+            return model(**batch.inputs(model))
 
     until = time.perf_counter() + _WARM_UP_SECONDS
     while time.perf_counter() < until:

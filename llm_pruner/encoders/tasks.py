@@ -9,6 +9,7 @@ import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from llm_pruner.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 SPLITS = ("train", "validation", "test")
 GLUE: Mapping[str, tuple[str, ...]] = {
@@ -56,11 +58,18 @@ class Task:
 
 
 class Batch(NamedTuple):
-    """Tokens [examples, length], their attention mask, and labels [examples]; all int64."""
+    """Tokens [examples, length], their attention mask, which text each is of, and labels [examples]; all int64."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
+    segments: torch.Tensor
     labels: torch.Tensor
+
+    def inputs(self, model: PreTrainedModel) -> dict[str, torch.Tensor]:
+        """What a model is called with; BERT alone is told which text a token is of."""
+        both = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        segmented = getattr(model.config, "type_vocab_size", 1) > 1
+        return {**both, "token_type_ids": self.segments} if segmented else both
 
     def rows(self, rows: Any, device: str) -> Batch:
         """Some examples, without the columns that only pad them."""
@@ -68,6 +77,7 @@ class Batch(NamedTuple):
         return Batch(
             self.input_ids[rows, :longest].to(device),
             self.attention_mask[rows, :longest].to(device),
+            self.segments[rows, :longest].to(device),
             self.labels[rows].to(device),
         )
 
@@ -123,10 +133,11 @@ def encode(task: Task, split: str, tokenizer: Any, length: int) -> Batch:
         truncation=True,
         max_length=length,
         padding=True,
+        return_token_type_ids=True,
         return_tensors="pt",
     )
     labels = torch.tensor([example.label for example in examples])
-    return Batch(rows["input_ids"], rows["attention_mask"], labels)
+    return Batch(rows["input_ids"], rows["attention_mask"], rows["token_type_ids"], labels)
 
 
 def _split(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
@@ -145,8 +156,9 @@ def _shuffled(examples: list[Example], seed: int) -> list[Example]:
 # --- built in ----------------------------------------------------------------------------------------------
 
 
+@cache
 def _builtin(seed: int) -> Task:
-    """Which part of CPython a few words are from; the same number of pieces of each."""
+    """Which part of CPython a few words are from; the same number of pieces of each. Gathering them takes seconds."""
     from llm_pruner.builtin.corpus import load_corpus
 
     pieces: dict[str, list[str]] = defaultdict(list)

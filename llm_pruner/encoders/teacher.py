@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from llm_pruner.builtin.training import BOS, EOS, PAD, train_tokenizer
-from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_encoder
-from llm_pruner.encoders.folder import classifier_class
+from llm_pruner.encoders.architecture import builtin_encoder, check_encoder
+from llm_pruner.encoders.folder import check_length, classifier_class
 from llm_pruner.encoders.options import BUILTIN, TaskOptions, TeacherOptions
 from llm_pruner.encoders.runs import TEACHER, Workplace
 from llm_pruner.encoders.tasks import Batch, Task
@@ -60,7 +60,7 @@ class TeacherCourse(Course):
         super().__init__(model, model)
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        logits = self.model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+        logits = self.model(**batch.inputs(self.model)).logits
         return torch.nn.functional.cross_entropy(logits.float(), batch.labels)
 
 
@@ -108,12 +108,10 @@ def _load(task: Task, options: TeacherOptions, length: int) -> PreTrainedModel:
     encoder = check_encoder(config.to_dict(), place)
     if Path(place).is_dir():
         check_finite(place)
-    if length > config.max_position_embeddings:
-        raise CheckpointError(f"{place}: examples of {length} tokens, but the model reads fewer; lower length")
-    model = classifier_class(Encoder(encoder.config)).from_pretrained(
+    check_length(encoder, length, place)
+    return classifier_class(encoder).from_pretrained(
         place, config=config, revision=options.revision, dtype="float32", ignore_mismatched_sizes=True
     )
-    return model
 
 
 def _classes(task: Task) -> dict[str, Any]:

@@ -251,7 +251,7 @@ def evaluate(model: PreTrainedModel, batch: Batch) -> dict[str, float]:
     with torch.inference_mode():
         for index in torch.arange(len(batch.labels)).split(_EVALUATION_BATCH):
             part = batch.rows(index, str(model.device))
-            rows.append(model(input_ids=part.input_ids, attention_mask=part.attention_mask).logits.float().cpu())
+            rows.append(model(**part.inputs(model)).logits.float().cpu())
     logits = torch.cat(rows)
     if not logits.isfinite().all():
         raise CheckpointError("the model's logits are not finite; it is damaged, or its training diverged")
