@@ -13,6 +13,7 @@ include: "rules/prune.smk"
 include: "rules/healing.smk"
 include: "rules/analysis.smk"
 include: "rules/evaluation.smk"
+include: "rules/encoders_common.smk"
 include: "rules/encoders.smk"
 include: "rules/summary.smk"
 
