@@ -14,6 +14,7 @@ include: "rules/healing.smk"
 include: "rules/quantization.smk"
 include: "rules/analysis.smk"
 include: "rules/evaluation.smk"
+include: "rules/encoders_common.smk"
 include: "rules/encoders.smk"
 include: "rules/summary.smk"
 

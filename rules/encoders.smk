@@ -1,40 +1,4 @@
 # The second track: classifiers. Teacher, pruned students, few bits; nothing runs unless rows are listed.
-ENCODERS = CONFIG.encoders
-ENCODER_RUNS = [
-    *ENCODERS.rows,
-    *(f"{row}+ptq" for row in ENCODERS.ptq),
-    *(f"{row}+qkd" for row in ENCODERS.qkd),
-]
-
-
-def encoder_runs(part, row="{row}"):
-    """A file or folder of every seed of a row; a row's seeds are made by one job, as starting one takes longer."""
-    return expand("encoders/{row}/seed_{seed}/{part}", row=row, seed=ENCODERS.seeds, part=part)
-
-
-def encoder_row(wildcards):
-    """What a row is made from."""
-    return encoder_runs("model", wildcards.row.rpartition("+")[0])
-
-
-def small_encoder():
-    return ENCODERS.teacher.source == BUILTIN
-
-
-def encoder_memory(wildcards, attempt):
-    return (2_000 if small_encoder() else 16_000) * attempt
-
-
-def encoder_minutes(wildcards, attempt):
-    return (30 if small_encoder() else 480) * attempt
-
-
-def encoder_data():
-    """Files that are read; named data sets are none."""
-    task = ENCODERS.task
-    return [path for path in (task.dataset, task.validation, task.test) if path and Path(path).is_file()]
-
-
 rule encoder_teacher:
     input:
         data=encoder_data(),
@@ -53,7 +17,7 @@ rule encoder_teacher:
         "logs/benchmarks/encoder_teacher.tsv"
     conda:
         "../envs/quantization.yaml"
-    threads: torch_threads()
+    threads: encoder_threads()
     resources:
         mem_mb=encoder_memory,
         runtime=encoder_minutes,
@@ -88,7 +52,7 @@ rule encoder_prune:
         row=one_of(ENCODERS.rows),
     conda:
         "../envs/quantization.yaml"
-    threads: torch_threads()
+    threads: encoder_threads()
     resources:
         mem_mb=encoder_memory,
         runtime=encoder_minutes,
@@ -150,7 +114,7 @@ rule encoder_qkd:
         row=one_of([f"{row}+qkd" for row in ENCODERS.qkd]),
     conda:
         "../envs/quantization.yaml"
-    threads: torch_threads()
+    threads: encoder_threads()
     resources:
         mem_mb=encoder_memory,
         runtime=encoder_minutes,

@@ -551,19 +551,18 @@ class Killed(BaseException):
 def test_interrupted_training_ends_as_if_nothing_had_been(
     kind: str, teacher: Path, task: TaskOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def make(name: str) -> Path:
+    untrained = teacher.parent / "source"
+
+    def make(name: str, seed: int = 0) -> Path:
         output = tmp_path / name
         if kind == "teacher":
-            source = str(teacher / "model")
-            train_teacher(output, task, TeacherOptions(source=source, **QUICK), device="cpu")
+            train_teacher(output, task, TeacherOptions(source=str(untrained), seed=seed, **QUICK), device="cpu")
         elif kind == "prune":
             options = PruningOptions(**QUICK, schedule="dynamic", tolerance=0.0, mask_every=3, pruning_window_steps=5)
             prune_classifier(teacher / "model", output, task, options, device="cpu")
         else:
-            options = QATOptions(**QUICK)
-            train_quantized(
-                teacher / "model", teacher / "model", output, task, options, QuantizationOptions(), device="cpu"
-            )
+            bits = QuantizationOptions()
+            train_quantized(teacher / "model", untrained, output, task, QATOptions(**QUICK), bits, device="cpu")
         return output
 
     whole = make("whole")
@@ -584,12 +583,13 @@ def test_interrupted_training_ends_as_if_nothing_had_been(
     stopped = make("stopped")
     assert weights_of(stopped) == weights_of(whole)
     histories = [read_json(folder / "record.json")["history"] for folder in (whole, stopped)]
-    assert histories[0] == histories[1]
+    assert histories[0] == histories[1] and histories[0]["best"]["step"] > steps
     clear_checkpoint(stopped)
     assert {path.name for path in stopped.iterdir()} == {"model", "record.json", "curves.png"}
-    # another seed is another training, though a checkpoint is there
-    again = make("whole")
-    assert weights_of(again) == weights_of(stopped)
+    # made again it starts from the end; with another seed it is another training, and the checkpoint is not taken up
+    assert weights_of(make("whole")) == weights_of(stopped)
+    if kind == "teacher":
+        assert weights_of(make("whole", seed=1)) == weights_of(make("fresh", seed=1)) != weights_of(stopped)
 
 
 def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,40 @@
+# What the rules of the classifiers share.
+ENCODERS = CONFIG.encoders
+ENCODER_RUNS = [
+    *ENCODERS.rows,
+    *(f"{row}+ptq" for row in ENCODERS.ptq),
+    *(f"{row}+qkd" for row in ENCODERS.qkd),
+]
+
+
+def encoder_runs(part, row="{row}"):
+    """A file or folder of every seed of a row; a row's seeds are made by one job, as starting one takes longer."""
+    return expand("encoders/{row}/seed_{seed}/{part}", row=row, seed=ENCODERS.seeds, part=part)
+
+
+def encoder_row(wildcards):
+    """What a row is made from."""
+    return encoder_runs("model", wildcards.row.rpartition("+")[0])
+
+
+def small_encoder():
+    """Whether the teacher is the built-in one."""
+    return ENCODERS.teacher.source == BUILTIN
+
+
+def encoder_threads():
+    return 1 if small_encoder() else 8
+
+
+def encoder_memory(wildcards, attempt):
+    return (2_000 if small_encoder() else 16_000) * attempt
+
+
+def encoder_minutes(wildcards, attempt):
+    return (30 if small_encoder() else 480) * attempt
+
+
+def encoder_data():
+    """Files that are read; named data sets are none."""
+    task = ENCODERS.task
+    return [path for path in (task.dataset, task.validation, task.test) if path and Path(path).is_file()]
