@@ -225,8 +225,21 @@ def test_heal(make_model: Callable[..., Path], token_file: Path, tmp_path: Path)
     assert (tmp_path / "healed" / "plan.json").read_text() == (tmp_path / "pruned" / "plan.json").read_text()
     assert (tmp_path / "healed" / "healing.json").exists() and (tmp_path / "healed" / "healing.png").exists()
     run("heal", *place, "--step", "kd", "--output", tmp_path / "kd", code=2)
+    other = run("heal", *place, "--step", "nf4", "--output", tmp_path / "kd", code=1)
+    assert "--step: no 'nf4' here; known: kd, lora" in other.stderr
     wrong = run("heal", *place, "--step", "lra", "--output", tmp_path / "kd", code=1)
     assert "did you mean 'lora'?" in wrong.stderr
+
+
+def test_quantize(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
+    make("ShortGPT_remove_1", {}, make_model(), token_file, tmp_path / "pruned")
+    place = ["--model", tmp_path / "pruned", "--output", tmp_path / "small"]
+    record = run_json("quantize", *place, "--option", "double_quant=true")
+    assert record["variant"] == "ShortGPT_remove_1+nf4" and record["step"]["options"]["double_quant"] is True
+    assert record["step"]["bytes"]["after"] < record["step"]["bytes"]["before"]
+    assert (tmp_path / "small" / "plan.json").exists()
+    assert "small" in run("quantize", *place, code=1).stderr  # there already
+    assert "did you mean 'nf4'" in run("quantize", *place, "--force", "--step", "nf", code=1).stderr
 
 
 # --- looking at models -------------------------------------------------------------------------------------

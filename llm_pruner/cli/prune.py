@@ -240,7 +240,7 @@ def quantize(
 
 def _check_step(step: str, known: Collection[str]) -> None:
     if step not in known:
-        raise typer.BadParameter(f"'{step}' is none of {', '.join(known)}", param_hint="--step")
+        raise PrunerError(f"--step: no '{step}' here{nearest(step, known)}")
 
 
 def _copy_plan(parent: Path, output: Path) -> None:
