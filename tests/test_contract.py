@@ -194,11 +194,14 @@ def test_random_follows_its_seed(make_model: Callable[..., Path], token_file: Pa
 
 FOREIGN = """
 import sys
+import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=sys.argv[2] == "trust")
 assert not any(name.startswith("llm_pruner") for name in sys.modules)
-save_file({"logits": model(load_file(sys.argv[3])["input_ids"]).logits.detach()}, sys.argv[4])
+with torch.inference_mode():
+    logits = model(load_file(sys.argv[3])["input_ids"]).logits
+save_file({"logits": logits.clone()}, sys.argv[4])
 """
 
 

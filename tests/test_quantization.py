@@ -99,10 +99,12 @@ def test_same_bytes_twice_and_fewer_with_double_quantisation(make_model: Callabl
     assert len(double) != len(one)
 
 
+@pytest.mark.parametrize("name", ["GQA_2000", "SliceGPT_2500"])
 def test_loads_with_nothing_of_ours(
-    make_model: Callable[..., Path], token_file: Path, tokens: torch.Tensor, tmp_path: Path
+    name: str, make_model: Callable[..., Path], token_file: Path, tokens: torch.Tensor, tmp_path: Path
 ) -> None:
-    make("GQA_2000", {}, make_model("qwen2"), token_file, tmp_path)
+    """Also where widths are odd, which not every kernel takes."""
+    make(name, {}, make_model("qwen2", hidden_size=64, intermediate_size=250), token_file, tmp_path)
     quantize_model(tmp_path / "model", tmp_path / "small", NF4Options())
     environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     subprocess.run(
@@ -112,8 +114,7 @@ def test_loads_with_nothing_of_ours(
         env={key: value for key, value in environment.items() if key != "PYTHONPATH"},
     )
     theirs = load_file(tmp_path / "out.safetensors")["logits"]
-    # on some processors bitsandbytes computes in bfloat16 unless told otherwise
-    torch.testing.assert_close(theirs, logits(llm_pruner.load(tmp_path / "small"), tokens), rtol=0.05, atol=0.05)
+    torch.testing.assert_close(theirs, logits(llm_pruner.load(tmp_path / "small"), tokens), rtol=1e-4, atol=1e-4)
 
 
 def test_what_cannot_be_done(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:

@@ -68,6 +68,14 @@ class _RaggedLayers:
             for index in indices:
                 layers[index] = without_block(layers[index], block, index)
 
+    def train(self, mode=True):
+        # on CPUs with avx512_bf16 bitsandbytes repacks 4-bit weights in evaluation mode for a kernel that takes
+        # widths in multiples of 32 alone
+        for module in self.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        return super().train(mode)
+
 
 class RaggedLlamaForCausalLM(_RaggedLayers, LlamaForCausalLM):
     pass

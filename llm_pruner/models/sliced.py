@@ -68,6 +68,14 @@ class _SlicedLayers:
         backbone.norm = _Norm(config.hidden_size, config.rms_norm_eps)
         self.lm_head = nn.Linear(widths[-1], config.vocab_size, bias=False)
 
+    def train(self, mode=True):
+        # on CPUs with avx512_bf16 bitsandbytes repacks 4-bit weights in evaluation mode for a kernel that takes
+        # widths in multiples of 32 alone
+        for module in self.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
+        return super().train(mode)
+
 
 class SlicedLlamaForCausalLM(_SlicedLayers, LlamaForCausalLM):
     pass
