@@ -261,6 +261,15 @@ def test_every_allocation_reaches_the_total_within_its_clips_or_says_why(
     assert -missed <= max(shape.group_parameters, shape.channel_parameters)
 
 
+def test_attention_leaves_what_the_least_rate_takes_of_the_mlp() -> None:
+    """Six of 26 channels go in every layer by the least rate alone; two groups besides would be too much."""
+    model = architecture(layers=4, groups=4, heads_per_group=1, channels=26)
+    budget = 0.125 * model.total_parameters
+    plan = allocate(model, random_scores(model, 0), 0.125, WidthOptions(min_rate=0.234375))
+    assert all(len(layer.channels) <= 20 for layer in plan.layers)
+    assert abs(plan.removed_parameters(model) - budget) <= model.layers[0].channel_parameters
+
+
 def test_weights_of_layers_by_hand() -> None:
     importance = [5.0, 1.0, 2.0, 1.0]
     plain = WidthOptions(allocation="proportional", log=False)

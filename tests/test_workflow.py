@@ -263,7 +263,8 @@ def test_changing_an_option_reruns_its_variant(workflow: Workflow) -> None:
 
 
 def test_changing_how_one_variant_is_healed_reruns_that(workflow: Workflow) -> None:
-    workflow.config["variants"][-1] = {"Wanda_2of4+lora": {"rank": 2}}
+    workflow.config["variants"].remove("Wanda_2of4+lora")
+    workflow.config["variants"].append({"Wanda_2of4+lora": {"rank": 2}})
     assert set(workflow.to_do()) == {*remade("heal Wanda_2of4+lora"), "summary", "all"}
 
 
@@ -272,19 +273,22 @@ def test_changing_the_search_reruns_that_and_what_it_decides(workflow: Workflow)
     assert set(workflow.to_do()) == {"search GQA_found_3000", *remade("prune GQA_found_3000"), "summary", "all"}
 
 
+STEPS_OF_GQA = {"heal GQA_2000+lora", "quantize GQA_2000+lora+nf4"}
+
+
 @pytest.mark.parametrize(
     ("file", "first"),
     [
         ("methods/wanda.py", {"prune_directly Wanda_2of4", "heal Wanda_2of4+lora"}),
         (
             "methods/gqa.py",
-            {"score GQA", "search GQA_found_3000", "prune GQA_found_3000", "prune GQA_2000", "heal GQA_2000+lora"},
+            {"score GQA", "search GQA_found_3000", "prune GQA_found_3000", "prune GQA_2000", *STEPS_OF_GQA},
         ),
         ("methods/ablation.py", {"score Ablation", "search GQA_found_3000", "prune GQA_found_3000"}),
         ("families/sparse.py", {"prune_directly Wanda_2of4", "heal Wanda_2of4+lora"}),
         ("families/slice.py", {"prune_directly SliceGPT_2500"}),
         ("slicing.py", {"prune_directly SliceGPT_2500"}),
-        ("healing/masked.py", {"heal GQA_2000+lora", "heal Wanda_2of4+lora"}),
+        ("healing/masked.py", {*STEPS_OF_GQA, "heal Wanda_2of4+lora"}),
         ("search.py", {"search GQA_found_3000", "prune GQA_found_3000"}),
         ("report/figures.py", set()),
     ],
@@ -413,7 +417,8 @@ def test_profile_sums_the_run_by_rule(finished: Workflow) -> None:
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     jobs = {cells[0]: int(cells[1]) for line in output.splitlines()[2:] if (cells := line.strip("| ").split("|"))}
     jobs = {rule.strip(): count for rule, count in jobs.items()}
-    assert jobs["evaluate"] == jobs["efficiency"] == jobs["prune"] + jobs["heal"] == len(VARIANTS)
+    made = jobs["prune"] + jobs["heal"] + jobs["quantize"]
+    assert jobs["evaluate"] == jobs["efficiency"] == made == len(VARIANTS)
     assert jobs["train_builtin"] == 1 and jobs["total"] == sum(jobs.values()) - jobs["total"]
 
 

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 from llm_pruner.encoders.options import PruningOptions, TaskOptions
-from llm_pruner.encoders.prune import prune_classifier
-from llm_pruner.encoders.runs import clear_checkpoint
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.device):
+    # torch comes with these, and the GPU is claimed first
+    from llm_pruner.encoders.prune import prune_classifier
+    from llm_pruner.encoders.runs import clear_checkpoint
+
     outputs = [Path(record).parent for record in snakemake.output.records]
     for seed, output in zip(snakemake.params.seeds, outputs, strict=True):
         prune_classifier(

@@ -1,10 +1,12 @@
 from pathlib import Path
 
 from llm_pruner.encoders.options import QuantizationOptions
-from llm_pruner.encoders.quantize import quantize_classifier
 from workflow_scripts.job import job
 
 with job(snakemake):
+    # torch comes with these, and the GPU is claimed first
+    from llm_pruner.encoders.quantize import quantize_classifier
+
     for seed, model, record in zip(
         snakemake.params.seeds, snakemake.input.models, snakemake.output.records, strict=True
     ):

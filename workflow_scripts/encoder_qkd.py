@@ -1,11 +1,13 @@
 from pathlib import Path
 
 from llm_pruner.encoders.options import QATOptions, QuantizationOptions, TaskOptions
-from llm_pruner.encoders.quantize import train_quantized
-from llm_pruner.encoders.runs import clear_checkpoint
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.device):
+    # torch comes with these, and the GPU is claimed first
+    from llm_pruner.encoders.quantize import train_quantized
+    from llm_pruner.encoders.runs import clear_checkpoint
+
     outputs = [Path(record).parent for record in snakemake.output.records]
     for seed, model, output in zip(snakemake.params.seeds, snakemake.input.models, outputs, strict=True):
         train_quantized(

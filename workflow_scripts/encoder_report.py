@@ -1,10 +1,12 @@
 from pathlib import Path
 
 from llm_pruner.encoders.options import TaskOptions
-from llm_pruner.encoders.report import final_report
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.device):
+    # torch comes with these, and the GPU is claimed first
+    from llm_pruner.encoders.report import final_report
+
     final_report(
         [Path(record).parent for record in snakemake.input.runs],
         Path(snakemake.output.report),

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 from llm_pruner.encoders.options import TaskOptions, TeacherOptions
-from llm_pruner.encoders.runs import clear_checkpoint
-from llm_pruner.encoders.teacher import train_teacher
 from workflow_scripts.job import job
 
-with job(snakemake):
+with job(snakemake, device=snakemake.params.device):
+    # torch comes with these, and the GPU is claimed first
+    from llm_pruner.encoders.runs import clear_checkpoint
+    from llm_pruner.encoders.teacher import train_teacher
+
     output = Path(snakemake.output.record).parent
     train_teacher(
         output,

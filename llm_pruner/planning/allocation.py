@@ -125,18 +125,20 @@ def allocate(
     budget = round(ratio * architecture.total_parameters)
     slots = _slots(architecture, scores, options, importance)
     _check_reachable(architecture, slots, budget, ratio, options)
+    # what the MLP must lose in any case is not attention's to take
+    ceiling = budget - _total(slots.mlp)
 
     if options.allocation == "global":
         urgency = Slot.by_density
         if options.split:
-            _fill(slots.attention, attention_budget(slots, budget, options.split), urgency, ceiling=budget)
+            _fill(slots.attention, attention_budget(slots, budget, options.split), urgency, ceiling=ceiling)
             _fill(slots.mlp, budget - _total(slots.attention), urgency)
         else:
             _fill(slots.all, budget, urgency, ceiling=budget)
     else:
         urgency = Slot.by_wish
-        _wish(slots.attention, attention_budget(slots, budget, options.split))
-        _fill(slots.attention, round(sum(slot.wish * slot.cost for slot in slots.attention)), urgency, ceiling=budget)
+        _wish(slots.attention, min(attention_budget(slots, budget, options.split), ceiling))
+        _fill(slots.attention, round(sum(slot.wish * slot.cost for slot in slots.attention)), urgency, ceiling=ceiling)
         rest = budget - _total(slots.attention)
         _wish(slots.mlp, rest)
         _fill(slots.mlp, rest, urgency)
