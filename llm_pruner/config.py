@@ -28,6 +28,7 @@ from llm_pruner.encoders.options import (
     PruningOptions,
     QATOptions,
     QuantizationOptions,
+    RowOptions,
     TaskOptions,
     TeacherOptions,
 )
@@ -212,13 +213,13 @@ class EncodersConfig(Section):
         source = self.teacher.source
         return bool(self.rows) and (self.task.dataset in GLUE or (source != BUILTIN and not Path(source).is_dir()))
 
-    def row_options(self, row: str) -> PruningOptions:
+    def row_options(self, row: str) -> RowOptions:
         """All options of a row.
 
         Raises:
             ConfigError: for unknown or wrong ones.
         """
-        return checked(PruningOptions, {**self.pruning.model_dump(), **self.rows[row]}, f"encoders.rows.{row}")
+        return checked(RowOptions, {**self.pruning.model_dump(), **self.rows[row]}, f"encoders.rows.{row}")
 
 
 class Config(Section):
@@ -434,11 +435,14 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
             check_dataset(encoders.task)
     except DataError as error:
         problems.append(f"encoders.task: {error}")
-    for row in encoders.rows:
+    for place, row in enumerate(encoders.rows):
         if not re.fullmatch(r"[A-Za-z][\w-]*", row):
             problems.append(f"encoders.rows: '{row}' is no name for a folder; letters, digits, '_' and '-'")
         try:
-            encoders.row_options(row)
+            start = encoders.row_options(row).start
+            earlier = list(encoders.rows)[:place]
+            if start and start not in earlier:
+                problems.append(f"encoders.rows.{row}: start: no row '{start}' above it{nearest(start, earlier)}")
         except ConfigError as error:
             problems += [f"encoders.rows.{row}: {problem}" for problem in error.problems]
     for key in ("ptq", "qkd"):

@@ -2,6 +2,7 @@
 rule encoder_teacher:
     input:
         data=encoder_data(),
+        source=encoder_source(),
     output:
         model=directory("encoders/Teacher/model"),
         record="encoders/Teacher/record.json",
@@ -34,6 +35,7 @@ rule encoder_teacher:
 rule encoder_prune:
     input:
         teacher="encoders/Teacher/model",
+        start=encoder_start,
         data=encoder_data(),
     output:
         models=[directory(path) for path in encoder_runs("model")],
@@ -59,7 +61,7 @@ rule encoder_prune:
         gpu=gpus(),
     params:
         task=ENCODERS.task.model_dump(mode="json"),
-        options=lambda wildcards: ENCODERS.row_options(wildcards.row).model_dump(mode="json"),
+        options=lambda wildcards: ENCODERS.row_options(wildcards.row).model_dump(mode="json", exclude={"start"}),
         seeds=ENCODERS.seeds,
         device=CONFIG.model.device,
         code=code("encoder_prune.py"),

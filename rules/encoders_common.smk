@@ -13,8 +13,14 @@ def encoder_runs(part, row="{row}"):
 
 
 def encoder_row(wildcards):
-    """What a row is made from."""
+    """What a quantised row is made from."""
     return encoder_runs("model", wildcards.row.rpartition("+")[0])
+
+
+def encoder_start(wildcards):
+    """The row that a row starts from, if it is not the teacher."""
+    start = ENCODERS.row_options(wildcards.row).start
+    return encoder_runs("model", start) if start else []
 
 
 def small_encoder():
@@ -32,6 +38,12 @@ def encoder_memory(wildcards, attempt):
 
 def encoder_minutes(wildcards, attempt):
     return (30 if small_encoder() else 480) * attempt
+
+
+def encoder_source():
+    """The files of a teacher in a folder."""
+    folder = Path(ENCODERS.teacher.source)
+    return sorted(map(str, folder.glob("*.*"))) if folder.is_dir() else []
 
 
 def encoder_data():

@@ -6,11 +6,12 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from llm_pruner.encoders.options import (
 from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
 from llm_pruner.encoders.report import by_name, final_report
-from llm_pruner.encoders.runs import clear_checkpoint, find_run
+from llm_pruner.encoders.runs import clear_checkpoint, find_run, read_record
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
@@ -487,6 +488,29 @@ def test_groups_ranked_together_share_one_budget(teacher: Path, task: TaskOption
     nothing = options.model_copy(update={"final_sparsity": 0.0})
     control = prune_classifier(teacher / "model", tmp_path / "control", task, nothing, device="cpu")
     assert control["kind"] == "Student" and read_encoder(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
+    # nothing is different from an ordinary DistilBERT, so that nothing of ours travels with it
+    assert not list((tmp_path / "control" / "model").glob("*.py"))
+    assert not {"auto_map", "layer_widths"} & read_json(tmp_path / "control" / "model" / "config.json").keys()
+
+
+def test_what_was_pruned_is_pruned_further(
+    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+) -> None:
+    start, quick = tmp_path / "pruned" / "model", {**QUICK, "epochs": 1, "mask_every": 2}
+    half = PruningOptions(**quick, head_final_sparsity=0.5, ffn_final_sparsity=0.5)
+    further = prune_classifier(teacher / "model", tmp_path / "further", task, half, student=start, device="cpu")
+    # of 12 heads 6 were left, and 3 are; of 72 neurons 18, and 9
+    assert (further["reached"]["heads"], further["reached"]["neurons"]) == (0.75, 0.875)
+    left = read_encoder(tmp_path / "further" / "model").layers
+    assert [row["heads"] for row in further["layers"]] == [[width.heads, 4] for width in left]
+    assert sum(width.neurons for width in left) == 9
+    assert further["history"]["points"][0]["sparsity"] == pruned["reached"]["parameters"]
+    nothing = PruningOptions(**quick, enable_multi_granularity=False, final_sparsity=0, final_step=1)
+    longer = prune_classifier(teacher / "model", tmp_path / "longer", task, nothing, student=start, device="cpu")
+    assert longer["kind"] == "Pruned" and longer["reached"] == pruned["reached"]
+    quantize_classifier(start, tmp_path / "ptq", QuantizationOptions())
+    with pytest.raises(CheckpointError, match="quantised already"):
+        prune_classifier(teacher / "model", tmp_path / "x", task, half, student=tmp_path / "ptq" / "model")
 
 
 def test_dynamic_schedule_gives_groups_back_where_accuracy_falls() -> None:
@@ -613,6 +637,39 @@ def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pyte
     assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
 
 
+def test_teacher_that_knows_the_task_is_taken_as_it_is(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(teacher / "model", source)
+    config = read_json(source / "config.json")
+
+    def taken(name: str, classes: Sequence[str], **options: Any) -> dict[str, Any]:
+        write_json(source / "config.json", {**config, "id2label": dict(enumerate(classes)), "label2id": {}})
+        asked = TeacherOptions(source=str(source), epochs=0, **options)
+        return train_teacher(tmp_path / name, task, asked, device="cpu")
+
+    known = read_record(teacher)["validation"]["accuracy"]
+    names = [config["id2label"][str(index)] for index in range(3)]
+    assert taken("same", names)["validation"]["accuracy"] == known
+    assert read_record(tmp_path / "same")["history"]["train"] == []
+    assert (tmp_path / "same" / "curves.png").exists()
+    assert taken("numbered", ["LABEL_0", "LABEL_1", "LABEL_2"])["validation"]["accuracy"] == known
+    # the same names in another order: row 0 of the head is then what the names say, class 2 of the task
+    turned = taken("turned", [names[2].upper(), names[0], names[1]])
+    assert turned["validation"]["accuracy"] < 0.5
+    found, source_model = load_classifier(tmp_path / "turned" / "model"), load_classifier(source)
+    assert torch.equal(found.classifier.weight, source_model.classifier.weight[[1, 2, 0]])
+    assert torch.equal(found.classifier.bias, source_model.classifier.bias[[1, 2, 0]])
+    with pytest.raises(CheckpointError, match=r"classes \(a, b, c\) are not the task's \(has .*with epochs above 0"):
+        taken("x", ["a", "b", "c"])
+    headless = {key: value for key, value in source_model.state_dict().items() if not key.startswith("classifier")}
+    save_file(headless, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"no 'classifier.bias' in it; with epochs 0 it must know the task"):
+        taken("y", names)
+    assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
+    with pytest.raises(ValueError, match="starts at random"):
+        TeacherOptions(epochs=0)
+
+
 def test_stops_early_and_keeps_the_best(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
     options = TeacherOptions(source=str(teacher / "model"), epochs=3, learning_rate=1e-9, checks=9, patience=2)
     record = train_teacher(tmp_path, task, options, device="cpu")
@@ -709,8 +766,31 @@ def test_bad_models_are_told(teacher: Path, task: TaskOptions, make_model: Calla
     assert not [path for name in "abcdef" for path in (tmp_path / name).rglob("*.safetensors") if "model" in path.parts]
 
 
-def test_glue_tasks_are_known_by_name() -> None:
-    assert TaskOptions(dataset="sst2").dataset in GLUE and len(GLUE["mnli"]) == 2
+@pytest.mark.parametrize("name", GLUE)
+def test_glue_is_read_as_it_lies_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in of the hub's columns and splits: test labels are hidden, -1."""
+    import datasets
+
+    classes = ["entailment", "neutral", "contradiction"] if name == "mnli" else ["no", "yes"]
+    kinds = {**dict.fromkeys(GLUE[name], datasets.Value("string")), "label": datasets.ClassLabel(names=classes)}
+
+    def split(kind: str, rows: int) -> Any:
+        texts = {column: [f"{kind} {column} {row}" for row in range(rows)] for column in GLUE[name]}
+        labels = [-1 if kind.startswith("test") else row % len(classes) for row in range(rows)]
+        return datasets.Dataset.from_dict({**texts, "label": labels}, features=datasets.Features(kinds))
+
+    held_out = ("validation_matched", "validation_mismatched") if name == "mnli" else ("validation",)
+    hub = {"train": split("train", 200), **{kind: split(kind, 20) for kind in held_out}, "test": split("test", 20)}
+    monkeypatch.setattr(datasets, "load_dataset", lambda repository, subset: {"nyu-mll/glue": hub}[repository])
+    task = load_task(TaskOptions(dataset=name, samples=100))
+    assert task.labels == tuple(classes) and len(task.splits["train"]) == 100
+    assert [example.text for example in task.splits["test"]] == [
+        f"{held_out[0]} {GLUE[name][0]} {i}" for i in range(20)
+    ]
+    assert [example.label for example in task.splits["test"]] == [i % len(classes) for i in range(20)]
+    assert 10 <= len(task.splits["validation"]) <= 30
+    assert all(example.text.startswith("train") for example in task.splits["validation"])
+    assert all((example.pair is None) == (len(GLUE[name]) == 1) for example in task.splits["train"])
 
 
 # --- report ------------------------------------------------------------------------------------------------

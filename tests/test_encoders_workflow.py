@@ -67,10 +67,10 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     report = ["distill", "report", "--runs", runs, "--repeats", 1, "--device", "cpu", "--no-progress"]
     table = run(*report, "--output", tmp_path / "results").stdout
     assert [line.split("|")[1].strip() for line in table.strip().splitlines()[2:]] == [
+        "Teacher",
         "Pruned",
         "PTQ",
         "QKD",
-        "Teacher",
     ]
     (runs / "ptq" / "model" / "config.json").unlink()
     broken = run(*report, "--output", tmp_path / "results", "--json", code=3)
@@ -113,7 +113,7 @@ def test_off_unless_rows_are_listed() -> None:
 def test_every_mistake_is_told_with_its_place() -> None:
     wrong = {
         "task": {"dataset": "sst3"},
-        "rows": {"a/b": {}, "B": {"importance": "l2"}, "C": {"final_sparsity": 1}},
+        "rows": {"a/b": {}, "B": {"importance": "l2"}, "C": {"final_sparsity": 1}, "D": {"start": "E"}, "E": {}},
         "ptq": ["Bb"],
     }
     with pytest.raises(ConfigError) as caught:
@@ -123,6 +123,7 @@ def test_every_mistake_is_told_with_its_place() -> None:
         "encoders.rows: 'a/b' is no name for a folder",
         "encoders.rows.B: importance: unknown option; did you mean 'importance_mode'?",
         "encoders.rows.C: final_sparsity: Input should be less than 1",
+        "encoders.rows.D: start: no row 'E' above it",
         "encoders.ptq: no row 'Bb'; did you mean 'B'?",
     ):
         assert any(expected in problem for problem in caught.value.problems), expected
@@ -169,3 +170,9 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     again = workflow.run("--dry-run").stdout  # of everything: the tables ask for the report
     assert again.count("rule encoder_prune") == again.count("rule encoder_report") == 1
     assert "row=L2" in again and "rule encoder_qkd" not in again and "rule encoder_teacher" not in again
+
+    further = {"start": "MSP", "epochs": 1, "enable_multi_granularity": False, "final_sparsity": 0.2}
+    workflow.config["encoders"] = {**ENCODERS, "rows": {"MSP": {}, "Further": further}}
+    assert workflow.run(target).stdout.count("rule encoder_prune") == 1
+    reached = {entry["name"]: entry["reached"] for entry in read_json(folder / target)["names"]}
+    assert reached["Further"]["parameters"] > reached["MSP"]["parameters"]

@@ -9,12 +9,14 @@ with job(snakemake, device=snakemake.params.device):
     from llm_pruner.encoders.runs import clear_checkpoint
 
     outputs = [Path(record).parent for record in snakemake.output.records]
-    for seed, output in zip(snakemake.params.seeds, outputs, strict=True):
+    starts = snakemake.input.start or [None] * len(outputs)
+    for seed, start, output in zip(snakemake.params.seeds, starts, outputs, strict=True):
         prune_classifier(
             Path(snakemake.input.teacher),
             output,
             TaskOptions(**snakemake.params.task),
             PruningOptions(**{**snakemake.params.options, "seed": seed}),
+            student=Path(start) if start else None,
             name=snakemake.wildcards.row,
             device=snakemake.params.device,
             progress=True,

@@ -20,6 +20,6 @@ def sample_order(samples: int, shape: tuple[int, ...], seed: int) -> torch.Tenso
     import torch
 
     generator = torch.Generator().manual_seed(seed)
-    epochs = math.ceil(math.prod(shape) / samples)
+    epochs = max(1, math.ceil(math.prod(shape) / samples))
     order = torch.cat([torch.randperm(samples, generator=generator) for _ in range(epochs)])
     return order[: math.prod(shape)].view(shape)

@@ -36,11 +36,13 @@ class Family:
     """What heads are joined by."""
     ffn_input: str
     ffn_output: str
+    head: str
+    """The last linear module, a row for each class; named within the model."""
     keys: tuple[str, str, str, str]
     """Keys of config.json: hidden size, layers, heads, neurons."""
 
 
-def _bert(name: str, title: str) -> Family:
+def _bert(name: str, title: str, head: str) -> Family:
     return Family(
         f"{title}ForSequenceClassification",
         f"{name}.encoder.layer",
@@ -49,6 +51,7 @@ def _bert(name: str, title: str) -> Family:
         "attention.output.dense",
         "intermediate.dense",
         "output.dense",
+        head,
         ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size"),
     )
 
@@ -62,10 +65,11 @@ FAMILIES: Mapping[str, Family] = {
         "attention.out_lin",
         "ffn.lin1",
         "ffn.lin2",
+        "classifier",
         ("dim", "n_layers", "n_heads", "hidden_dim"),
     ),
-    "bert": _bert("bert", "Bert"),
-    "roberta": _bert("roberta", "Roberta"),
+    "bert": _bert("bert", "Bert", "classifier"),
+    "roberta": _bert("roberta", "Roberta", "classifier.out_proj"),
 }
 """By ``model_type`` of config.json."""
 
@@ -112,6 +116,22 @@ class Encoder:
         """A row with its bias, and a column."""
         return 2 * self.hidden_size + 1
 
+    @property
+    def whole(self) -> Encoder:
+        """What it was before anything was cut."""
+        return Encoder({key: value for key, value in self.config.items() if key != WIDTHS})
+
+    def removed(self, widths: Sequence[Widths]) -> dict[str, float]:
+        """Shares of the whole model that are gone at some widths: of all groups' parameters, of heads, of neurons."""
+        before, after = ([sum(own) for own in zip(*layers, strict=True)] for layers in (self.whole.layers, widths))
+        costs = (self.head_parameters, self.neuron_parameters)
+        left, every = (sum(count * cost for count, cost in zip(own, costs, strict=True)) for own in (after, before))
+        return {
+            "parameters": (every - left) / every,
+            "heads": (before[0] - after[0]) / before[0],
+            "neurons": (before[1] - after[1]) / before[1],
+        }
+
     def linears(self, layer: int) -> list[str]:
         """Names of a layer's linear modules within the model."""
         family = self.family
@@ -119,13 +139,21 @@ class Encoder:
         return [f"{family.layers}.{layer}.{name}" for name in names]
 
     @property
+    def is_quantized(self) -> bool:
+        """Whether weights are stored in few bits."""
+        return bool(self.config.get("quantization_config") or self.config.get(EIGHT_BIT))
+
+    @property
     def is_narrow(self) -> bool:
         """Whether it needs a class of its own."""
         return bool(self.config.get(WIDTHS) or self.config.get(EIGHT_BIT))
 
     def narrowed(self, widths: Sequence[Widths]) -> dict[str, Any]:
-        """Its configuration with other widths."""
-        return {**self.config, WIDTHS: [width._asdict() for width in widths]}
+        """Its configuration with other widths; told by layer only where they are not those of the whole model."""
+        whole = self.whole
+        if list(widths) == whole.layers:
+            return dict(whole.config)
+        return {**whole.config, WIDTHS: [width._asdict() for width in widths]}
 
 
 def builtin_encoder(size: BuiltinEncoder) -> Encoder:
@@ -144,6 +172,18 @@ def read_encoder(folder: str | os.PathLike[str]) -> Encoder:
     if not path.exists():
         raise CheckpointError(f"{folder}: no config.json there; is this a Hugging Face model folder?")
     return check_encoder(read_json(path), path)
+
+
+def unquantized_encoder(folder: str | os.PathLike[str]) -> Encoder:
+    """The shape of a classifier whose weights are about to change.
+
+    Raises:
+        CheckpointError: as ``read_encoder``, and if its weights are stored in few bits.
+    """
+    encoder = read_encoder(folder)
+    if encoder.is_quantized:
+        raise CheckpointError(f"{folder}: quantised already; name the model that it was made from")
+    return encoder
 
 
 def check_encoder(config: Mapping[str, Any], place: str | os.PathLike[str]) -> Encoder:

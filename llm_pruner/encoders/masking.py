@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from llm_pruner.encoders.architecture import Widths
 from llm_pruner.encoders.importance import Groups
 
 if TYPE_CHECKING:
@@ -44,6 +45,10 @@ class Masks:
         """Mask these groups and no others."""
         self.kept = torch.ones_like(self.kept)
         self.kept[list(groups)] = 0
+
+    def widths(self) -> list[Widths]:
+        """How many heads and neurons stay, for every layer."""
+        return [Widths(len(heads), len(neurons)) for heads, neurons in zip(*self.survivors(), strict=True)]
 
     def survivors(self) -> tuple[list[list[int]], list[list[int]]]:
         """Numbers of the heads and of the neurons that stay, for every layer."""

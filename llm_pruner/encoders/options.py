@@ -90,12 +90,20 @@ class BuiltinEncoder(Options):
 class TeacherOptions(TrainingOptions):
     """The classifier that is followed."""
 
+    epochs: float = Field(default=3.0, ge=0)
+    """How often the training examples are gone through; 0 takes a model that knows the task as it is."""
     source: str = BUILTIN
     """``builtin``, the id of a DistilBERT, BERT or RoBERTa on the hub, or a local folder; fine-tuned on the task."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     builtin: BuiltinEncoder = BuiltinEncoder()
     """Size of the built-in one."""
+
+    @model_validator(mode="after")
+    def _knows_something(self) -> TeacherOptions:
+        if not self.epochs and self.source == BUILTIN:
+            raise ValueError("epochs 0: the built-in teacher starts at random; name a source, or train it")
+        return self
 
 
 class DistillationOptions(TrainingOptions):
@@ -160,6 +168,13 @@ class PruningOptions(DistillationOptions):
         if self.enable_multi_granularity:
             return self.head_final_sparsity, self.ffn_final_sparsity
         return self.final_sparsity, self.final_sparsity
+
+
+class RowOptions(PruningOptions):
+    """A row of the comparison."""
+
+    start: str | None = None
+    """The row that is pruned, or only trained, further, seed by seed; the teacher itself by default."""
 
 
 class QuantizationOptions(Options):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from llm_pruner.encoders.architecture import check_sparsity, read_encoder
+from llm_pruner.encoders.architecture import check_sparsity, unquantized_encoder
 from llm_pruner.encoders.folder import load_classifier
 from llm_pruner.encoders.importance import (
     GradientWindow,
@@ -27,7 +27,7 @@ from llm_pruner.encoders.runs import PRUNED, STUDENT, Workplace
 from llm_pruner.encoders.schedule import Schedule
 from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import Batch
-from llm_pruner.encoders.training import Course, fit, steps_of
+from llm_pruner.encoders.training import Course, steps_of
 from llm_pruner.errors import ConfigError
 
 
@@ -47,7 +47,7 @@ def prune_classifier(
     Args:
         teacher: folder of the classifier that is followed.
         output: folder of the run; a checkpoint in it is taken up.
-        student: folder of what is pruned; the teacher itself by default.
+        student: folder of what is pruned, which may have been pruned before; the teacher itself by default.
         name: what the run is called in tables.
 
     Raises:
@@ -57,7 +57,7 @@ def prune_classifier(
         DataError: if the task cannot be read.
     """
     source = student or teacher
-    encoder = read_encoder(source)
+    encoder = unquantized_encoder(source)
     check_sparsity(encoder, options)
     place = Workplace(output, task, options, device)
     groups = Groups(encoder)
@@ -67,16 +67,7 @@ def prune_classifier(
     masks = Masks(model, groups)
     learner = place.seeded(lambda: Student(model, load_classifier(teacher, device=place.device), options))
     course = PruningCourse(learner, groups, masks, options, final_step)
-    history = fit(
-        course,
-        train,
-        validation,
-        options,
-        checkpoint=place.checkpoint,
-        identity=place.identity(teacher, source),
-        name=name,
-        progress=progress,
-    )
+    history = place.fit(course, train, validation, teacher, source, name=name, progress=progress)
     masks.detach()
     heads, neurons = masks.survivors()
     smaller = cut_classifier(encoder, model.state_dict(), heads, neurons)
@@ -90,8 +81,8 @@ def prune_classifier(
         extra={
             "reached": reached,
             "layers": [
-                {"heads": [len(own), width.heads], "neurons": [len(channels), width.neurons]}
-                for own, channels, width in zip(heads, neurons, encoder.layers, strict=True)
+                {"heads": [left.heads, width.heads], "neurons": [left.neurons, width.neurons]}
+                for left, width in zip(masks.widths(), encoder.whole.layers, strict=True)
             ],
         },
     )
@@ -137,13 +128,8 @@ class PruningCourse(Course):
         return {"sparsity": self.reached()["parameters"]}
 
     def reached(self) -> dict[str, float]:
-        """Shares that are masked: of all groups' parameters, of the heads, and of the neurons."""
-        gone = self.masks.kept.cpu() == 0
-        return {
-            "parameters": int(self.groups.parameters[gone].sum()) / int(self.groups.parameters.sum()),
-            "heads": gone[: self.groups.heads].float().mean().item(),
-            "neurons": gone[self.groups.heads :].float().mean().item(),
-        }
+        """Shares of the whole model that are masked or were cut before."""
+        return self.groups.encoder.removed(self.masks.widths())
 
     def tensors(self) -> dict[str, torch.Tensor]:
         seen = self.window.seen

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from llm_pruner.encoders.architecture import EIGHT_BIT, Encoder, read_encoder
+from llm_pruner.encoders.architecture import EIGHT_BIT, Encoder, unquantized_encoder
 from llm_pruner.encoders.folder import (
     build_classifier,
     classifier_class,
@@ -24,8 +24,8 @@ from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import Bits, QATOptions, QuantizationOptions, TaskOptions
 from llm_pruner.encoders.runs import PTQ, QKD, Workplace
 from llm_pruner.encoders.tasks import Batch
-from llm_pruner.encoders.training import Course, fit
-from llm_pruner.errors import CheckpointError, PlanError
+from llm_pruner.encoders.training import Course
+from llm_pruner.errors import PlanError
 from llm_pruner.files import staged_directory, write_json
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.headers import bytes_on_disk
@@ -49,7 +49,7 @@ def quantize_classifier(
         CheckpointError: if the model cannot be read or is quantised already.
         PlanError: if a layer is given bits that the model has not.
     """
-    encoder = _unquantized(source)
+    encoder = unquantized_encoder(source)
     run = Run(options.model_dump(mode="json"), seed=seed)
     bits = module_bits(encoder, options)
     with staged_directory(output / "model") as folder:
@@ -93,7 +93,7 @@ def train_quantized(
         PlanError: if a layer is given bits that the model has not.
         DataError: if the task cannot be read.
     """
-    encoder = _unquantized(source)
+    encoder = unquantized_encoder(source)
     bits = module_bits(encoder, quantization)
     place = Workplace(output, task, options, device)
     place.run.options["quantization"] = quantization.model_dump(mode="json")
@@ -101,16 +101,7 @@ def train_quantized(
     model = load_classifier(source, device=place.device)
     learner = place.seeded(lambda: Student(model, load_classifier(teacher, device=place.device), options))
     fake_quantize(model, bits, quantization.double_quant)
-    history = fit(
-        QuantizedCourse(learner),
-        train,
-        validation,
-        options,
-        checkpoint=place.checkpoint,
-        identity=place.identity(teacher, source),
-        name=name,
-        progress=progress,
-    )
+    history = place.fit(QuantizedCourse(learner), train, validation, teacher, source, name=name, progress=progress)
     for module in bits:
         parametrize.remove_parametrizations(model.get_submodule(module), "weight", leave_parametrized=False)
     quantized = quantized_classifier(encoder, model.state_dict(), bits, quantization.double_quant)
@@ -179,10 +170,3 @@ def quantized_classifier(
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return load_nf4(classifier_class(encoder), Path(folder), nf4_config(skip, double_quant=double_quant))
-
-
-def _unquantized(source: Path) -> Encoder:
-    encoder = read_encoder(source)
-    if encoder.config.get("quantization_config") or encoder.config.get(EIGHT_BIT):
-        raise CheckpointError(f"{source}: quantised already; name the model that it was made from")
-    return encoder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.device import limit_threads, pick_device
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer
 from llm_pruner.encoders.options import TaskOptions
-from llm_pruner.encoders.runs import read_record
+from llm_pruner.encoders.runs import KINDS, read_record
 from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.errors import CheckpointError, PrunerError
@@ -74,6 +74,7 @@ def final_report(
             measured.append(_measure(folder, loaded, task.length, batch_size, repeats, device))
         except (PrunerError, OSError, ValueError, RuntimeError) as error:
             problems.append({"run": str(folder), "problem": str(error)})
+    measured.sort(key=lambda run: KINDS.index(run["kind"]))
     report = {
         "task": {"name": loaded.name, "classes": list(loaded.labels), "test_examples": len(loaded.splits["test"])},
         "batch_size": batch_size,

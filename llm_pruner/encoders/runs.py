@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +18,8 @@ from llm_pruner.provenance import Run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+    from llm_pruner.encoders.training import Course
 
 T = TypeVar("T")
 
@@ -39,10 +41,6 @@ class Workplace:
         described = {"task": task.model_dump(), **options.model_dump(mode="json")}
         self.run = Run(described, seed=options.seed, device=self.device)
 
-    @property
-    def checkpoint(self) -> Path:
-        return self.output / CHECKPOINT
-
     def splits(self, folder: Path, *names: str, tokenizer: Any = None) -> list[Batch]:
         """Splits of the task in the tokens of a model.
 
@@ -61,8 +59,28 @@ class Workplace:
             torch.manual_seed(self.options.seed)
             return build()
 
-    def identity(self, *folders: Path) -> str:
-        """What this training is."""
+    def fit(
+        self, course: Course, train: Batch, validation: Batch, *folders: Path, name: str, progress: bool
+    ) -> dict[str, Any]:
+        """Train as ``training.fit`` does, with the run's options and checkpoint.
+
+        Args:
+            folders: the models that the training starts from or follows; of others a checkpoint is not taken up.
+        """
+        from llm_pruner.encoders.training import fit
+
+        return fit(
+            course,
+            train,
+            validation,
+            self.options,
+            checkpoint=self.output / CHECKPOINT,
+            identity=self._identity(folders),
+            name=name,
+            progress=progress,
+        )
+
+    def _identity(self, folders: Iterable[Path]) -> str:
         from llm_pruner.encoders.training import identity_of
 
         options = self.task_options

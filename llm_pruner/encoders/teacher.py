@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from llm_pruner.encoders.folder import check_length, classifier_class
 from llm_pruner.encoders.options import BUILTIN, TaskOptions, TeacherOptions
 from llm_pruner.encoders.runs import TEACHER, Workplace
 from llm_pruner.encoders.tasks import Batch, Task
-from llm_pruner.encoders.training import Course, fit
+from llm_pruner.encoders.training import Course
 from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import check_finite
 from llm_pruner.models.checkpoint import load_tokenizer
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def train_teacher(
     output: Path, task: TaskOptions, options: TeacherOptions, *, device: str = "auto", progress: bool = False
 ) -> dict[str, Any]:
-    """Fine-tune a classifier on a task, or train the built-in one, and write model, record and curves to ``output``.
+    """Fine-tune a classifier on a task, take one that knows it, or train the built-in one; write model, record, curves.
 
     Raises:
         CheckpointError: if the source cannot be read or is no supported classifier, or the training diverges.
@@ -40,16 +41,8 @@ def train_teacher(
         model = place.seeded(lambda: _load(place.task, options, task.length))
     model.to(place.device)  # type: ignore[arg-type]
     train, validation = place.splits(output, "train", "validation", tokenizer=tokenizer)
-    history = fit(
-        TeacherCourse(model),
-        train,
-        validation,
-        options,
-        checkpoint=place.checkpoint,
-        identity=place.identity(),
-        name=TEACHER,
-        progress=progress,
-    )
+    sources = [Path(options.source)] if Path(options.source).is_dir() else []
+    history = place.fit(TeacherCourse(model), train, validation, *sources, name=TEACHER, progress=progress)
     return place.finish(model, output, history, kind=TEACHER, name=TEACHER, extra={}, tokenizer=tokenizer)
 
 
@@ -97,20 +90,58 @@ def _new_classifier(task: Task, tokenizer: Any, options: TeacherOptions, length:
 
 
 def _load(task: Task, options: TeacherOptions, length: int) -> PreTrainedModel:
-    """A model of the hub or of a folder, with a head for the task's classes, new where it has none for them."""
+    """A model of the hub or of a folder with a head for the task's classes: its own, or a new one to be trained."""
     from transformers import AutoConfig
 
     place = options.source
     try:
-        config = AutoConfig.from_pretrained(place, revision=options.revision, **_classes(task))
+        config = AutoConfig.from_pretrained(place, revision=options.revision)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{place}: neither a model folder nor to be had from the hub ({error})") from None
     encoder = check_encoder(config.to_dict(), place)
+    if encoder.is_quantized:
+        raise CheckpointError(f"{place}: a teacher has full precision, and this one is quantised")
     if Path(place).is_dir():
         check_finite(place)
     check_length(encoder, length, place)
-    return classifier_class(encoder).from_pretrained(
-        place, config=config, revision=options.revision, dtype="float32", ignore_mismatched_sizes=True
+    theirs = [config.id2label[index] for index in range(config.num_labels)]
+    order = class_order(theirs, task.labels, place) if not options.epochs else None
+    config.update(_classes(task))
+    model, loading = classifier_class(encoder).from_pretrained(
+        place,
+        config=config,
+        revision=options.revision,
+        dtype="float32",
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    if order:
+        if missing := sorted(loading["missing_keys"]):
+            raise CheckpointError(f"{place}: no '{missing[0]}' in it; with epochs 0 it must know the task already")
+        head = model.get_submodule(encoder.family.head)
+        for parameter in (head.weight, head.bias):
+            parameter.data = parameter.data[order]
+    return model
+
+
+def class_order(theirs: Sequence[str], ours: Sequence[str], place: str) -> list[int]:
+    """Which of a model's classes each of the task's is, by name but for case; by number where either has numbers alone.
+
+    >>> class_order(["POSITIVE", "NEGATIVE"], ["negative", "positive"], "model")
+    [1, 0]
+
+    Raises:
+        CheckpointError: if they are not the same classes.
+    """
+    numbered = [f"{index}" for index in range(len(theirs))]
+    plain = [name.casefold().removeprefix("label_") for name in theirs], [name.casefold() for name in ours]
+    if len(theirs) == len(ours) and numbered in plain:
+        return list(range(len(ours)))
+    if len(theirs) == len(ours) == len(set(plain[0])) and set(plain[0]) == set(plain[1]):
+        return [plain[0].index(name) for name in plain[1]]
+    raise CheckpointError(
+        f"{place}: its classes ({', '.join(theirs)}) are not the task's ({', '.join(ours)}); "
+        f"with epochs above 0 it would learn those"
     )
 
 

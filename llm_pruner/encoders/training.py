@@ -66,8 +66,8 @@ class Course:
 
 
 def steps_of(options: TrainingOptions, examples: int) -> int:
-    """Updates in so many epochs."""
-    return max(1, round(options.epochs * examples / options.batch_size))
+    """Updates in so many epochs: one at least, if any are asked for."""
+    return max(1, round(options.epochs * examples / options.batch_size)) if options.epochs else 0
 
 
 def fit(
