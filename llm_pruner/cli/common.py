@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +31,18 @@ Options = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.", rich_help_panel=_MACHINE)]
 Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Samples run at once.", rich_help_panel=_MACHINE)]
-Progress = Annotated[bool, typer.Option(help="Show progress on stderr.", rich_help_panel=_MACHINE)]
+
+
+def _libraries_too(progress: bool) -> bool:
+    """Loading and downloading have bars of their own."""
+    if not progress:
+        os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    return progress
+
+
+Progress = Annotated[
+    bool, typer.Option(help="Show progress on stderr.", callback=_libraries_too, rich_help_panel=_MACHINE)
+]
 Source = Annotated[
     str,
     typer.Option(
