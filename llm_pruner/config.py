@@ -186,8 +186,8 @@ class TimingConfig(Section):
 
 class EncodersConfig(Section):
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Pruned classifiers by name, each with the options in which it differs from ``pruning``, and ``start``, a row above
-    that it goes on from instead of the teacher. Without any, nothing of this section runs."""
+    """Pruned classifiers by name, each with the options in which it differs from ``pruning``, and with ``start``, a row
+    above that it goes on from instead of the teacher. Without any, nothing of this section runs."""
     ptq: tuple[str, ...] = ()
     """Rows that are also stored in few bits as they are."""
     qkd: tuple[str, ...] = ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,7 +60,8 @@ def final_report(
         ``runs``: by run ``name``, ``kind``, ``seed``, ``accuracy``, ``f1`` and ``loss`` on the test split,
         ``validation`` accuracy, ``parameters``, ``bytes_on_disk``, ``memory_bytes``, ``latency_ms`` of a single
         example, ``batch_ms`` of a batch, ``reached``; ``names``: their means and sample standard deviations over seeds;
-        ``problems``: what could not be measured, and why.
+        ``standard_error`` of one model's accuracy, at most, from the number of test examples; ``problems``: what could
+        not be measured, and why.
 
     Raises:
         DataError: if the task cannot be read.
@@ -75,8 +77,10 @@ def final_report(
         except (PrunerError, OSError, ValueError, RuntimeError) as error:
             problems.append({"run": str(folder), "problem": str(error)})
     measured.sort(key=lambda run: KINDS.index(run["kind"]))
+    examples = len(loaded.splits["test"])
     report = {
-        "task": {"name": loaded.name, "classes": list(loaded.labels), "test_examples": len(loaded.splits["test"])},
+        "task": {"name": loaded.name, "classes": list(loaded.labels), "test_examples": examples},
+        "standard_error": 0.5 / math.sqrt(examples),
         "batch_size": batch_size,
         "threads": threads,
         "names": by_name(measured),

@@ -42,7 +42,13 @@ def plot_final_report(report: Mapping[str, Any], path: Path) -> None:
         axes.set(xlabel=label)
         axes.grid(alpha=0.3)
     panels[0].set(ylabel="test accuracy (%)")
-    figure.suptitle(f"Classifiers on {report['task']['name']}: mean over seeds, bars of one standard deviation")
+    seeds = ": mean over seeds, bars of one standard deviation" if any(len(e["seeds"]) > 1 for e in names) else ""
+    task = report["task"]
+    figure.suptitle(
+        f"Classifiers on {task['name']}{seeds}\n"
+        f"{task['test_examples']} test examples: one accuracy has a standard error of up to "
+        f"{100 * report['standard_error']:.1f} points"
+    )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
     with staged_file(path) as staged:
         figure.savefig(staged, dpi=150)

@@ -35,13 +35,14 @@ def encoders_table(report: Mapping[str, Any]) -> Table:
     for key, title, shown in _SHOWN:
         whole = shown in (COUNT, BYTES)
         columns.append(Column(key, title, shown, mean(key, whole), compact=key in _COMPACT))
-        if key in ("accuracy", "latency_ms"):
+        if key in ("accuracy", "latency_ms") and any(entry["spread"][key] is not None for entry in report["names"]):
             spread = _spread(key)
             columns.append(Column(f"{key}_spread", f"± {title.split()[0].lower()}", shown, spread, compact=True))
     note = (
-        f"Test split of {report['task']['name']}, {report['task']['test_examples']} examples, "
-        f"{len(report['task']['classes'])} classes. ± is the sample standard deviation over seeds; a batch is "
-        f"{report['batch_size']} examples. Quantised weights are counted in bytes; Parameters are what they stand for."
+        f"Test split of {report['task']['name']}, {report['task']['test_examples']} examples (standard error of one "
+        f"accuracy: at most {report['standard_error']:.1%}), {len(report['task']['classes'])} classes. ± is the sample "
+        f"standard deviation over seeds; a batch is {report['batch_size']} examples. Quantised weights are counted in "
+        f"bytes; Parameters are what they stand for."
     )
     return build_table("Encoders", columns, report["names"], note)
 
