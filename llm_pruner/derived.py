@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.device import limit_threads, pick_device
-from llm_pruner.files import read_json, write_json
+from llm_pruner.files import write_json
 from llm_pruner.provenance import Run
 from llm_pruner.steps import HEALING, QUANTIZING
 from llm_pruner.variants import Variant
@@ -16,6 +17,7 @@ from llm_pruner.variants import Variant
 def heal_variant(
     variant: Variant,
     parent: Path,
+    before: Mapping[str, Any],
     output: Path,
     *,
     tokens: Path,
@@ -29,7 +31,8 @@ def heal_variant(
 
     Args:
         variant: what to make, such as ``GQA_2000+lora``.
-        parent: folder of the variant it is made from.
+        parent: folder of the model it is made from.
+        before: ``pruning.json`` of that.
         output: folder of the variant.
         tokens: token file to train on.
         held_out: token file of the curve.
@@ -47,7 +50,7 @@ def heal_variant(
     options = HEALING[variant.step.name](**variant.step.options)
     run = Run(variant.step.options, seed=variant.step.options["seed"], device=device)
     healing = heal(
-        parent / "model",
+        parent,
         output / "model",
         read_tokens(tokens),
         read_tokens(held_out),
@@ -60,15 +63,16 @@ def heal_variant(
         progress=progress,
     )
     write_json(output / "healing.json", {"variant": variant.name, **healing, "run": run.describe()})
-    return _write_record(variant, parent, output, run, "healing", held_out=healing["perplexity"])
+    return _write_record(variant, before, output, run, "healing", held_out=healing["perplexity"])
 
 
-def quantize_variant(variant: Variant, parent: Path, output: Path) -> dict[str, Any]:
+def quantize_variant(variant: Variant, parent: Path, before: Mapping[str, Any], output: Path) -> dict[str, Any]:
     """Store a variant in few bits: ``output/model/`` and ``output/pruning.json``.
 
     Args:
         variant: what to make, such as ``GQA_2000+nf4``.
-        parent: folder of the variant it is made from.
+        parent: folder of the model it is made from.
+        before: ``pruning.json`` of that.
         output: folder of the variant.
 
     Raises:
@@ -79,14 +83,15 @@ def quantize_variant(variant: Variant, parent: Path, output: Path) -> dict[str, 
     assert variant.step
     limit_threads()
     run = Run(variant.step.options)
-    sizes = quantize_model(parent / "model", output / "model", QUANTIZING[variant.step.name](**variant.step.options))
-    return _write_record(variant, parent, output, run, "quantizing", bytes=sizes)
+    sizes = quantize_model(parent, output / "model", QUANTIZING[variant.step.name](**variant.step.options))
+    return _write_record(variant, before, output, run, "quantizing", bytes=sizes)
 
 
-def _write_record(variant: Variant, parent: Path, output: Path, run: Run, phase: str, **outcome: Any) -> dict[str, Any]:
+def _write_record(
+    variant: Variant, before: Mapping[str, Any], output: Path, run: Run, phase: str, **outcome: Any
+) -> dict[str, Any]:
     """``output/pruning.json``: the parent's, with what the step did and the time it took."""
     assert variant.step
-    before = read_json(parent / "pruning.json")
     seconds = before["seconds"]
     record = {
         **before,

@@ -11,7 +11,7 @@ from llm_pruner.data.tokens import read_tokens
 from llm_pruner.device import limit_threads, pick_device
 from llm_pruner.errors import CheckpointError
 from llm_pruner.families import family_module
-from llm_pruner.families.job import Job
+from llm_pruner.families.job import Job, Outcome
 from llm_pruner.files import read_json, write_json
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
 from llm_pruner.provenance import Run
@@ -122,9 +122,19 @@ def prune(
     outcome = import_module(family_module(variant.family)).prune(job)
     if outcome.plan:
         outcome.plan.write(output / "plan.json")
-    scoring = sum(source["run"]["seconds"] for source in sources)
+    record = pruning_record(variant, outcome, run, sum(source["run"]["seconds"] for source in sources))
+    write_json(output / "pruning.json", record)
+    return record
+
+
+def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float = 0.0) -> dict[str, Any]:
+    """What ``pruning.json`` says.
+
+    Args:
+        scoring: seconds that scores took, which variants share.
+    """
     asked = variant.asked
-    record = {
+    return {
         "variant": variant.name,
         "method": variant.method,
         "family": variant.family,
@@ -138,8 +148,6 @@ def prune(
         "seconds": {"scoring": scoring, "pruning": run.seconds, "total": round(scoring + run.seconds, 3)},
         "run": run.describe(),
     }
-    write_json(output / "pruning.json", record)
-    return record
 
 
 def read_layers(scores: Path | None) -> list[dict[str, Any]] | None:

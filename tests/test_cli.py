@@ -239,6 +239,13 @@ def test_quantize(make_model: Callable[..., Path], token_file: Path, tmp_path: P
     assert record["step"]["bytes"]["after"] < record["step"]["bytes"]["before"]
     assert (tmp_path / "small" / "plan.json").exists()
     assert "small" in run("quantize", *place, code=1).stderr  # there already
+    # the model folder itself is as good, and so is any model that was not made here
+    inside = run_json("quantize", "--model", tmp_path / "pruned" / "model", "--output", tmp_path / "inside")
+    assert inside["variant"] == record["variant"] and (tmp_path / "inside" / "plan.json").exists()
+    other = run_json("quantize", "--model", make_model(), "--output", tmp_path / "other")
+    assert (other["variant"], other["parent"]) == ("Dense+nf4", "Dense")
+    assert not (tmp_path / "other" / "plan.json").exists()
+    assert "no config.json there" in run("quantize", "--model", tmp_path, "--output", tmp_path / "x", code=1).stderr
     assert "did you mean 'nf4'" in run("quantize", *place, "--force", "--step", "nf", code=1).stderr
 
 

@@ -58,7 +58,9 @@ def test_computes_with_the_quantized_weights(
 ) -> None:
     parent, output = tmp_path / "parent", tmp_path / "small"
     make(name, PARENTS[name], make_model(family), token_file, parent)
-    record = quantize_variant(derive(resolve(name, PARENTS[name]), "nf4"), parent, output)
+    record = quantize_variant(
+        derive(resolve(name, PARENTS[name]), "nf4"), parent / "model", read_json(parent / "pruning.json"), output
+    )
     model = llm_pruner.load(output / "model")
     expected = logits(quantized_by_hand(parent / "model"), tokens)
     torch.testing.assert_close(logits(model, tokens), expected, rtol=1e-4, atol=1e-4)

@@ -1,12 +1,14 @@
 from pathlib import Path
 
 from llm_pruner.derived import quantize_variant
+from llm_pruner.files import read_json
 from llm_pruner.variants import Variant
 from workflow_scripts.job import job
 
 with job(snakemake):
     quantize_variant(
         Variant.from_dict(snakemake.params.variant),
-        Path(snakemake.input.record).parent,
+        Path(snakemake.input.parent),
+        read_json(Path(snakemake.input.record)),
         Path(snakemake.output.record).parent,
     )

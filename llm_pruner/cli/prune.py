@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -28,14 +28,19 @@ from llm_pruner.cli.common import (
     emit,
     model_folder,
     read_options,
+    variant_folder,
 )
 from llm_pruner.errors import ConfigError, DataError, PrunerError, nearest
+from llm_pruner.families.job import Outcome
 from llm_pruner.files import read_json
 from llm_pruner.methods import METHODS
+from llm_pruner.models.architecture import read_config
 from llm_pruner.naming import derive, resolve
 from llm_pruner.planning.plan import Plan
+from llm_pruner.provenance import Run
+from llm_pruner.pruning import pruning_record
 from llm_pruner.steps import HEALING, QUANTIZING
-from llm_pruner.variants import Variant, load_class
+from llm_pruner.variants import DENSE, Variant, load_class
 
 
 def _methods_like(incomplete: str) -> list[tuple[str, str]]:
@@ -163,12 +168,7 @@ def score(
 
 
 def heal(
-    model: Annotated[
-        Path,
-        typer.Option(
-            exists=True, file_okay=False, help="Variant folder, with model/ and pruning.json, as prune makes."
-        ),
-    ],
+    model: Model,
     step: Annotated[str, typer.Option(help=f"How: {' or '.join(HEALING)}.")],
     tokens: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Token file to train on (.safetensors).")],
     held_out: Annotated[
@@ -194,30 +194,27 @@ def heal(
     refuse_existing(output, force)
     if step == "kd" and teacher is None:
         raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
+    parent = _parent(model)
     record = heal_variant(
-        derive(_made(model), step, read_options(option)),
-        model,
+        derive(parent.variant, step, read_options(option)),
+        parent.model,
+        parent.record,
         output,
         tokens=tokens,
         held_out=held_out,
-        teacher=model_folder(teacher or model),
+        teacher=model_folder(teacher) if teacher else parent.model,
         figure=output / "healing.png",
         device=device,
         progress=progress,
     )
-    _copy_plan(model, output)
+    _copy_plan(parent.folder, output)
     perplexity = record["step"]["held_out"]
     text = f"{output / 'model'}: held-out perplexity {perplexity['before']:.2f} → {perplexity['after']:.2f}"
     emit(record, text, as_json)
 
 
 def quantize(
-    model: Annotated[
-        Path,
-        typer.Option(
-            exists=True, file_okay=False, help="Variant folder, with model/ and pruning.json, as prune makes."
-        ),
-    ],
+    model: Model,
     output: Output,
     step: Annotated[str, typer.Option(help=f"How: {' or '.join(QUANTIZING)}.")] = "nf4",
     option: Options = None,
@@ -232,8 +229,10 @@ def quantize(
 
     _check_step(step, QUANTIZING)
     refuse_existing(output, force)
-    record = quantize_variant(derive(_made(model), step, read_options(option)), model, output)
-    _copy_plan(model, output)
+    parent = _parent(model)
+    variant = derive(parent.variant, step, read_options(option))
+    record = quantize_variant(variant, parent.model, parent.record, output)
+    _copy_plan(parent.folder, output)
     sizes = record["step"]["bytes"]
     emit(record, f"{output / 'model'}: {sizes['before']:,} → {sizes['after']:,} bytes", as_json)
 
@@ -285,12 +284,28 @@ def _families(method: str) -> Sequence[str]:
     return load_class(METHODS[name]).families
 
 
-def _made(folder: Path) -> Variant:
-    """The variant that a folder's record says was made there, as far as a step after it needs to know."""
-    record = read_json(folder / "pruning.json")
+class _Parent(NamedTuple):
+    """What a step after pruning starts from."""
+
+    variant: Variant
+    folder: Path
+    model: Path
+    record: dict[str, Any]
+
+
+def _parent(given: Path) -> _Parent:
+    """A variant as far as a step after it needs to know it, by its record; a model without one is a dense one."""
+    model = model_folder(given)
+    folder = variant_folder(model)
+    path = folder / "pruning.json"
+    if not path.exists():
+        read_config(model)
+        dense = resolve(DENSE)
+        return _Parent(dense, folder, model, pruning_record(dense, Outcome(0.0), Run({})))
+    record = read_json(path)
     try:
         asked = record["asked"] or {"amount": 0.0}
-        return Variant(
+        variant = Variant(
             record["variant"],
             record["method"],
             "",
@@ -301,7 +316,8 @@ def _made(folder: Path) -> Variant:
             calibrated=False,
         )
     except (KeyError, TypeError) as error:
-        raise DataError(f"{folder / 'pruning.json'}: not the record of a pruning ({error!r})") from None
+        raise DataError(f"{path}: not the record of a pruning ({error!r})") from None
+    return _Parent(variant, folder, model, record)
 
 
 def _describe(record: dict[str, Any], output: Path) -> str:
