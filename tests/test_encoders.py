@@ -541,7 +541,7 @@ def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_wei
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
     found = validation_of(tmp_path / "qkd" / "model", task)
     assert found == pytest.approx({key: record["validation"][key] for key in found}, rel=1e-5)
-    assert set(record["bits"].values()) == {4, 8}
+    assert set(record["bits"].values()) == {4, 8} and record["reached"] == pruned["reached"]
     for call in (
         quantize_classifier,
         lambda *given: train_quantized(teacher / "model", *given[:2], task, options, given[2]),

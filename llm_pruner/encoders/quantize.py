@@ -60,6 +60,7 @@ def quantize_classifier(
         "kind": PTQ,
         "seed": seed,
         "bytes_on_disk": bytes_on_disk(output / "model"),
+        "reached": encoder.removed(encoder.layers),
         "bits": dict(sorted(bits.items())),
         "run": run.describe(),
     }
@@ -105,7 +106,7 @@ def train_quantized(
     for module in bits:
         parametrize.remove_parametrizations(model.get_submodule(module), "weight", leave_parametrized=False)
     quantized = quantized_classifier(encoder, model.state_dict(), bits, quantization.double_quant)
-    extra = {"bits": dict(sorted(bits.items()))}
+    extra = {"reached": encoder.removed(encoder.layers), "bits": dict(sorted(bits.items()))}
     return place.finish(quantized, source, history, kind=QKD, name=name, extra=extra)
 
 
