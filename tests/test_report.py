@@ -12,11 +12,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 from openpyxl import load_workbook
 
 from llm_pruner.analysis.comparison import compare
 from llm_pruner.errors import DataError
+from llm_pruner.report import figures
 from llm_pruner.report.figures import (
     ceiling,
     layer_series,
@@ -455,6 +457,28 @@ def test_a_healed_model_stands_beside_what_it_was(healed: Results) -> None:
     assert own["perplexity_before"] == 15.0
     assert own["recovered"] == pytest.approx((15 - 11) / (15 - 10))
     assert pd.isna(row(frame, "Magnitude_2000")["perplexity_before"]) and pd.isna(row(frame, "Dense")["recovered"])
+
+
+def test_few_bits_are_smaller_on_disk_and_no_sparsity(
+    folders: list[Path], healed: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = folders[0].parent / "Magnitude_2000+nf4"
+    shutil.copytree(folders[0], folder)
+    pruning = json.loads((folder / "pruning.json").read_text())
+    write(
+        folder / "pruning.json",
+        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "nf4"}},
+    )
+    quantized = read_results([*folders, folder])
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "_save", lambda figure, _path: drawn.append(figure))
+    plot_quality_against_size(quantized, tmp_path / "quality.png")
+    disk, nonzero = ({text.get_text() for text in panel.texts} - {""} for panel in drawn[0].axes)
+    assert disk - nonzero == {"Magnitude_2000+nf4"} and not nonzero - disk
+    positions = {tuple(line.get_xdata()) for line in drawn[0].axes[0].lines if line.get_marker() not in (None, "None")}
+    assert (1280,) in positions  # bytes of Magnitude_2000, not its 640 parameters
+    # nothing is won back by storing a model in few bits
+    assert pd.isna(row(summary_table(quantized).frame, "Magnitude_2000+nf4")["recovered"])
 
 
 def test_figures_of_healed_models(healed: Results, results: Results, tmp_path: Path) -> None:

@@ -30,7 +30,11 @@ _QUALITIES = {
     "zero_shot_acc": ("Zero-shot accuracy ± standard error (higher is better)", True),
 }
 """Column of the summary to the axis label and whether larger is better."""
-_SIZES = {"parameters": "Parameters stored", "nonzero": "Non-zero parameters"}
+_SIZES = {
+    "bytes_on_disk": ("Weights on disk", {1e9: " GB", 1e6: " MB", 1e3: " kB"}),
+    "nonzero": ("Non-zero parameters (models in few bits left out)", {1e9: "B", 1e6: "M", 1e3: "k"}),
+}
+"""Column of the summary to the axis label and its units."""
 
 Quality = Literal["perplexity", "zero_shot_acc"]
 Box = tuple[float, float, float, float]
@@ -121,32 +125,35 @@ def _crowding(points: Sequence[tuple[float, float]], index: int) -> float:
     return sum(1 / (1 + math.dist(points[index], other)) for other in points)
 
 
-def _short_count(value: float, _position: int | None = None) -> str:
-    """``1.5M``, ``8B``."""
-    for scale, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= scale:
-            return f"{value / scale:.4g}{unit}"
-    return f"{value:.4g}"
+def short(value: float, units: Mapping[float, str]) -> str:
+    """A number in the largest unit that fits.
+
+    >>> short(1_500_000, {1e9: "B", 1e6: "M", 1e3: "k"})
+    '1.5M'
+    """
+    scale = next((scale for scale in units if value >= scale), 1)
+    return f"{value / scale:.4g}{units.get(scale, '')}"
 
 
 # --- quality against size ----------------------------------------------------------------------------------
 
 
 def plot_quality_against_size(results: Results, path: str | os.PathLike[str], quality: Quality = "perplexity") -> None:
-    """Quality over stored parameters, and over non-zero parameters where the run has sparse models.
+    """Quality over bytes on disk, and over non-zero parameters where the run has sparse models.
 
-    A structured model is really smaller; a sparse one is stored at full size and gains only in the second
-    panel. It is drawn hollow in both. An arrow leads from a model to what healing made of it. The models that no
-    other beats in size and quality are joined. A perplexity far above the others is drawn at the upper edge and
-    written into its label.
+    A structured model is really smaller, and so is one in few bits; a sparse one is stored at full size and gains only
+    in the second panel, where NF4, whose zeros are those of a number format, has no place. It is drawn hollow in both.
+    An arrow leads from a model to what healing or quantising made of it. The models that no other beats in size and
+    quality are joined. A perplexity far above the others is drawn at the upper edge and written into its label.
     """
     frame = summary_table(results).frame
     styles = run_styles(results)
     parents = {model.name: model.parent for model in results.models if model.parent}
-    sizes = ["parameters", "nonzero"] if any(model.is_sparse for model in results.models) else ["parameters"]
+    sizes = list(_SIZES) if any(model.is_sparse for model in results.models) else ["bytes_on_disk"]
+    weights = frame[~frame["variant"].isin([model.name for model in results.models if model.is_quantized])]
     figure = _new_figure(8 * len(sizes), 7.6)
     axes = [figure.add_subplot(1, len(sizes), place) for place in range(1, len(sizes) + 1)]
-    panels = [_panel_points(frame, size, quality) for size in sizes]
+    panels = [_panel_points(weights if size == "nonzero" else frame, size, quality) for size in sizes]
     for panel, size, points in zip(axes, sizes, panels, strict=True):
         _draw_quality(panel, points, size, quality, styles, parents)
     drawn = set().union(*(points["variant"] for points in panels))
@@ -196,8 +203,9 @@ def _draw_quality(
     styles: Mapping[str, Style],
     parents: Mapping[str, str],
 ) -> None:
-    axes.set(xlabel=_SIZES[size], ylabel=_QUALITIES[quality][0])
-    axes.xaxis.set_major_formatter(FuncFormatter(_short_count))
+    label, units = _SIZES[size]
+    axes.set(xlabel=label, ylabel=_QUALITIES[quality][0])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value, units)))
     axes.grid(**_GRID)
     axes.margins(x=0.12, y=0.08)
     axes.spines[["top", "right"]].set_visible(False)

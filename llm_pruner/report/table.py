@@ -20,6 +20,7 @@ from tabulate import tabulate
 from llm_pruner.errors import DataError
 from llm_pruner.families.options import DROPS
 from llm_pruner.files import read_json, staged_file, write_text
+from llm_pruner.steps import QUANTIZING
 
 _FILES = {
     "pruning": "pruning.json",
@@ -54,6 +55,11 @@ class Model:
     def is_sparse(self) -> bool:
         """Single weights are zero and every shape is the base's."""
         return self.pruning.get("family") == "sparse"
+
+    @property
+    def is_quantized(self) -> bool:
+        """Its weights are stored in few bits."""
+        return dig(self.pruning, "step", "name") in QUANTIZING
 
     @property
     def parent(self) -> str | None:
@@ -262,6 +268,8 @@ def summary_table(results: Results) -> Table:
 
     def recovered(model: Model) -> float | None:
         """Share of what pruning lost that healing won back."""
+        if model.is_quantized:
+            return None
         worst, best, own = before(model), perplexity(base), perplexity(model)
         return None if None in (worst, best, own) or worst <= best else (worst - own) / (worst - best)
 
