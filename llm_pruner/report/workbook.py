@@ -205,8 +205,8 @@ def _add_heat(sheet: Worksheet, table: Table) -> None:
 
 
 def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
-    """Perplexity against parameters, a series for each run of rows of one method, sparse ones hollow."""
-    x, y = _place(table, "parameters"), _place(table, "perplexity")
+    """Perplexity against bytes on disk, a series for each run of rows of one method, sparse ones hollow."""
+    x, y = _place(table, "bytes_on_disk"), _place(table, "perplexity")
     if x is None or y is None:
         return
     chart = ScatterChart(style=2)
@@ -227,10 +227,10 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
         series.marker.graphicalProperties.line.solidFill = colour
         chart.series.append(series)
     frame = table.frame
-    _label_axes(chart, "Parameters stored", "Perplexity (lower is better)")
+    _label_axes(chart, "Weights on disk", "Perplexity (lower is better)")
     chart.y_axis.number_format = "General"
-    chart.x_axis.number_format = '[>=1000000000]0.00,,,"B";0.00,,"M"'
-    smallest, largest = frame["parameters"].min(), frame["parameters"].max()
+    chart.x_axis.number_format = '[>=1000000000]0.0,,," GB";0.0,," MB"'
+    smallest, largest = frame["bytes_on_disk"].min(), frame["bytes_on_disk"].max()
     margin = max(largest - smallest, 0.1 * largest) * 0.08
     chart.x_axis.scaling.min, chart.x_axis.scaling.max = float(smallest - margin), float(largest + margin)
     perplexities = frame["perplexity"].dropna().astype(float)
