@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from openpyxl import Workbook
 from openpyxl.chart import BarChart, Reference, ScatterChart, Series
+from openpyxl.chart.legend import LegendEntry
 from openpyxl.chart.shapes import GraphicalProperties
 from openpyxl.drawing.line import LineProperties
 from openpyxl.formatting.rule import CellIsRule, ColorScaleRule
@@ -213,9 +214,13 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
     chart.title = "Perplexity against size"
     chart.width, chart.height = 26, 14
     styles = run_styles(results)
-    for (method, sparse), group in groupby(
-        enumerate(results.models, start=2), key=lambda row: (row[1].method or UNKNOWN, row[1].is_sparse)
+    known: set[tuple[str, bool]] = set()
+    for number, ((method, sparse), group) in enumerate(
+        groupby(enumerate(results.models, start=2), key=lambda row: (row[1].method or UNKNOWN, row[1].is_sparse))
     ):
+        if (method, sparse) in known:
+            chart.legend.legendEntry.append(LegendEntry(idx=number, delete=True))
+        known.add((method, sparse))
         rows = [row for row, _ in group]
         values, sizes = (Reference(sheet, min_col=c, min_row=rows[0], max_row=rows[-1]) for c in (y, x))
         series = Series(values, sizes, title=f"{method} (sparse)" if sparse else method)
