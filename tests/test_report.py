@@ -467,7 +467,7 @@ def test_few_bits_are_smaller_on_disk_and_no_sparsity(
     pruning = json.loads((folder / "pruning.json").read_text())
     write(
         folder / "pruning.json",
-        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "nf4"}},
+        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "nf4", "bytes": {}}},
     )
     quantized = read_results([*folders, folder])
     drawn: list[Figure] = []

@@ -20,7 +20,6 @@ from tabulate import tabulate
 from llm_pruner.errors import DataError
 from llm_pruner.families.options import DROPS
 from llm_pruner.files import read_json, staged_file, write_text
-from llm_pruner.steps import QUANTIZING
 
 _FILES = {
     "pruning": "pruning.json",
@@ -58,8 +57,8 @@ class Model:
 
     @property
     def is_quantized(self) -> bool:
-        """Its weights are stored in few bits."""
-        return dig(self.pruning, "step", "name") in QUANTIZING
+        """Its weights are stored in few bits: its step tells the bytes before and after."""
+        return dig(self.pruning, "step", "bytes") is not None
 
     @property
     def parent(self) -> str | None:
