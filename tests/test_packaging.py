@@ -91,6 +91,19 @@ def test_light_imports(statement: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_tables_need_nothing_but_their_environment() -> None:
+    """The one without torch; what is missing in the others shows in ``make test-envs``."""
+    rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
+    scripts = re.findall(r'envs/tables\.yaml"(?:(?!\n *rule )[\s\S])*?workflow_scripts/(\w+\.py)"', rules)
+    assert set(scripts) == {"analyze_base.py", "analyze.py", "summary.py"}
+    sources = "\n".join((ROOT / "workflow_scripts" / script).read_text() for script in scripts)
+    imports = re.findall(r"^ *from (llm_pruner\S+) import", sources, re.MULTILINE)
+    check = f"import sys, {', '.join(imports)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    allowed = set(re.findall(r"- ([\w-]+)==", (ROOT / "envs" / "tables.yaml").read_text()))
+    assert {name for name in PINS if name.replace("-", "_") in loaded.split()} <= allowed
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_pickle_no_swallowed_errors(path: Path) -> None:
     tree = ast.parse(path.read_text())
