@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+# one thread for each worker, and for the processes it starts: models this small gain nothing from two, and those
+# that wait spin on a core that the other worker needs
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 REFERENCE = Path(__file__).parent / "fixtures" / "reference"
 VOCABULARY = 97
@@ -66,6 +74,44 @@ def make(name: str, options: dict[str, Any], base: Path, calibration: Path, outp
     return prune(variant, base, output, calibration=calibration, device="cpu", **files)
 
 
+def label(name: str, options: Mapping[str, Any]) -> str:
+    """A folder's name for what is made with these options."""
+    return "-".join([name, *(f"{key}={value}" for key, value in sorted(options.items()))])
+
+
+FOREIGN = """
+import os, sys
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
+tokens = load_file(sys.argv[1])["input_ids"]
+for number, (folder, trust) in enumerate(zip(sys.argv[2::2], sys.argv[3::2])):
+    if os.fork():
+        assert os.wait()[1] == 0, folder
+        continue
+    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=trust == "True")
+    assert not any(name.startswith("llm_pruner") for name in sys.modules)
+    with torch.inference_mode():
+        save_file({"logits": model(tokens).logits.clone()}, f"{number}.safetensors")
+    os._exit(0)
+"""
+
+
+def foreign_logits(folders: Mapping[Path, bool], token_file: Path, room: Path) -> dict[Path, torch.Tensor]:
+    """What models compute in a process that has transformers and not this package, of its own for each of them.
+
+    Args:
+        folders: models, and whether their own code may run.
+        room: an empty folder to work in.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(room / "home"), "HF_HUB_OFFLINE": "1"}
+    given = [str(part) for pair in folders.items() for part in pair]
+    room.mkdir()
+    subprocess.run([sys.executable, "-P", "-c", FOREIGN, token_file, *given], check=True, cwd=room, env=environment)
+    return {folder: load_file(room / f"{number}.safetensors")["logits"] for number, folder in enumerate(folders)}
+
+
 def project_out(model: Any, tokens: torch.Tensor, widths: list[int]) -> Any:
     """The dense model with all but ``widths`` principal components projected out at every position, nothing rotated.
 
@@ -106,7 +152,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     root = tmp_path_factory.mktemp("models")
 
     def make(family: str = "llama", **overrides: Any) -> Path:
-        folder = root / "-".join([family, *(f"{key}={value}" for key, value in sorted(overrides.items()))])
+        folder = root / label(family, overrides)
         if not folder.exists():
             build_model(family, **overrides).save_pretrained(folder)
         return folder
@@ -125,19 +171,42 @@ def tokenizer() -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", model_max_length=16)
 
 
-@pytest.fixture
-def tokens() -> torch.Tensor:
+def random_tokens() -> torch.Tensor:
     """int64 [6, 20], longer than the sliding windows above."""
     return torch.randint(3, VOCABULARY, (6, 20), generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture
-def token_file(tokens: torch.Tensor, tmp_path: Path) -> Path:
+def write_random_tokens(folder: Path) -> Path:
     from llm_pruner.data.tokens import write_tokens
 
-    path = tmp_path / "calibration.safetensors"
-    write_tokens(path, tokens, {})
+    path = folder / "calibration.safetensors"
+    write_tokens(path, random_tokens(), {})
     return path
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    return random_tokens()
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    return write_random_tokens(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def make_parent(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Prunes a model on the random tokens, for what follows pruning; the same arguments give the same folder."""
+    root = tmp_path_factory.mktemp("parents")
+    token_file = write_random_tokens(root)
+
+    def make_parent(name: str, options: dict[str, Any], base: Path) -> Path:
+        folder = root / base.name / label(name, options)
+        if not folder.exists():
+            make(name, options, base, token_file, folder)
+        return folder
+
+    return make_parent
 
 
 @pytest.fixture(scope="session")

@@ -357,15 +357,11 @@ def test_evaluate(
 
 
 @pytest.fixture
-def patient(make_model: Callable[..., Path], tmp_path: Path) -> Path:
+def patient(make_model: Callable[..., Path], tokenizer: Any, tmp_path: Path) -> Path:
     """A model folder with a tokenizer, to be damaged."""
-    from tokenizers import Tokenizer, models
-    from transformers import PreTrainedTokenizerFast
-
     folder = tmp_path / "patient"
     shutil.copytree(make_model("qwen3"), folder)
-    words = Tokenizer(models.WordLevel({"<unk>": 0, "the": 3}, "<unk>"))
-    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 

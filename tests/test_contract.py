@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from accelerate import infer_auto_device_map
-from conftest import FAMILIES, build_model, make, project_out
+from conftest import FAMILIES, build_model, foreign_logits, make, project_out
 from safetensors.torch import load_file
 
 import llm_pruner
@@ -192,58 +189,33 @@ def test_random_follows_its_seed(make_model: Callable[..., Path], token_file: Pa
     assert plans[0] == plans[1] != plans[2]
 
 
-FOREIGN = """
-import sys
-import torch
-from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
-model = AutoModelForCausalLM.from_pretrained(sys.argv[1], trust_remote_code=sys.argv[2] == "trust")
-assert not any(name.startswith("llm_pruner") for name in sys.modules)
-with torch.inference_mode():
-    logits = model(load_file(sys.argv[3])["input_ids"]).logits
-save_file({"logits": logits.clone()}, sys.argv[4])
-"""
-
-
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    ("name", "options", "trust"),
-    [
-        ("GQA_2000", {}, "trust"),
-        ("GQA_uniform_2000", {"uniform": True}, "no"),
-        ("ShortGPT_attention_remove_2", {"drop": "attention"}, "trust"),
-        ("SliceGPT_2500", {}, "trust"),
-    ],
-)
 def test_loads_with_nothing_of_ours(
-    name: str,
-    options: dict[str, Any],
-    trust: str,
-    family: str,
     make_model: Callable[..., Path],
+    make_parent: Callable[..., Path],
     token_file: Path,
     tokens: torch.Tensor,
     tmp_path: Path,
 ) -> None:
-    """In a fresh interpreter that cannot import this package."""
-    make(name, options, make_model(family), token_file, tmp_path)
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(
-        [sys.executable, "-c", FOREIGN, tmp_path / "model", trust, token_file, tmp_path / "out.safetensors"],
-        check=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    theirs = load_file(tmp_path / "out.safetensors")["logits"]
-    assert torch.equal(theirs, logits(llm_pruner.load(tmp_path / "model"), tokens))
+    folders = {
+        make_parent(name, options, make_model(family)) / "model": trust
+        for name, options, trust in (
+            ("GQA_2000", {}, True),
+            ("GQA_uniform_2000", {"uniform": True}, False),
+            ("ShortGPT_attention_remove_2", {"drop": "attention"}, True),
+            ("SliceGPT_2500", {}, True),
+        )
+        for family in FAMILIES
+    }
+    for folder, theirs in foreign_logits(folders, token_file, tmp_path / "room").items():
+        assert torch.equal(theirs, logits(llm_pruner.load(folder), tokens)), folder
 
 
 def test_attention_implementation_can_be_changed(
-    make_model: Callable[..., Path], token_file: Path, tokens: torch.Tensor, tmp_path: Path
+    make_model: Callable[..., Path], make_parent: Callable[..., Path], tokens: torch.Tensor
 ) -> None:
-    make("GQA_2000", {}, make_model("qwen2"), token_file, tmp_path)
-    model = llm_pruner.load(tmp_path / "model")
-    assert read_json(tmp_path / "model" / "config.json")["per_layer_config"]
+    folder = make_parent("GQA_2000", {}, make_model("qwen2")) / "model"
+    model = llm_pruner.load(folder)
+    assert read_json(folder / "config.json")["per_layer_config"]
     before = logits(model, tokens)
     model.set_attn_implementation("eager")
     torch.testing.assert_close(logits(model, tokens), before, rtol=1e-4, atol=1e-5)
@@ -299,13 +271,12 @@ def test_can_be_spread_over_devices(
     name: str,
     options: dict[str, Any],
     make_model: Callable[..., Path],
-    token_file: Path,
+    make_parent: Callable[..., Path],
     tokens: torch.Tensor,
     tmp_path: Path,
 ) -> None:
     """Two devices, the second of which is the disk; layers stay whole."""
-    make(name, options, make_model("qwen3"), token_file, tmp_path)
-    folder = tmp_path / "model"
+    folder = make_parent(name, options, make_model("qwen3")) / "model"
     whole = llm_pruner.load(folder)
     layer = sum(parameter.nbytes for parameter in whole.model.layers[0].parameters())
     # room for one layer and a half on each, so that a layer would be split if it could

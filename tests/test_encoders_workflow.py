@@ -145,7 +145,6 @@ def test_what_the_teacher_cannot_give_is_told_before_anything_runs() -> None:
 
 
 @pytest.mark.workflow
-@pytest.mark.xdist_group("workflow")
 def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     workflow = Workflow.create(tmp_path / "workflow")
     workflow.config = {"model": {"device": "cpu"}, "encoders": ENCODERS, "variants": ["Dense"]}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import build_model
+from conftest import WORDS, build_model
 
 from llm_pruner.data import questions
 from llm_pruner.data.questions import (
@@ -38,20 +38,6 @@ from llm_pruner.evaluation.semantic import ModelEvaluator, mean_pooling_encoder
 from llm_pruner.models.checkpoint import load
 from llm_pruner.report import evaluations as figures
 
-WORDS = [
-    "Question",
-    "Answer",
-    ":",
-    "?",
-    ".",
-    "the",
-    "of",
-    "a",
-    "is",
-    "to",
-    "and",
-    *(f"w{index}" for index in range(80)),
-]
 PNG = b"\x89PNG"
 
 RAW = {
@@ -87,17 +73,6 @@ COMMON = {
     "openbookqa": {"question": "The sky is", "answer": "blue", "choices": ["red", "blue", "green", "grey"]},
     "triviaqa": {"question": "Who?", "answer": "Ada", "aliases": ["Ada", "A. L."]},
 }
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> Any:
-    """One token a word or sign; nothing to pad with."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = Tokenizer(models.WordLevel({"<unk>": 0, **{word: 3 + i for i, word in enumerate(WORDS)}}, "<unk>"))
-    words.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", model_max_length=64)
 
 
 @pytest.fixture
@@ -426,8 +401,9 @@ def test_similarity_by_hand(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         evaluator.evaluate([])
 
 
-def test_models_are_compared_by_one_embedder(folder: Path, make_model: Callable[..., Path], tokenizer: Any) -> None:
-    other = make_model("qwen2")
+def test_models_are_compared_by_one_embedder(folder: Path, tokenizer: Any, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    build_model("llama", num_hidden_layers=3).save_pretrained(other)
     tokenizer.save_pretrained(other)
     encoder = Letters()
     evaluator = ModelEvaluator(folder, embedder=encoder, device="cpu", max_new_tokens=4)

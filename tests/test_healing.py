@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, VOCABULARY, build_model, make
+from conftest import FAMILIES, VOCABULARY, build_model
 from pydantic import ValidationError
 
 import llm_pruner
@@ -75,14 +75,13 @@ def test_healed_folder_is_the_parents_with_other_weights(
     name: str,
     family: str,
     make_model: Callable[..., Path],
-    token_file: Path,
+    make_parent: Callable[..., Path],
     tokens: torch.Tensor,
     run: Callable[..., dict[str, Any]],
     tmp_path: Path,
 ) -> None:
     options, keep_zeros = PARENTS[name]
-    make(name, options, make_model(family), token_file, tmp_path)
-    parent, output = tmp_path / "model", tmp_path / "healed"
+    parent, output = make_parent(name, options, make_model(family)) / "model", tmp_path / "healed"
     result = run(parent, keep_zeros=keep_zeros)
 
     measured = perplexity(llm_pruner.load(output), tokens, window=tokens.shape[1])
@@ -181,16 +180,16 @@ def test_dropout_is_for_training_alone(
 
 def test_lost_zeros_are_noticed(
     make_model: Callable[..., Path],
-    token_file: Path,
+    make_parent: Callable[..., Path],
     run: Callable[..., dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    make("Magnitude_2of4", {}, make_model("llama"), token_file, tmp_path)
+    parent = make_parent("Magnitude_2of4", {}, make_model("llama"))
     for function in ("attach", "merge"):
         monkeypatch.setattr(masked, function, getattr(lora, function))
     with pytest.raises(CheckpointError, match=r"zeros of 'model\.layers"):
-        run(tmp_path / "model", keep_zeros=True)
+        run(parent / "model", keep_zeros=True)
     assert not list(tmp_path.glob("*healed*"))
 
 
@@ -226,13 +225,13 @@ def test_divergence_agrees_with_its_formula() -> None:
 
 
 def test_distillation_follows_the_teacher(
-    make_model: Callable[..., Path], token_file: Path, run: Callable[..., dict[str, Any]], tmp_path: Path
+    make_model: Callable[..., Path], make_parent: Callable[..., Path], run: Callable[..., dict[str, Any]]
 ) -> None:
     teacher = make_model("llama")
-    make("ShortGPT_remove_1", {}, teacher, token_file, tmp_path)
+    parent = make_parent("ShortGPT_remove_1", {}, teacher)
     before = weights_of(teacher)
     options = DistillationOptions(steps=30, batch_size=3, learning_rate=1e-2, temperature=2.0)
-    points = run(tmp_path / "model", options, teacher=teacher)["history"]["held_out"]
+    points = run(parent / "model", options, teacher=teacher)["history"]["held_out"]
     assert points[-1]["loss"] < 0.8 * points[0]["loss"]
     assert all(same(weight, before[name]) for name, weight in weights_of(teacher).items())
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, make
-from safetensors.torch import load_file
-from test_contract import FOREIGN, logits
+from conftest import FAMILIES, foreign_logits, make
+from test_contract import logits
 
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
@@ -52,15 +48,13 @@ def test_computes_with_the_quantized_weights(
     name: str,
     family: str,
     make_model: Callable[..., Path],
-    token_file: Path,
+    make_parent: Callable[..., Path],
     tokens: torch.Tensor,
     tmp_path: Path,
 ) -> None:
-    parent, output = tmp_path / "parent", tmp_path / "small"
-    make(name, PARENTS[name], make_model(family), token_file, parent)
-    record = quantize_variant(
-        derive(resolve(name, PARENTS[name]), "nf4"), parent / "model", read_json(parent / "pruning.json"), output
-    )
+    parent, output = make_parent(name, PARENTS[name], make_model(family)), tmp_path / "small"
+    variant = derive(resolve(name, PARENTS[name]), "nf4")
+    record = quantize_variant(variant, parent / "model", read_json(parent / "pruning.json"), output)
     model = llm_pruner.load(output / "model")
     expected = logits(quantized_by_hand(parent / "model"), tokens)
     torch.testing.assert_close(logits(model, tokens), expected, rtol=1e-4, atol=1e-4)
@@ -101,22 +95,20 @@ def test_same_bytes_twice_and_fewer_with_double_quantisation(make_model: Callabl
     assert len(double) != len(one)
 
 
-@pytest.mark.parametrize("name", ["GQA_2000", "SliceGPT_2500"])
 def test_loads_with_nothing_of_ours(
-    name: str, make_model: Callable[..., Path], token_file: Path, tokens: torch.Tensor, tmp_path: Path
+    make_model: Callable[..., Path],
+    make_parent: Callable[..., Path],
+    token_file: Path,
+    tokens: torch.Tensor,
+    tmp_path: Path,
 ) -> None:
     """Also where widths are odd, which not every kernel takes."""
-    make(name, {}, make_model("qwen2", hidden_size=64, intermediate_size=250), token_file, tmp_path)
-    quantize_model(tmp_path / "model", tmp_path / "small", NF4Options())
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    subprocess.run(
-        [sys.executable, "-c", FOREIGN, tmp_path / "small", "trust", token_file, tmp_path / "out.safetensors"],
-        check=True,
-        cwd=tmp_path,
-        env={key: value for key, value in environment.items() if key != "PYTHONPATH"},
-    )
-    theirs = load_file(tmp_path / "out.safetensors")["logits"]
-    torch.testing.assert_close(theirs, logits(llm_pruner.load(tmp_path / "small"), tokens), rtol=1e-4, atol=1e-4)
+    base = make_model("qwen2", hidden_size=64, intermediate_size=250)
+    folders = {tmp_path / name: True for name in ("GQA_2000", "SliceGPT_2500")}
+    for folder in folders:
+        quantize_model(make_parent(folder.name, {}, base) / "model", folder, NF4Options())
+    for folder, theirs in foreign_logits(folders, token_file, tmp_path / "room").items():
+        torch.testing.assert_close(theirs, logits(llm_pruner.load(folder), tokens), rtol=1e-4, atol=1e-4)
 
 
 def test_what_cannot_be_done(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:

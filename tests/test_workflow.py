@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import hashlib
 import json
 import os
@@ -21,8 +22,10 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-# one worker runs them all: they share one finished run, and each uses both cores
-pytestmark = [pytest.mark.workflow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.workflow
+# xdist starts with its groups: one worker makes the finished run and does what takes longest, the others come to the
+# rest of this file last
+first = pytest.mark.xdist_group("workflow")
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "llm_pruner", "rules", "workflow_scripts", "envs", "profiles", "report")
@@ -135,9 +138,14 @@ class Workflow:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
-    """A complete run; not to be changed, only cloned."""
-    workflow = Workflow.create(tmp_path_factory.mktemp("workflow") / "finished")
-    workflow.run("--notemp")
+    """A complete run, one for all workers; only to be read and cloned."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with root.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        workflow = Workflow(root) if root.exists() else Workflow.create(root)
+        if not (workflow.run_folder / "results" / "summary.xlsx").exists():
+            workflow.run("--notemp")
     return workflow
 
 
@@ -157,6 +165,7 @@ def row(finished: Workflow, variant: str) -> dict[str, str]:
         return next(row for row in csv.DictReader(file) if row["variant"] == variant)
 
 
+@first
 def test_table_has_every_model_measured(finished: Workflow) -> None:
     results = finished.run_folder / "results"
     book = openpyxl.load_workbook(results / "summary.xlsx")
@@ -175,6 +184,7 @@ def test_table_has_every_model_measured(finished: Workflow) -> None:
         assert (results / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 
 
+@first
 def test_structures_and_analyses(finished: Workflow) -> None:
     summary = json.loads((finished.run_folder / "results" / "models_structure_summary.json").read_text())
     assert summary["total_models"] == len(VARIANTS) and summary["timestamp"]
@@ -194,6 +204,7 @@ def test_structures_and_analyses(finished: Workflow) -> None:
         }
 
 
+@first
 def test_healed_models_keep_shapes_and_zeros(finished: Workflow) -> None:
     baselines = finished.run_folder / "baselines"
     for variant in ("GQA_2000", "Wanda_2of4"):
@@ -206,6 +217,7 @@ def test_healed_models_keep_shapes_and_zeros(finished: Workflow) -> None:
         assert record["parent"] == variant and record["step"]["options"]["steps"] == 6
 
 
+@first
 def test_models_in_four_bits_are_told_in_bytes(finished: Workflow) -> None:
     before, after = row(finished, "GQA_2000+lora"), row(finished, "GQA_2000+lora+nf4")
     assert after["parameters"] == before["parameters"] and after["layers"] == before["layers"]
@@ -213,6 +225,7 @@ def test_models_in_four_bits_are_told_in_bytes(finished: Workflow) -> None:
     assert after["perplexity_before"] == before["perplexity"] != after["perplexity"]
 
 
+@first
 def test_search_is_judged_on_samples_of_its_own(finished: Workflow) -> None:
     folder = finished.run_folder / "resources"
     rows = {
@@ -231,8 +244,8 @@ def test_perplexity_says_what_it_was_measured_on(finished: Workflow) -> None:
     assert content["run"]["versions"]["torch"].startswith("2.13.0")
 
 
-def test_second_run_does_nothing(finished: Workflow) -> None:
-    assert "Nothing to be done" in finished.run().stdout
+def test_second_run_does_nothing(workflow: Workflow) -> None:
+    assert "Nothing to be done" in workflow.run().stdout
 
 
 def test_adding_a_ratio_runs_that_variant_and_the_tables(workflow: Workflow) -> None:
@@ -320,6 +333,7 @@ class LastTokenPruner(BasePruner):
 """
 
 
+@first
 def test_a_pruner_of_ones_own_runs_without_touching_the_package(workflow: Workflow) -> None:
     (workflow.root / "my_pruners.py").write_text(PRUNER)
     workflow.config["variants"].append({"Mine_remove_1": {"method": "my_pruners:LastTokenPruner", "samples": 4}})
@@ -333,23 +347,8 @@ def test_a_pruner_of_ones_own_runs_without_touching_the_package(workflow: Workfl
     assert "score Mine-samples=4" in workflow.to_do()
 
 
-@pytest.mark.parametrize(
-    ("job", "target"),
-    [
-        ("model", "resources/model"),
-        ("calibration", "resources/calibration.safetensors"),
-        ("scores/GQA", "resources/scores/GQA.json"),
-        ("prune/GQA_2000", "baselines/GQA_2000/model"),
-        ("prune/Wanda_2of4", "baselines/Wanda_2of4/model"),
-        ("search/GQA_found_3000", "resources/search/GQA_found_3000.json"),
-        ("heal/GQA_2000+lora", "baselines/GQA_2000+lora/model"),
-        ("evaluate/Wanda_2of4", "baselines/Wanda_2of4/evaluation/zero_shot.json"),
-        ("summary", "results/summary.xlsx"),
-    ],
-)
-def test_kill_in_the_middle_of_a_job(job: str, target: str, workflow: Workflow) -> None:
-    """Everything of a run is killed at once, its lock left behind; the next run ends as if nothing had been."""
-    models, quality = workflow.digests(), workflow.measured()
+def kill_in_the_middle(workflow: Workflow, job: str, target: str) -> None:
+    """Take away what a job made, start it again, and kill everything of that run at once; its lock is left behind."""
     made = workflow.run_folder / target
     shutil.rmtree(made) if made.is_dir() else made.unlink()
     log = workflow.run_folder / "logs" / f"{job}.log"
@@ -371,14 +370,49 @@ def test_kill_in_the_middle_of_a_job(job: str, target: str, workflow: Workflow) 
     process.wait()
     assert list((workflow.run_folder / ".snakemake" / "locks").iterdir())
 
-    workflow.run(target)
-    assert workflow.digests() == models
-    if target.startswith("baselines"):
-        # and what follows; behind the base model that would be everything
+
+@first
+@pytest.mark.parametrize(
+    ("killed", "target"),
+    [
+        pytest.param(
+            {
+                "search/GQA_found_3000": "resources/search/GQA_found_3000.json",
+                "scores/GQA": "resources/scores/GQA.json",
+                "calibration": "resources/calibration.safetensors",
+                "model": "resources/model",
+            },
+            "resources/search/GQA_found_3000.json",
+            id="before any model is pruned",
+        ),
+        pytest.param(
+            {
+                "summary": "results/summary.xlsx",
+                "evaluate/Magnitude_2000": "baselines/Magnitude_2000/evaluation/zero_shot.json",
+                "prune/Magnitude_2000": "baselines/Magnitude_2000/model",
+                "prune/SliceGPT_2500": "baselines/SliceGPT_2500/model",
+                "heal/GQA_2000+lora": "baselines/GQA_2000+lora/model",
+            },
+            None,
+            id="after",
+        ),
+    ],
+)
+def test_killed_again_and_again(killed: dict[str, str], target: str | None, workflow: Workflow) -> None:
+    """Each run is killed in the middle of another job; the next one ends as if nothing had been.
+
+    From the last job back to the first, so that each alone is to be done again.
+    """
+    models, quality = workflow.digests(), workflow.measured()
+    for job, made in killed.items():
+        kill_in_the_middle(workflow, job, made)
+    if target:
+        workflow.run(target)  # behind the base model everything is to be done again
+    else:
         workflow.run()
-        assert workflow.digests() == models
         assert workflow.measured() == quality
         assert not workflow.to_do()
+    assert workflow.digests() == models
     assert not list(workflow.run_folder.rglob(".*.staged-*"))
 
 
@@ -422,13 +456,11 @@ def test_profile_sums_the_run_by_rule(finished: Workflow) -> None:
     assert jobs["train_builtin"] == 1 and jobs["total"] == sum(jobs.values()) - jobs["total"]
 
 
-def test_report(finished: Workflow, tmp_path: Path) -> None:
-    workflow = finished.clone(tmp_path / "clone")
+def test_report(workflow: Workflow) -> None:
     workflow.run("--report", "report.html")
     report = (workflow.run_folder / "report.html").read_text()
     assert "Perplexity against size" in report and "Summary workbook" in report
 
 
-@pytest.mark.parametrize("arguments", [["--lint"]])
-def test_lint(arguments: list[str], finished: Workflow) -> None:
-    assert "in a good condition" in finished.run(*arguments).stdout
+def test_lint(workflow: Workflow) -> None:
+    assert "in a good condition" in workflow.run("--lint").stdout
