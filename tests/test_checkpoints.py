@@ -90,6 +90,26 @@ def test_prepared_model_costs_no_disk(folder: Path, tmp_path: Path) -> None:
     assert record["parameters"] == sum(p.numel() for p in llm_pruner.load(folder).parameters())
 
 
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_run_with_its_model_inside_may_be_moved(
+    elsewhere: bool, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its results lie on another disk, behind a link."""
+    run = tmp_path / "run"
+    (run / "resources").mkdir(parents=True)
+    folder.rename(run / "resources" / "model")
+    if elsewhere:
+        (tmp_path / "deep" / "disk").mkdir(parents=True)
+        (run / "baselines").symlink_to(tmp_path / "deep" / "disk")
+    monkeypatch.chdir(run)
+    prepare(Path("resources/model"), Path("baselines/Dense"))
+    check_finite("baselines/Dense/base")
+    if not elsewhere:
+        monkeypatch.chdir(tmp_path)
+        run.rename(tmp_path / "moved")
+        check_finite(tmp_path / "moved" / "baselines" / "Dense" / "base")
+
+
 def test_prepared_in_another_dtype(folder: Path, tmp_path: Path) -> None:
     prepare(folder, tmp_path, dtype="bfloat16")
     assert {entry.dtype for entry in read_architecture(tmp_path / "base").tensors.values()} == {"BF16"}

@@ -272,7 +272,11 @@ def copy_companions(base: Path, folder: Path) -> None:
 
 
 def link_folder(source: Path, target: Path) -> None:
-    """Fill ``target`` with links to the files of ``source``: the same model under a second name, at no cost."""
-    for path in sorted(source.resolve().iterdir()):
+    """Fill ``target`` with links to the files of ``source``: the same model under a second name, at no cost.
+
+    Where ``source`` is given relative to the current folder, so are the links, and a run that holds both can be moved.
+    """
+    for path in sorted(source.iterdir()):
         if path.is_file():
-            (target / path.name).symlink_to(path.resolve())
+            relative = os.path.relpath(path.absolute(), target.resolve())
+            (target / path.name).symlink_to(path.resolve() if source.is_absolute() else relative)
