@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_encoders_workflow import ENCODERS, write_reviews
 from test_workflow import ROOT, Workflow
 
 STAND_IN = Path(__file__).parent / "conda_stand_in"
@@ -35,6 +36,10 @@ def test_every_rule_runs_on_its_own_environment(tmp_path: Path, monkeypatch: pyt
     local = Workflow.create(tmp_path / "local")
     local.config["model"] = {"source": str(built_in.run_folder / "resources" / "model")}
     ran |= rules_run(conda(local, monkeypatch, "resources/model"))
+    classifiers = Workflow.create(tmp_path / "classifiers")
+    classifiers.config = {"encoders": ENCODERS, "variants": ["Dense"]}
+    write_reviews(classifiers.run_folder / "reviews.csv")
+    ran |= rules_run(conda(classifiers, monkeypatch, "results/final_report.json"))
     sources = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     assert ran - {"all"} == set(re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)", sources, re.MULTILINE))
 
