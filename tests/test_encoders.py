@@ -38,7 +38,7 @@ from llm_pruner.encoders.options import (
 )
 from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
-from llm_pruner.encoders.report import by_name, final_report
+from llm_pruner.encoders.report import by_name, final_report, told_apart
 from llm_pruner.encoders.runs import clear_checkpoint, find_run, read_record
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
@@ -825,6 +825,14 @@ def test_report_measures_what_it_can_and_names_the_rest(
     assert encoder_runs_table(report).frame["problem"].notna().tolist() == [False] * 3 + [True] * 2
     with pytest.raises(PrunerError, match="no Student model"):
         find_run(tmp_path, "Student")
+
+
+def test_runs_that_are_no_seeds_of_each_other_are_told_apart() -> None:
+    runs = [
+        {"name": name, "seed": seed, "folder": folder}
+        for name, seed, folder in (("Pruned", 0, "a"), ("Pruned", 0, "b"), ("MSP", 0, "c"), ("MSP", 1, "d"))
+    ]
+    assert [run["name"] for run in told_apart(runs)] == ["Pruned (a)", "Pruned (b)", "MSP", "MSP"]
 
 
 def test_spread_over_seeds_by_hand() -> None:

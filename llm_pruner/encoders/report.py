@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,7 +77,7 @@ def final_report(
             measured.append(_measure(folder, loaded, task.length, batch_size, repeats, device))
         except (PrunerError, OSError, ValueError, RuntimeError) as error:
             problems.append({"run": str(folder), "problem": str(error)})
-    measured.sort(key=lambda run: KINDS.index(run["kind"]))
+    measured = told_apart(sorted(measured, key=lambda run: KINDS.index(run["kind"])))
     examples = len(loaded.splits["test"])
     report = {
         "task": {"name": loaded.name, "classes": list(loaded.labels), "test_examples": examples},
@@ -104,6 +105,7 @@ def _measure(folder: Path, task: Task, length: int, batch_size: int, repeats: in
         "name": record["name"],
         "kind": record["kind"],
         "seed": record["seed"],
+        "folder": str(folder),
         **evaluate(model, test),
         "validation": (record.get("validation") or {}).get("accuracy"),
         "parameters": parameter_count(model),
@@ -130,6 +132,15 @@ def _latency(model: PreTrainedModel, test: Batch, size: int, repeats: int, devic
     while time.perf_counter() < until:
         forward()
     return 1000 * min(timed(device, forward)[0] for _ in range(repeats))
+
+
+def told_apart(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Runs of one name and different seeds belong together; where a seed is there twice, folders tell them apart."""
+    seeds = Counter((run["name"], run["seed"]) for run in runs)
+    twice = {name for (name, _), count in seeds.items() if count > 1}
+    return [
+        {**run, "name": f"{run['name']} ({run['folder']})" if run["name"] in twice else run["name"]} for run in runs
+    ]
 
 
 def by_name(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
