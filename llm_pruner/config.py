@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
@@ -187,7 +188,7 @@ class TimingConfig(Section):
 class EncodersConfig(Section):
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Pruned classifiers by name, each with the options in which it differs from ``pruning``, and with ``start``, a row
-    above that it goes on from instead of the teacher. Without any, nothing of this section runs."""
+    that it goes on from instead of the teacher. Without any, nothing of this section runs."""
     ptq: tuple[str, ...] = ()
     """Rows that are also stored in few bits as they are."""
     qkd: tuple[str, ...] = ()
@@ -435,16 +436,21 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
             check_dataset(encoders.task)
     except DataError as error:
         problems.append(f"encoders.task: {error}")
-    for place, row in enumerate(encoders.rows):
+    starts: dict[str, str | None] = {}
+    for row in encoders.rows:
         if not re.fullmatch(r"[A-Za-z][\w-]*", row):
             problems.append(f"encoders.rows: '{row}' is no name for a folder; letters, digits, '_' and '-'")
         try:
-            start = encoders.row_options(row).start
-            earlier = list(encoders.rows)[:place]
-            if start and start not in earlier:
-                problems.append(f"encoders.rows.{row}: start: no row '{start}' above it{nearest(start, earlier)}")
+            starts[row] = encoders.row_options(row).start
         except ConfigError as error:
             problems += [f"encoders.rows.{row}: {problem}" for problem in error.problems]
+    for row, start in starts.items():
+        if start and start not in encoders.rows:
+            problems.append(f"encoders.rows.{row}: start: no row '{start}'{nearest(start, encoders.rows)}")
+    try:
+        TopologicalSorter({row: [start] if start else [] for row, start in starts.items()}).prepare()
+    except CycleError as error:
+        problems.append(f"encoders.rows: start leads in a circle, {' → '.join(error.args[1])}")
     for key in ("ptq", "qkd"):
         problems += [
             f"encoders.{key}: no row '{name}'{nearest(name, encoders.rows)}"

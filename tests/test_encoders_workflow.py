@@ -113,7 +113,14 @@ def test_off_unless_rows_are_listed() -> None:
 def test_every_mistake_is_told_with_its_place() -> None:
     wrong = {
         "task": {"dataset": "sst3"},
-        "rows": {"a/b": {}, "B": {"importance": "l2"}, "C": {"final_sparsity": 1}, "D": {"start": "E"}, "E": {}},
+        "rows": {
+            "a/b": {},
+            "B": {"importance": "l2"},
+            "C": {"final_sparsity": 1},
+            "D": {"start": "Bb"},
+            "E": {"start": "F"},
+            "F": {"start": "E"},
+        },
         "ptq": ["Bb"],
     }
     with pytest.raises(ConfigError) as caught:
@@ -123,7 +130,8 @@ def test_every_mistake_is_told_with_its_place() -> None:
         "encoders.rows: 'a/b' is no name for a folder",
         "encoders.rows.B: importance: unknown option; did you mean 'importance_mode'?",
         "encoders.rows.C: final_sparsity: Input should be less than 1",
-        "encoders.rows.D: start: no row 'E' above it",
+        "encoders.rows.D: start: no row 'Bb'; did you mean 'B'?",
+        "encoders.rows: start leads in a circle, E → F → E",
         "encoders.ptq: no row 'Bb'; did you mean 'B'?",
     ):
         assert any(expected in problem for problem in caught.value.problems), expected
