@@ -7,6 +7,7 @@ import itertools
 import json
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -479,6 +480,25 @@ def test_few_bits_are_smaller_on_disk_and_no_sparsity(
     assert (1280,) in positions  # bytes of Magnitude_2000, not its 640 parameters
     # nothing is won back by storing a model in few bits
     assert pd.isna(row(summary_table(quantized).frame, "Magnitude_2000+nf4")["recovered"])
+
+
+def test_what_is_far_worse_stands_at_the_edge_with_its_value(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = summary_table(results)
+    frame = pd.concat([table.frame.iloc[:1]] * 6, ignore_index=True)
+    frame["variant"] = [f"V{number}" for number in range(6)]
+    frame["perplexity"] = [10.0, 11.0, 12.0, 11.0, 10.0, 5000.0]
+    frame["zero_shot_acc"] = [0.80, 0.79, 0.78, 0.80, 0.79, 0.25]
+    monkeypatch.setattr(figures, "summary_table", lambda _: replace(table, frame=frame))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(figures, "_save", lambda figure, _path: drawn.append(figure))
+    for quality in ("perplexity", "zero_shot_acc"):
+        plot_quality_against_size(results, tmp_path / "quality.png", quality)
+    for figure, label, edge in zip(drawn, ("V5 ↑ 5,000", "V5 ↓ 25%"), (1.1 * 12, 1 - 1.1 * 0.22), strict=True):
+        panel = figure.axes[0]
+        assert {"V0", "V1", "V2", "V3", "V4", label} <= {text.get_text() for text in panel.texts}
+        assert edge in [pytest.approx(float(line.get_ydata()[0])) for line in panel.lines if len(line.get_ydata()) == 1]
 
 
 def test_figures_of_healed_models(healed: Results, results: Results, tmp_path: Path) -> None:

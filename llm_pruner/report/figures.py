@@ -144,7 +144,7 @@ def plot_quality_against_size(results: Results, path: str | os.PathLike[str], qu
     A structured model is really smaller, and so is one in few bits; a sparse one is stored at full size and gains only
     in the second panel, where NF4, whose zeros are those of a number format, has no place. It is drawn hollow in both.
     An arrow leads from a model to what healing or quantising made of it. The models that no other beats in size and
-    quality are joined. A perplexity far above the others is drawn at the upper edge and written into its label.
+    quality are joined. A model far worse than the others is drawn at the edge, its quality written into its label.
     """
     frame = summary_table(results).frame
     styles = run_styles(results)
@@ -164,21 +164,22 @@ def plot_quality_against_size(results: Results, path: str | os.PathLike[str], qu
     _save(figure, path)
 
 
-def ceiling(perplexities: Sequence[float]) -> float:
-    """Where to cut the axis, so that a few models far off do not press all others into a line.
+def ceiling(costs: Sequence[float]) -> float:
+    """Where to cut an axis of perplexities or shares of wrong answers, so that a few models far off do not press all
+    others into a line.
 
-    A little above the highest perplexity that is not far off; infinite if none is. Far off is more than three times
+    A little above the highest cost that is not far off; infinite if none is. Far off is more than three times
     as far above the upper quartile as that is above the best.
 
     >>> ceiling([10, 11, 12, 14, 5000])
     15.4
     """
-    if not perplexities:
+    if not costs:
         return math.inf
-    quartile = float(np.quantile(perplexities, 0.75))
-    limit = quartile + 3 * (quartile - min(perplexities))
-    shown = [value for value in perplexities if value <= limit]
-    return math.inf if len(shown) == len(perplexities) else round(1.1 * max(shown), 9)
+    quartile = float(np.quantile(costs, 0.75))
+    limit = quartile + 3 * (quartile - min(costs))
+    shown = [value for value in costs if value <= limit]
+    return math.inf if len(shown) == len(costs) else round(1.1 * max(shown), 9)
 
 
 def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
@@ -186,13 +187,17 @@ def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
     points = frame.dropna(subset=[size, quality])
     x, values = points[size].astype(float), points[quality].astype(float)
     larger_is_better = _QUALITIES[quality][1]
-    y = values if larger_is_better else values.clip(upper=ceiling(values.tolist()))
+    costs = 1 - values if larger_is_better else values
+    limit = ceiling(costs.tolist())
+    far = costs > limit
+    y = values.mask(far, 1 - limit if larger_is_better else limit)
+    told = "↓ {:.0%}" if larger_is_better else "↑ {:,.0f}"
     labels = [
-        name if shown == value else f"{name} ↑ {value:,.0f}"
-        for name, shown, value in zip(points["variant"], y, values, strict=True)
+        f"{name} {told.format(value)}" if is_far else name
+        for name, value, is_far in zip(points["variant"], values, far, strict=True)
     ]
     front = pareto_front(x.tolist(), values.tolist(), larger_is_better)
-    return points.assign(x=x, y=y, label=labels, front=np.array(front, dtype=bool))
+    return points.assign(x=x, y=y, label=labels, far=far, front=np.array(front, dtype=bool))
 
 
 def _draw_quality(
@@ -211,8 +216,9 @@ def _draw_quality(
     axes.spines[["top", "right"]].set_visible(False)
     if quality == "zero_shot_acc":
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-        errors = points["zero_shot_stderr"].astype(float)
-        axes.errorbar(points["x"], points["y"], yerr=errors, fmt="none", ecolor="#C8C8C8", elinewidth=1.2, zorder=2)
+        near = points[~points["far"]]
+        errors = near["zero_shot_stderr"].astype(float)
+        axes.errorbar(near["x"], near["y"], yerr=errors, fmt="none", ecolor="#C8C8C8", elinewidth=1.2, zorder=2)
     elif points["y"].max() > 3 * points["y"].min():
         axes.set_yscale("log")
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
