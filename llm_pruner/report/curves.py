@@ -67,7 +67,7 @@ def plot_classifier_curves(path: Path, history: Mapping[str, Any], *, title: str
     accuracy.plot(steps, [point["accuracy"] for point in points], "o-", color="tab:orange", label="validation accuracy")
     if any("sparsity" in point for point in points):
         sparsity = [point["sparsity"] for point in points]
-        accuracy.step(steps, sparsity, where="post", color="tab:gray", label="sparsity")
+        accuracy.plot(steps, sparsity, ".-", color="tab:gray", label="sparsity")
     accuracy.plot(
         history["best"]["step"], history["best"]["accuracy"], "*", color="tab:red", markersize=12, label="kept"
     )
