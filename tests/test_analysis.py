@@ -270,10 +270,11 @@ def test_no_models_make_an_empty_summary(tmp_path: Path) -> None:
     assert "0 models" in describe_structures(summary)
 
 
-def test_a_damaged_analysis_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ['{"totals": ', '{"totals": {}}', "[]"])
+def test_a_damaged_analysis_is_named(content: str, tmp_path: Path) -> None:
     file = tmp_path / "Wanda_2000" / "analysis" / "model_comparison.json"
     file.parent.mkdir(parents=True)
-    file.write_text('{"totals": ')
+    file.write_text(content)
     with pytest.raises(DataError, match=r"Wanda_2000/analysis/model_comparison\.json"):
         summarize_structures([tmp_path / "Wanda_2000"])
 

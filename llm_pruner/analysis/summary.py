@@ -12,6 +12,7 @@ from typing import Any
 from tabulate import tabulate
 
 from llm_pruner.analysis.comparison import COMPARISON_FILE
+from llm_pruner.errors import DataError
 from llm_pruner.files import read_json, write_json, write_text
 
 SUMMARY_FILE = "models_structure_summary"
@@ -25,11 +26,11 @@ def summarize_structures(model_dirs: Sequence[str | os.PathLike[str]]) -> dict[s
     ``comparison.compare``). Both are shares between 0 and 1.
 
     Raises:
-        DataError: for a damaged analysis, naming the file.
+        DataError: for a damaged analysis, or a file that is none, naming it.
     """
     folders = [Path(folder) for folder in model_dirs]
     files = {folder.name: folder / "analysis" / COMPARISON_FILE for folder in folders}
-    models = [_summarize(name, read_json(file)) for name, file in files.items() if file.exists()]
+    models = [_read(name, file) for name, file in files.items() if file.exists()]
     return {
         "timestamp": datetime.now(UTC).isoformat(timespec="seconds"),
         "total_models": len(models),
@@ -81,6 +82,14 @@ def write_summary(model_dirs: Sequence[str | os.PathLike[str]], output: str | os
     write_json(Path(output) / f"{SUMMARY_FILE}.json", summary)
     write_text(Path(output) / f"{SUMMARY_FILE}.txt", describe_structures(summary))
     return summary
+
+
+def _read(name: str, file: Path) -> dict[str, Any]:
+    comparison = read_json(file)
+    try:
+        return _summarize(name, comparison)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{file}: not the analysis of a model ({error!r})") from None
 
 
 def _summarize(name: str, comparison: Mapping[str, Any]) -> dict[str, Any]:

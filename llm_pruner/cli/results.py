@@ -110,8 +110,6 @@ def summarize(
             whole.append(folder)
         except DataError as error:
             damaged[folder.name] = str(error)
-        except (KeyError, TypeError) as error:
-            damaged[folder.name] = f"{folder / 'analysis'}: not the analysis of a model ({error!r})"
     _refuse_namesakes(whole)
     summary = {**summarize_structures(whole), "damaged": damaged}
     lines = [describe_structures(summary)]
