@@ -75,6 +75,14 @@ class SlurmNode:
         self.started_munge = False
 
     def __enter__(self) -> SlurmNode:
+        try:
+            self._start()
+        except BaseException:
+            self.__exit__()  # what is left behind would look like a SLURM of the machine's own
+            raise
+        return self
+
+    def _start(self) -> None:
         for name in ("state", "spool"):
             (self.folder / name).mkdir(parents=True)
         gpu = self.folder / "gpu"
@@ -94,7 +102,6 @@ class SlurmNode:
         while self.ask("sinfo", "--noheader", "--format=%T").strip() != "idle":
             assert time.monotonic() < deadline, (self.folder / "slurmctld.log").read_text()[-3000:]
             time.sleep(0.2)
-        return self
 
     def __exit__(self, *_: object) -> None:
         subprocess.run(["scancel", f"--user={os.getuid()}"], check=False)
