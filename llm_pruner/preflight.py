@@ -7,13 +7,17 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from llm_pruner.config import BUILTIN, Config
-from llm_pruner.encoders.architecture import builtin_encoder, check_sparsity, read_encoder
+from llm_pruner.config import Config
+from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_sparsity, read_encoder
+from llm_pruner.encoders.options import BUILTIN
 from llm_pruner.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.families.depth import check as check_depth
 from llm_pruner.families.options import WidthOptions
 from llm_pruner.families.slice import check as check_slice
 from llm_pruner.models.architecture import Architecture, planned_architecture, read_architecture, refuse_sliced
+from llm_pruner.models.gguf import read_gguf
+from llm_pruner.models.packages import ENCODERS, MODELS
+from llm_pruner.models.sources import gguf_path
 from llm_pruner.planning.allocation import check_ratio
 from llm_pruner.variants import Variant
 
@@ -64,11 +68,16 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
 
 def known_architecture(config: Config) -> Architecture | None:
     """The base model's shape, if it is known without a download."""
-    if config.model.source == BUILTIN:
-        return planned_architecture(
-            {**asdict(config.builtin_model), "model_type": "llama", "tie_word_embeddings": True}
-        )
-    return read_architecture(Path(config.model.source).expanduser()) if config.model.is_local else None
+    model = config.model
+    if model.kind == "builtin":
+        builtin = {**asdict(config.builtin_model), "model_type": "llama", "tie_word_embeddings": True}
+        return planned_architecture(builtin)
+    if model.kind == "package":
+        return planned_architecture(MODELS[model.source].config)
+    if model.kind == "gguf":
+        shape, _ = read_gguf(gguf_path(model.source, model.gguf_file))
+        return planned_architecture(shape)
+    return read_architecture(Path(model.source).expanduser()) if model.kind == "folder" else None
 
 
 def _check_encoders(config: Config) -> list[str]:
@@ -79,6 +88,8 @@ def _check_encoders(config: Config) -> list[str]:
     try:
         if source == BUILTIN:
             encoder = builtin_encoder(encoders.teacher.builtin)
+        elif encoders.teacher.package:
+            encoder = Encoder(ENCODERS[source].config)
         elif encoders.rows and Path(source).is_dir():
             encoder = read_encoder(source)
         else:

@@ -12,13 +12,15 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from llm_pruner.config import BUILTIN, load_config
+from llm_pruner.config import load_config
 from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.device import visible_gpus
 from llm_pruner.errors import PrunerError
 from llm_pruner.families import family_module
 from llm_pruner.families.options import SEARCH
 from llm_pruner.fingerprint import sources_digest
+from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
+from llm_pruner.models.sources import gguf_path
 from llm_pruner.preflight import preflight
 from llm_pruner.steps import HEALING, QUANTIZING
 
@@ -32,7 +34,8 @@ CONFIG_NAME = ", ".join(map(str, workflow.overwrite_configfiles or workflow.conf
 
 try:
     CONFIG, VARIANTS = load_config(config, CONFIG_NAME)
-    preflight(CONFIG, VARIANTS.values(), CONFIG_NAME)
+    if workflow.is_main_process:
+        preflight(CONFIG, VARIANTS.values(), CONFIG_NAME)
 except PrunerError as error:
     raise WorkflowError(str(error)) from None
 
@@ -72,8 +75,8 @@ def method_code(script, implementation, family):
 
 
 def torch_threads():
-    """Jobs on the built-in model are small: many side by side with one thread each beat few with many."""
-    return CONFIG.jobs.threads or (1 if CONFIG.model.source == BUILTIN else 8)
+    """Jobs on a small model are short: many side by side with one thread each beat few with many."""
+    return CONFIG.job_needs.threads
 
 
 def all_cores():
@@ -114,11 +117,11 @@ def gpus(count=1):
 
 
 def memory_mb(wildcards, attempt):
-    return (CONFIG.jobs.memory_mb or (2_000 if CONFIG.model.source == BUILTIN else 32_000)) * attempt
+    return CONFIG.job_needs.memory_mb * attempt
 
 
 def minutes(wildcards, attempt):
-    return (CONFIG.jobs.minutes or (30 if CONFIG.model.source == BUILTIN else 240)) * attempt
+    return CONFIG.job_needs.minutes * attempt
 
 
 def clear_stale_lock(folder=Path(".snakemake")):
@@ -187,3 +190,11 @@ def calibration_text(samples, skip=0):
 def text_file(text):
     """A text or token file as an input of the job that reads it; named sources are none."""
     return text.source if is_file(text.source) else []
+
+
+PACKAGES = {**MODELS, **PRETRAINED_ENCODERS}
+
+
+def package_folder(name):
+    """Where the model of a package is fetched to; nothing where there is none."""
+    return f"resources/packages/{name}" if name else None

@@ -26,6 +26,7 @@ rule encoder_teacher:
     params:
         task=ENCODERS.task.model_dump(mode="json"),
         options=ENCODERS.teacher.model_dump(mode="json"),
+        package=package_folder(ENCODERS.teacher.package),
         device=CONFIG.model.device,
         code=code("encoder_teacher.py"),
     script:

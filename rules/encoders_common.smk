@@ -25,7 +25,7 @@ def encoder_start(wildcards):
 
 def small_encoder():
     """Whether the teacher is the built-in one."""
-    return ENCODERS.teacher.source == BUILTIN
+    return ENCODERS.teacher.source == "builtin"
 
 
 def encoder_threads():
@@ -41,7 +41,9 @@ def encoder_minutes(wildcards, attempt):
 
 
 def encoder_source():
-    """The files of a teacher in a folder."""
+    """The files of a teacher in a folder, or the folder that its package is fetched into."""
+    if ENCODERS.teacher.package:
+        return package_folder(ENCODERS.teacher.package)
     folder = Path(ENCODERS.teacher.source)
     return sorted(map(str, folder.glob("*.*"))) if folder.is_dir() else []
 

