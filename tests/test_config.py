@@ -93,8 +93,9 @@ def test_default_config_is_valid_and_complete() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_ready_made_configs_are_valid(path: Path) -> None:
-    config, _ = load_config(yaml.safe_load(path.read_text()), path.name)
-    assert config.tasks == REAL_TASKS
+    config, variants = load_config(yaml.safe_load(path.read_text()), path.name)
+    assert (config.tasks == REAL_TASKS) is (config.model.kind == "hub")
+    preflight(config, variants.values(), path.name)
 
 
 def test_dense_is_always_there_and_first() -> None:
@@ -206,7 +207,11 @@ def test_problems_of_healing_and_allocation_are_said_once() -> None:
         ({"calibration": {"source": "c5"}}, "neither a file nor a known source; known: builtin, c4, ptb, wikitext2"),
         ({"perplexity": {"window": 64, "stride": 65}}, "perplexity.stride: 65 is longer than the window of 64"),
         ({"model": {"source": "./no/such/folder"}}, "model.source: no folder './no/such/folder'"),
-        ({"model": {"revision": "main"}}, "the built-in model has no revisions"),
+        ({"model": {"source": "smolm2"}}, "model.source: 'smolm2' is no known model, no folder, no GGUF file, and no id"),
+        ({"model": {"source": "smolm2"}}, "did you mean 'smollm2'?"),
+        ({"model": {"source": "some/file.gguf"}}, "model.source: no GGUF file 'some/file.gguf'"),
+        ({"model": {"gguf_file": "a.gguf"}}, "'smollm2' has no files to choose from, leave out gguf_file 'a.gguf'"),
+        ({"model": {"revision": "main"}}, "model.revision: 'smollm2' has no revisions, models on the hub have"),
         ({"variants": []}, "variants: "),
     ],
 )
@@ -228,7 +233,8 @@ def test_no_calibrating_on_the_evaluated_file(tmp_path: Path) -> None:
 
 def test_what_the_model_cannot_give() -> None:
     variants = ["Magnitude_9000", "ShortGPT_remove_8", "Wanda_3of7", "Magnitude_2000"]
-    found = problems({"variants": variants, "perplexity": {"window": 1000}}, with_model=True)
+    raw = {"model": {"source": "builtin"}, "variants": variants, "perplexity": {"window": 1000}}
+    found = problems(raw, with_model=True)
     assert len(found) == 4
     assert "Magnitude_9000: a ratio of 0.9000 asks for" in found[0]
     assert "ShortGPT_remove_8: the model has 8 layers, at most 7 can go" in found[1]
@@ -263,6 +269,7 @@ def test_local_model_is_looked_at_before_any_job(make_model: Callable[..., Path]
         ({"calibration": {"source": "c4"}}, True),
         ({"zero_shot": {"tasks": ["builtin_word_order"]}}, False),
         ({"zero_shot": {"tasks": ["builtin_word_order", "piqa"]}}, True),
+        ({"model": {"source": "builtin"}}, False),
         ({"model": {"source": "Qwen/Qwen3-0.6B"}, "zero_shot": {"tasks": ["builtin_word_order"]}}, True),
     ],
 )

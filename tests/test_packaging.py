@@ -67,7 +67,9 @@ def test_every_rule_names_an_environment_and_a_log() -> None:
         for rule in rules:
             name = rule.split(":")[0]
             assert re.search(r'conda:\s+"../envs/\w+\.yaml"', rule), name
-            assert "log:" in rule and "code=" in rule and "runtime=" in rule, name
+            assert "log:" in rule and "runtime=" in rule, name
+            # what a package holds is fixed by its hash, not by the code that fetches it
+            assert "code=" in rule or name == "fetch_package"
     used = {
         match for path in (ROOT / "rules").glob("*.smk") for match in re.findall(r"envs/(\w+)\.yaml", path.read_text())
     }

