@@ -88,7 +88,8 @@ def test_default_config_is_valid_and_complete() -> None:
     config, variants = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
     preflight(config, variants.values())
     asked = {"Dense", "Magnitude_2000", "Wanda_2000", "GQA_2000", "Random_2000", "Magnitude_unstructured_5000"}
-    assert asked | {"Wanda_2of4", "ShortGPT_remove_2"} <= set(variants)
+    assert asked | {"Wanda_2of4", "ShortGPT_remove_4"} <= set(variants)
+    assert config.model.kind == "package" and not config.needs_hub and not config.encoders.rows
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
@@ -207,7 +208,10 @@ def test_problems_of_healing_and_allocation_are_said_once() -> None:
         ({"calibration": {"source": "c5"}}, "neither a file nor a known source; known: builtin, c4, ptb, wikitext2"),
         ({"perplexity": {"window": 64, "stride": 65}}, "perplexity.stride: 65 is longer than the window of 64"),
         ({"model": {"source": "./no/such/folder"}}, "model.source: no folder './no/such/folder'"),
-        ({"model": {"source": "smolm2"}}, "model.source: 'smolm2' is no known model, no folder, no GGUF file, and no id"),
+        (
+            {"model": {"source": "smolm2"}},
+            "model.source: 'smolm2' is no known model, no folder, no GGUF file, and no id",
+        ),
         ({"model": {"source": "smolm2"}}, "did you mean 'smollm2'?"),
         ({"model": {"source": "some/file.gguf"}}, "model.source: no GGUF file 'some/file.gguf'"),
         ({"model": {"gguf_file": "a.gguf"}}, "'smollm2' has no files to choose from, leave out gguf_file 'a.gguf'"),
