@@ -4,57 +4,75 @@ PYTHON ?= python3
 CORES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+RUN := $(VENV)/.installed
+DEV := $(VENV)/.installed-dev
+PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: summary report profile docs test test-fast test-slurm test-envs lint format clean help
+.PHONY: summary quick everything classifiers report profile docs test test-fast test-slurm test-envs lint format clean help
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 # torch first and by itself: with it in place nothing else can pull in a different build
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+$(RUN): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	@echo "Installing into $(VENV), a minute or two ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[workflow,dev,docs,semantic]'
-	touch $@
+	$(PIP) torch
+	$(PIP) --editable '.[workflow]'
+	@touch $@
 
-summary: $(STAMP) ## Install what is missing and make results/summary.xlsx.
+# what only those need who change the project
+$(DEV): $(RUN)
+	@echo "Installing what tests and documentation need ..."
+	$(PIP) --editable '.[workflow,dev,docs,semantic]'
+	@touch $@
+
+summary: $(RUN) ## Install what is missing and make results/summary.xlsx.
 	$(BIN)/snakemake --cores $(CORES) results/summary.xlsx
+
+quick: $(RUN) ## A first look in minutes, on a tiny model: runs/quick/results/summary.xlsx.
+	$(BIN)/snakemake --configfile configs/quick.yaml --directory runs/quick --cores $(CORES) results/summary.xlsx
+
+everything: $(RUN) ## All methods, beside what summary made: the rows of docs/results.md.
+	$(BIN)/snakemake --configfile configs/everything.yaml --cores $(CORES) results/summary.xlsx
+
+classifiers: $(RUN) ## The second track: runs/classifiers/results/final_report.json.
+	$(BIN)/snakemake --configfile configs/classifiers.yaml --directory runs/classifiers --cores $(CORES) results/final_report.json
 
 report: summary ## Snakemake's own HTML report, results/report.html.
 	$(BIN)/snakemake --report results/report.html
 
-profile: $(STAMP) ## Where the time of the last run went, by rule.
+profile: $(RUN) ## Where the time of the last run went, by rule.
 	$(BIN)/python workflow_scripts/profile.py logs/benchmarks
 
 # always all pages anew: a broken link in an unchanged one would not be told again
-docs: $(STAMP) ## Build the documentation as a site, site/; a broken link fails.
+docs: $(DEV) ## Build the documentation as a site, site/; a broken link fails.
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs site
 
-test: $(STAMP) ## All tests.
+test: $(DEV) ## All tests.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-test-fast: $(STAMP) ## Tests of the library alone.
+test-fast: $(DEV) ## Tests of the library alone.
 	$(BIN)/python -m pytest -n 2 -m 'not workflow'
 
-test-slurm: $(STAMP) ## Through a SLURM of one node started here: root, apt-get install slurm-wlm munge.
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[slurm]'
+test-slurm: $(DEV) ## Through a SLURM of one node started here: root, apt-get install slurm-wlm munge.
+	$(PIP) --editable '.[slurm]'
 	$(BIN)/python -m pytest -m slurm -rs
 
-test-envs: $(STAMP) ## Every rule on its own environment's packages alone: installs 5 GB into .test-envs/.
+test-envs: $(DEV) ## Every rule on its own environment's packages alone: installs 5 GB into .test-envs/.
 	$(BIN)/python -m pytest -m envs
 
-lint: $(STAMP) ## Style, types and the workflow's own linter.
+lint: $(DEV) ## Style, types and the workflow's own linter.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/snakemake --lint
 
-format: $(STAMP) ## Put sources into their format.
+format: $(DEV) ## Put sources into their format.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile rules

@@ -42,6 +42,7 @@ _EXPORTS = {
     "plot_holistic_benchmark": "llm_pruner.report.evaluations",
     "plot_layer_importance": "llm_pruner.report.evaluations",
     "plot_semantic_comparison": "llm_pruner.report.evaluations",
+    "prepare_model": "llm_pruner.models.prepare",
     "prune": "llm_pruner.pruning",
     "prune_classifier": "llm_pruner.encoders.prune",
     "prune_attention_by_gqa_groups": "llm_pruner.gqa",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llm_pruner.config import REAL_TASKS, load_config
+from llm_pruner.config import REAL_TASKS, Config, load_config
 from llm_pruner.errors import ConfigError
 from llm_pruner.naming import resolve
 from llm_pruner.preflight import preflight
@@ -97,6 +97,25 @@ def test_ready_made_configs_are_valid(path: Path) -> None:
     config, variants = load_config(yaml.safe_load(path.read_text()), path.name)
     assert (config.tasks == REAL_TASKS) is (config.model.kind == "hub")
     preflight(config, variants.values(), path.name)
+
+
+def test_everything_goes_on_where_the_default_ended() -> None:
+    """In the same folder it makes no row anew: what both say is the same."""
+    default, everything = (
+        yaml.safe_load((ROOT / name).read_text()) for name in ("config.yaml", "configs/everything.yaml")
+    )
+    rows, more = ({str(row) for row in raw.pop("variants")} for raw in (default, everything))
+    assert rows <= more
+    shared = Config.model_validate({**everything, "variants": ["Dense"]}).model_dump()
+    for section, own in Config.model_validate({**default, "variants": ["Dense"]}).model_dump().items():
+        if section in ("model", "calibration", "perplexity", "zero_shot", "efficiency", "nf4"):
+            assert {**shared[section], "held_out": None} == {**own, "held_out": None}, section
+
+
+def test_the_quick_look_is_small_and_needs_no_network() -> None:
+    config, variants = load_config(yaml.safe_load((ROOT / "configs" / "quick.yaml").read_text()))
+    assert config.model.kind == "builtin" and not config.needs_hub and not config.encoders.rows
+    assert len(variants) <= 10
 
 
 def test_dense_is_always_there_and_first() -> None:
