@@ -63,6 +63,7 @@ def zero_shot(
         numpy_random_seed=seed,
         torch_random_seed=seed,
         fewshot_random_seed=seed,
+        bootstrap_iters=1000,  # of perplexity's standard error; a hundred times as many by default take a minute
         log_samples=False,
     )
     scores = {name: _task(results, name) for name in tasks}
