@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 import llm_pruner
+from llm_pruner.builtin.corpus import Document
 from llm_pruner.errors import CheckpointError, DataError
 from llm_pruner.evaluation.efficiency import measure_efficiency
 from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.evaluation.zero_shot import language_model, zero_shot
 
 
 class Fixed(torch.nn.Module):
@@ -86,6 +90,67 @@ def test_limits_and_bad_streams() -> None:
         perplexity(Fixed(0.5), counting(9), window=10)
     with pytest.raises(CheckpointError, match="not finite"):
         perplexity(Fixed(0.0), counting(100), window=10)
+
+
+@pytest.fixture
+def ended(tokenizer: Any) -> Any:
+    """The tokenizer with an end of text, which lm-eval asks for."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.eos_token = "<unk>"
+    return tokenizer
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 32])
+def test_likelihoods_are_those_of_lm_eval(make_model: Callable[..., Path], ended: Any, batch_size: int) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    model = llm_pruner.load(make_model("qwen3"))
+    words = [f"w{number}" for number in range(80)]
+    long = " ".join(words * 2)  # longer than the model sees
+    pairs = [("the of", " w1"), ("the of", " w2"), ("the of", " w1 w3"), ("a", " is to and in"), (long, " w5 w6")]
+    pairs += [(" ".join(words[:length]), f" {words[length]} that") for length in range(2, 30, 3)]
+    pairs.append(pairs[0])
+    said = model(input_ids=torch.arange(3, 91)[:, None]).logits[:, -1].argmax(-1)  # by the model, after each word
+    answers = [(ended.decode(3 + place), f" {ended.decode(token)}") for place, token in enumerate(said) if token > 2]
+    pairs += [(word, answer) for word, answer in answers if answer.strip()][:3]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    plain = HFLM(pretrained=model, tokenizer=ended, batch_size=batch_size)
+    own = language_model(model, ended, batch_size)
+    expected, found = (lm.loglikelihood(requests, disable_tqdm=True) for lm in (plain, own))
+    assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
+    assert [score for score, _ in found] == pytest.approx([score for score, _ in expected], rel=1e-5)
+    assert {greedy for _, greedy in found} == {True, False}
+    rolling = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in (long, "the of")]
+    expected, found = (lm.loglikelihood_rolling(rolling, disable_tqdm=True) for lm in (plain, own))
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_only_a_task_of_one_word_has_a_perplexity(
+    make_model: Callable[..., Path], ended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_pruner.builtin import tasks
+
+    prose = "The w1 of w2 is to w3 the w4 and w5 that w6 in the w7 of a w8. "
+    text = "\n\n".join(
+        f"w{number} {prose}Then the w9 of w10 is to the table{'s' * number} and a w11 of the "
+        f"w12 in that table{'s' * number}."
+        for number in range(30)
+    )
+    documents = [Document("x", text)]
+    monkeypatch.setattr(tasks, "load_corpus", lambda: {"test": documents})
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(
+        tasks, "TASKS", {name: tasks.TASKS[name] for name in ("builtin_word_order", "builtin_last_word")}
+    )
+    names = tasks.write_tasks(tmp_path / "tasks", items=10)
+    model = llm_pruner.load(make_model("llama"))
+    scores = zero_shot(model, ended, names, task_folder=tmp_path / "tasks")
+    order, word = (scores["tasks"][name] for name in names)
+    assert (order["perplexity"], order["perplexity_stderr"]) == (None, None)
+    assert (word["acc_norm"], word["acc_norm_stderr"], word["items"]) == (None, None, 10)
+    assert word["perplexity"] > 1 and word["perplexity_stderr"] > 0
+    assert scores["mean"]["acc_norm"] == pytest.approx((order["acc_norm"] + word["acc"]) / 2)
 
 
 def test_efficiency_measures_everything(make_model: Callable[..., Path], tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def folders(tmp_path: Path) -> list[Path]:
                         "arc": {"acc": acc + 0.1, "acc_stderr": 0.02, "acc_norm": acc, "acc_norm_stderr": 0.03}
                         | {"items": 400, "num_fewshot": 0},
                         "boolq": {"acc": acc - 0.1, "acc_stderr": 0.01, "acc_norm": None, "acc_norm_stderr": None}
-                        | {"items": 90, "num_fewshot": 5},
+                        | {"items": 90, "num_fewshot": 5, "perplexity": 10 / acc, "perplexity_stderr": 1.5},
                     },
                     "mean": {"acc": acc, "acc_stderr": 0.015, "acc_norm": acc - 0.05},
                     "run": run(8.0),
@@ -293,7 +293,9 @@ def test_layers_show_removed_and_zeroed_alike(results: Results) -> None:
 def test_zero_shot_leaves_out_a_metric_that_no_model_has(results: Results) -> None:
     frame = zero_shot_table(results).frame
     assert {"arc_acc", "arc_acc_stderr", "arc_acc_norm", "arc_acc_norm_stderr", "boolq_acc"} <= set(frame.columns)
-    assert "boolq_acc_norm" not in frame.columns
+    assert not {"boolq_acc_norm", "arc_perplexity", "arc_perplexity_stderr"} & set(frame.columns)
+    assert row(frame, "Dense")["boolq_perplexity"] == 10 / ACCURACY["Dense"]
+    assert row(frame, "Dense")["boolq_perplexity_stderr"] == 1.5
     assert row(frame, "Dense")["arc_acc_norm_stderr"] == 0.03
 
 

@@ -1,13 +1,13 @@
-"""Two zero-shot tasks for lm-eval, made from the held-out text of the built-in corpus."""
+"""Three zero-shot tasks for lm-eval, made from the held-out text of the built-in corpus."""
 
 from __future__ import annotations
 
 import json
 import random
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import combinations
 from pathlib import Path
 
 from llm_pruner.builtin.corpus import Document, load_corpus
@@ -16,21 +16,22 @@ from llm_pruner.files import staged_directory
 
 CHOICES = 4
 
-_CONTEXT_WORDS = range(8, 17)
-_CONTINUATION_WORDS = 10
-_SENTENCE_WORDS = range(8, 21)
-_SENTENCE_OPENING = 2  # words given as the context of a sentence
-_SWAPPED_LETTERS = 4
+# Short, because time goes by tokens: an item of the first two costs four times its words, one of the last once.
+_START_WORDS, _CONTINUATION_WORDS = 6, 4
+_LENGTHS = 0.1  # by how much the wrong starts may be longer or shorter than the right one
+_ORDERED_WORDS, _FOLLOWING_WORDS = 5, 3
+_PASSAGE_WORDS = range(30, 61)
 
 _SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
-_SENTENCE = re.compile(r"[A-Z][A-Za-z,'’ -]*[.]")
+_LAST_OF_CLAUSE = re.compile(r".*[.!?;:][\"')]*")
+_LAST_WORD = re.compile(r"([A-Za-z]{4,})[.!?;:]")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question; ``choices[label]`` is right, and ``fixed`` is the part that all choices share.
+    """One question: which of ``choices`` came before ``fixed``; ``choices[label]`` is right.
 
-    A space goes between the fixed part and each choice, whichever comes first.
+    A space goes between them.
     """
 
     fixed: str
@@ -39,12 +40,21 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Task:
-    """How a task's items are made, and which of their fields lm-eval takes as text and as target."""
+class Passage:
+    """A text and the word after it, a space between them."""
 
-    build: Callable[[Sequence[Document], random.Random], list[Item]]
-    doc_to_text: str
-    doc_to_target: str
+    text: str
+    word: str
+
+
+@dataclass(frozen=True)
+class Task:
+    """How a task's items are made, and what lm-eval does with their fields."""
+
+    build: Callable[[Sequence[Document], random.Random], Sequence[Item | Passage]]
+    definition: dict[str, str]
+    metrics: dict[str, str]
+    """Names of lm-eval's metrics, and how they are aggregated."""
 
 
 def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
@@ -72,66 +82,107 @@ def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
 
 
 def _definition(name: str, task: Task, data: Path) -> dict[str, object]:
-    metrics = ("acc", "acc_norm")
     return {
         "task": name,
         "dataset_path": "json",
         "dataset_kwargs": {"data_files": {"test": str(data)}},
         "test_split": "test",
-        "output_type": "multiple_choice",
-        "doc_to_text": task.doc_to_text,
-        "doc_to_choice": "choices",
-        "doc_to_target": task.doc_to_target,
-        "metric_list": [{"metric": name, "aggregation": "mean", "higher_is_better": True} for name in metrics],
-        "metadata": {"version": 1.0},
+        **task.definition,
+        "metric_list": [
+            {"metric": metric, "aggregation": aggregation, "higher_is_better": metric != "perplexity"}
+            for metric, aggregation in task.metrics.items()
+        ],
+        "metadata": {"version": 2.0},
     }
 
 
+@dataclass(frozen=True)
+class _Start:
+    """Words of a paragraph, and the words after them."""
+
+    paragraph: int
+    place: int
+    text: str
+    following: str
+
+
 def _continuations(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """Words from a paragraph, and four starts they might continue: their own, three of other documents.
+    """A few words, and four starts they might continue: their own, three of the same document that end alike.
 
     The starts are the choices, not the continuations: a small model's likelihood of a text says more about
     how common its words are than about what came before, and here the words scored are the same four times.
+    All starts share the last word, so it takes more than pairs of words to tell which is right.
     """
-    cuts = []
+    questions = []
     for document in documents:
-        for words in map(str.split, document.paragraphs):
-            cut = min(len(words) - _CONTINUATION_WORDS, max(_CONTEXT_WORDS))
-            if cut in _CONTEXT_WORDS:
-                following = " ".join(words[cut : cut + _CONTINUATION_WORDS])
-                cuts.append((document.name, " ".join(words[:cut]), following))
-    rng.shuffle(cuts)
-    questions = []
-    for name, start, continuation in cuts:
-        foreign = dict.fromkeys(other for source, other, _ in cuts if source != name and other != start)
-        # acc_norm divides by the choice's length, so starts of other lengths would decide it
-        nearest = sorted(foreign, key=lambda other: abs(len(other) - len(start)))[: CHOICES - 1]
-        if len(nearest) == CHOICES - 1:
-            questions.append(_item(continuation, start, nearest, rng))
-    return questions
-
-
-def _word_orders(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """A sentence, and three versions of it in each of which two longer words changed places."""
-    questions = []
-    for opening, words in _sentences(documents):
-        places = [place for place, word in enumerate(words) if word.isalpha() and len(word) >= _SWAPPED_LETTERS]
-        pairs = [pair for pair in combinations(places, 2) if len({words[place] for place in pair}) == 2]
-        if len(pairs) >= CHOICES - 1:
-            wrong = [_swapped(words, *pair) for pair in rng.sample(pairs, CHOICES - 1)]
-            questions.append(_item(opening, " ".join(words), wrong, rng))
+        alike: dict[str, list[_Start]] = defaultdict(list)
+        for start in _starts(document):
+            alike[_last(start)].append(start)
+        for start in _starts(document):
+            if start.place % (_START_WORDS + _CONTINUATION_WORDS) == 0 and _is_whole(start):
+                others = [other for other in alike[_last(start)] if _may_stand_for(other, start)]
+                others.sort(key=lambda other: (abs(other.paragraph - start.paragraph), abs(other.place - start.place)))
+                nearest = list({other.text.lower(): other.text for other in reversed(others)}.values())[::-1]
+                if len(nearest) >= CHOICES - 1:
+                    questions.append(_item(start.following, start.text, nearest[: CHOICES - 1], rng))
     rng.shuffle(questions)
     return questions
 
 
-def _sentences(documents: Sequence[Document]) -> Iterator[tuple[str, list[str]]]:
-    """Plain sentences of suitable length, each as its opening and its remaining words."""
+def _starts(document: Document) -> Iterator[_Start]:
+    for number, words in enumerate(map(str.split, document.paragraphs)):
+        for place in range(len(words) - _START_WORDS + 1):
+            end = place + _START_WORDS
+            following = words[end : end + _CONTINUATION_WORDS]
+            yield _Start(number, place, " ".join(words[place:end]), " ".join(following))
+
+
+def _last(start: _Start) -> str:
+    return start.text.rsplit(" ", 1)[-1].lower()
+
+
+def _is_whole(start: _Start) -> bool:
+    return len(start.following.split()) == _CONTINUATION_WORDS
+
+
+def _may_stand_for(other: _Start, start: _Start) -> bool:
+    """Elsewhere, other words, continued otherwise, of about the same length.
+
+    acc_norm divides by the choice's length, so starts of other lengths would decide it.
+    """
+    apart = abs(other.place - start.place) >= _START_WORDS + _CONTINUATION_WORDS
+    return (
+        (other.paragraph != start.paragraph or apart)
+        and other.text.lower() != start.text.lower()
+        and other.following.lower() != start.following.lower()
+        and abs(len(other.text) - len(start.text)) <= _LENGTHS * len(start.text)
+    )
+
+
+def _word_orders(documents: Sequence[Document], rng: random.Random) -> list[Item]:
+    """Words of a sentence in four orders, three of them with the last in another's place, and the words after them.
+
+    Scored are the words after them alone: how odd a wrong order is by itself, any model sees.
+    """
+    questions = []
+    for words in _runs(documents, _ORDERED_WORDS + _FOLLOWING_WORDS):
+        ordered, following = words[:_ORDERED_WORDS], words[_ORDERED_WORDS:]
+        *earlier, last = ordered
+        places = [place for place, word in enumerate(earlier) if word.isalpha() and word.lower() != last.lower()]
+        if last.isalpha() and len(places) >= CHOICES - 1:
+            wrong = [_swapped(ordered, place, len(earlier)) for place in rng.sample(places, CHOICES - 1)]
+            questions.append(_item(" ".join(following), " ".join(ordered), wrong, rng))
+    rng.shuffle(questions)
+    return questions
+
+
+def _runs(documents: Sequence[Document], length: int) -> Iterator[list[str]]:
+    """Sentences cut into runs of so many words; what is left over is dropped."""
     for document in documents:
         for paragraph in document.paragraphs:
-            for sentence in _SENTENCE_END.split(paragraph):
-                words = sentence.split()
-                if len(words) in _SENTENCE_WORDS and _SENTENCE.fullmatch(sentence):
-                    yield " ".join(words[:_SENTENCE_OPENING]), words[_SENTENCE_OPENING:]
+            for words in map(str.split, _SENTENCE_END.split(paragraph)):
+                for place in range(0, len(words) - length + 1, length):
+                    yield words[place : place + length]
 
 
 def _swapped(words: Sequence[str], first: int, second: int) -> str:
@@ -146,8 +197,45 @@ def _item(fixed: str, right: str, wrong: Sequence[str], rng: random.Random) -> I
     return Item(fixed, choices, choices.index(right))
 
 
-TASKS = {
+def _last_words(documents: Sequence[Document], rng: random.Random) -> list[Passage]:
+    """Passages of whole clauses without their last word, which stands earlier in the passage.
+
+    As in LAMBADA, where that holds for most: such a word can be told from the passage, but not from the words just
+    before it.
+    """
+    passages = []
+    for document in documents:
+        words = document.text.split()
+        starts = [0, *(place + 1 for place, word in enumerate(words) if _LAST_OF_CLAUSE.fullmatch(word))]
+        for end, word in enumerate(words):
+            match = _LAST_WORD.fullmatch(word)
+            start = max((place for place in starts if end + 1 - place in _PASSAGE_WORDS), default=None)
+            if match and start is not None:
+                text = " ".join(words[start:end])
+                if match[1].lower() in re.findall(r"\w+", text.lower()):
+                    passages.append(Passage(text, match[1]))
+    rng.shuffle(passages)
+    return list(dict.fromkeys(passages))
+
+
+_CHOICE = {
+    "output_type": "multiple_choice",
     # lm-eval takes the choices as contexts where the text is the number of the right one
-    "builtin_continuation": Task(_continuations, doc_to_text="label", doc_to_target="fixed"),
-    "builtin_word_order": Task(_word_orders, doc_to_text="fixed", doc_to_target="label"),
+    "doc_to_text": "label",
+    "doc_to_choice": "choices",
+    "doc_to_target": "fixed",
+}
+_WORD = {
+    "output_type": "loglikelihood",
+    "doc_to_text": "text",
+    # the space is part of what is scored; lm-eval puts its own only in front of the answers of solved examples
+    "doc_to_target": "{{' ' + word}}",
+    "target_delimiter": "",
+}
+_ACCURACIES = {"acc": "mean", "acc_norm": "mean"}
+
+TASKS = {
+    "builtin_continuation": Task(_continuations, _CHOICE, _ACCURACIES),
+    "builtin_word_order": Task(_word_orders, _CHOICE, _ACCURACIES),
+    "builtin_last_word": Task(_last_words, _WORD, {"acc": "mean", "perplexity": "perplexity"}),
 }

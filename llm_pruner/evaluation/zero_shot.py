@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.errors import DataError
 
 if TYPE_CHECKING:
+    from lm_eval.models.huggingface import HFLM
     from transformers import PreTrainedModel
+
+_METRICS = ("acc", "acc_norm", "perplexity")
 
 
 def zero_shot(
@@ -33,15 +37,14 @@ def zero_shot(
         limit: items a task.
 
     Returns:
-        ``tasks``: by name ``acc``, ``acc_stderr``, ``acc_norm``, ``acc_norm_stderr`` (None where a task has none),
-        ``items``, ``num_fewshot``; and ``mean``: ``acc``, ``acc_stderr`` (tasks taken as independent), and
+        ``tasks``: by name ``acc``, ``acc_norm``, ``perplexity``, each also with ``_stderr`` (None where a task has
+        none), ``items``, ``num_fewshot``; and ``mean``: ``acc``, ``acc_stderr`` (tasks taken as independent), and
         ``acc_norm`` (``acc`` where there is no other).
 
     Raises:
         DataError: for a task lm-eval does not know.
     """
     from lm_eval import simple_evaluate
-    from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
     own = {path.stem for path in task_folder.glob("*.yaml")} if task_folder else set()
@@ -51,7 +54,7 @@ def zero_shot(
     if unknown:
         raise DataError(f"zero_shot.tasks: lm-eval has no task {', '.join(unknown)}")
     results = simple_evaluate(
-        model=HFLM(pretrained=model, tokenizer=tokenizer, batch_size=batch_size),
+        model=language_model(model, tokenizer, batch_size),
         tasks=list(tasks),
         num_fewshot=num_fewshot,
         limit=limit,
@@ -60,6 +63,7 @@ def zero_shot(
         numpy_random_seed=seed,
         torch_random_seed=seed,
         fewshot_random_seed=seed,
+        bootstrap_iters=1000,  # of perplexity's standard error; a hundred times as many by default take a minute
         log_samples=False,
     )
     scores = {name: _task(results, name) for name in tasks}
@@ -74,11 +78,54 @@ def zero_shot(
     }
 
 
+def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> HFLM:
+    """The model as lm-eval runs it, but for logits that nobody asked for: those of the context and of padding.
+
+    Requests of one length run together. Where a model cannot leave logits out, this is lm-eval's own class.
+    """
+    import inspect
+
+    import torch
+    from lm_eval.models.huggingface import HFLM
+    from tqdm import tqdm
+
+    class ScoredPositions(HFLM):  # type: ignore[misc]
+        _scored = 0  # last positions whose logits are computed; 0 stands for all
+
+        def _model_call(self, inps: torch.Tensor, attn_mask: Any = None, labels: Any = None) -> torch.Tensor:
+            with torch.inference_mode():
+                logits: torch.Tensor = self.model(inps, logits_to_keep=self._scored, use_cache=False).logits
+            return logits
+
+        def _loglikelihood_tokens(
+            self,
+            requests: list[tuple[tuple[str, str], list[int], list[int]]],
+            disable_tqdm: bool = False,
+            override_bs: int | None = None,
+        ) -> list[tuple[float, bool]]:
+            by_length: dict[int, list[int]] = defaultdict(list)
+            for number, (_, context, continuation) in enumerate(requests):
+                by_length[len(context) + len(continuation)].append(number)
+            answers: dict[int, tuple[float, bool]] = {}
+            with tqdm(total=len(requests), disable=disable_tqdm, desc="Running loglikelihood requests") as bar:
+                for _, numbers in sorted(by_length.items(), reverse=True):
+                    alike = [requests[number] for number in numbers]
+                    self._scored = max(len(continuation) for _, _, continuation in alike)
+                    scores = super()._loglikelihood_tokens(alike, disable_tqdm=True, override_bs=override_bs)
+                    answers.update(zip(numbers, scores, strict=True))
+                    bar.update(len(numbers))
+            self._scored = 0
+            return [answers[number] for number in range(len(requests))]
+
+    leaves_out = "logits_to_keep" in inspect.signature(model.forward).parameters
+    return (ScoredPositions if leaves_out else HFLM)(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+
+
 def _task(results: dict[str, Any], name: str) -> dict[str, Any]:
     own = results["results"][name]
-    metrics = {key: own.get(f"{key},none") for key in ("acc", "acc_stderr", "acc_norm", "acc_norm_stderr")}
+    metrics = {key: own.get(f"{key},none") for metric in _METRICS for key in (metric, f"{metric}_stderr")}
     return {
-        **metrics,
+        **{key: None if value == "N/A" else value for key, value in metrics.items()},
         "items": results["n-samples"][name]["effective"],
         "num_fewshot": results["n-shot"].get(name, 0),
     }

@@ -367,7 +367,7 @@ def layers_table(results: Results) -> Table:
 
 
 def zero_shot_table(results: Results) -> Table:
-    """Accuracy and normalised accuracy of every task with their standard errors."""
+    """Accuracy, normalised accuracy and perplexity of every task with their standard errors."""
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
         Column("mean_acc", "Mean acc", SHARE, _at("zero_shot", "mean", "acc")),
@@ -375,12 +375,12 @@ def zero_shot_table(results: Results) -> Table:
         Column("retention", "Accuracy kept", SHARE, _relative(_at("zero_shot", "mean", "acc"), results.base)),
     ]
     for task in results.tasks:
-        for metric in ("acc", "acc_norm"):
+        for metric, shown in (("acc", SHARE), ("acc_norm", SHARE), ("perplexity", TWO)):
             value = _at("zero_shot", "tasks", task, metric)
             error = _at("zero_shot", "tasks", task, f"{metric}_stderr")
             if any(value(model) is not None for model in results.models):
-                columns.append(Column(f"{task}_{metric}", f"{task} {metric}", SHARE, value))
-                columns.append(Column(f"{task}_{metric}_stderr", f"± {metric}", SHARE, error))
+                columns.append(Column(f"{task}_{metric}", f"{task} {metric}", shown, value))
+                columns.append(Column(f"{task}_{metric}_stderr", f"± {metric}", shown, error))
     note = "± is one standard error. The mean of acc_norm uses acc for a task that has no acc_norm."
     return build_table("Zero-shot", columns, results.models, note)
 
