@@ -252,7 +252,9 @@ class LayerStream:
         def loss(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
             logits = model.lm_head(model.model.norm(hidden[:, :-1].to(self.device))).float()
             targets = ids[:, 1:].to(self.device)
-            return torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction=reduction)
+            # flat: across a vocabulary that is not the last dimension it is slower, and sums less exactly
+            losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
+            return losses.view(targets.shape) if reduction == "none" else losses
 
         return loss
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 import pytest
 import torch
 
@@ -34,7 +37,32 @@ def test_ties_do_not_overshoot() -> None:
     assert mask.sum() == 16
 
 
-@pytest.mark.parametrize(("n", "m"), [(2, 4), (4, 8), (1, 4), (3, 4)])
+@pytest.mark.parametrize("comparison", ["matrix", "row"])
+@pytest.mark.parametrize("sparsity", [0.1, 0.5, 0.9])
+def test_of_equals_the_first_go(comparison: Literal["matrix", "row"], sparsity: float) -> None:
+    saliency = torch.randint(0, 4, (6, 24), generator=torch.Generator().manual_seed(0)).float()
+    mask = unstructured_mask(saliency, sparsity, comparison)
+    for values, chosen in zip(
+        *((saliency, mask) if comparison == "row" else (saliency[None], mask[None])), strict=True
+    ):
+        lowest = values.flatten().argsort(stable=True)[: int(values.numel() * sparsity)]
+        assert set(chosen.flatten().nonzero().flatten().tolist()) == set(lowest.tolist())
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (3, 8), (5, 12)])
+def test_of_equals_in_a_group_the_first_go(n: int, m: int) -> None:
+    mask = n_of_m_mask(torch.zeros(3, 24), n, m)
+    assert torch.equal(mask, (torch.arange(24) % m < n).expand(3, 24))
+
+
+def test_what_is_no_number_goes_last() -> None:
+    saliency = torch.tensor([[math.nan, 3.0, 2.0, 1.0]])
+    assert n_of_m_mask(saliency, 3, 4).tolist() == [[False, True, True, True]]
+    assert unstructured_mask(saliency, 0.75, "row").tolist() == [[False, True, True, True]]
+    assert unstructured_mask(saliency, 1.0, "row").all()
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 4), (4, 8), (1, 4), (3, 4), (5, 12)])
 def test_n_of_m(saliency: torch.Tensor, n: int, m: int) -> None:
     mask = n_of_m_mask(saliency, n, m)
     for row in range(6):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ def job(snakemake: Any, *, device: str = "auto", terminal: bool = False) -> Iter
         device: what the job will run on, as the configuration names it.
         terminal: leave output on the terminal, for a long job that runs alone and shows its progress.
     """
+    # importing torch and transformers makes so many objects, none of them garbage, that looking for it takes a sixth
+    gc.set_threshold(10_000, 10, 10)
     with Path(snakemake.log[0]).open("w", encoding="utf-8", buffering=1) as log:
         if not terminal:
             os.dup2(log.fileno(), sys.stdout.fileno())

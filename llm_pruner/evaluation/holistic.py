@@ -93,9 +93,9 @@ class HolisticEvaluator(QuickEvaluator):
             batch = slice(start, start + self.batch_size)
             ids, mask = (part.to(self.model.device) for part in pad(rows[batch], pad_id(self.tokenizer)))
             with torch.inference_mode():
-                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1]
-            losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2).float(), ids[:, 1:], reduction="none")
-            for loss, row, length in zip(losses, rows[batch], lengths[batch], strict=True):
+                logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+            for own, targets, row, length in zip(logits, ids, rows[batch], lengths[batch], strict=True):
+                loss = torch.nn.functional.cross_entropy(own[:-1].float(), targets[1:], reduction="none")
                 totals.append(-loss[len(row) - 1 - length : len(row) - 1].double().sum().item())
         return totals
 
