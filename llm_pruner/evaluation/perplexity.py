@@ -38,7 +38,8 @@ def perplexity(
         batch_size: windows run at once.
 
     Returns:
-        ``window``, ``stride``, ``windows``, ``tokens`` (predicted), ``nll`` (nats a token), ``perplexity``.
+        ``window``, ``stride``, ``windows``, ``tokens`` (predicted), ``nll`` (nats a token), ``perplexity``, and
+        ``window_nll``: the mean of each window, by which two models are compared window by window.
 
     Raises:
         DataError: if the text is shorter than one window.
@@ -49,7 +50,8 @@ def perplexity(
     stride = stride or window
     windows = _windows(stream, window, stride)[:max_windows]
     device = next(model.parameters()).device
-    total, tokens = 0.0, 0
+    sums: list[float] = []
+    counts: list[int] = []
     batches = track(windows.split(batch_size), "perplexity", "batch", show=progress)
     with torch.inference_mode():
         for number, batch in enumerate(batches):
@@ -59,9 +61,10 @@ def perplexity(
             fresh = torch.ones_like(losses, dtype=torch.bool)
             # overlapping windows score again what they share with the one before; only the very first scores all
             fresh[int(number == 0) :, : max(0, window - stride - 1)] = False
-            total += losses[fresh].double().sum().item()
-            tokens += int(fresh.sum())
-    nll = total / tokens
+            sums += (losses.double() * fresh).sum(1).tolist()
+            counts += fresh.sum(1).tolist()
+    tokens = sum(counts)
+    nll = sum(sums) / tokens
     if not math.isfinite(nll):
         raise CheckpointError("the model's loss is not finite; its weights overflow in this dtype or are damaged")
     return {
@@ -71,6 +74,7 @@ def perplexity(
         "tokens": tokens,
         "nll": nll,
         "perplexity": math.exp(nll),
+        "window_nll": [total / count for total, count in zip(sums, counts, strict=True)],
     }
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -233,6 +234,26 @@ def _speed_up(getter: Callable[[Model], Any], base: Model) -> Callable[[Model], 
     return lambda model: _ratio(getter(base), getter(model))
 
 
+def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
+    """How many nats a token a model loses more than the base, and the standard error of that over windows of the text.
+
+    The same windows are compared one by one: how hard the text of a window is, which both feel, does not count as
+    error. None where they were not measured on the same windows; no error of the base itself or of a single window.
+    """
+    same = ("dataset", "split", "window", "stride", "windows", "tokens")
+    own, other = model.perplexity, base.perplexity
+    if any(own.get(key) is None or own[key] != other.get(key) for key in same[2:]):
+        return None, None
+    pair = own.get("window_nll"), other.get("window_nll")
+    if any(own.get(key) != other.get(key) for key in same[:2]) or not all(pair):
+        return None, None
+    if model is base:
+        return 0.0, None
+    differences = [one - two for one, two in zip(*pair, strict=True)]
+    error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
+    return own["nll"] - other["nll"], error
+
+
 def amount_text(amount: Mapping[str, Any] | None) -> str | None:
     """How much was asked for or reached, for people.
 
@@ -306,6 +327,8 @@ def summary_table(results: Results) -> Table:
         Column("layers", "Layers", COUNT, _at("comparison", "num_layers", "after")),
         Column("perplexity", "Perplexity", TWO, perplexity, compact=True),
         *(healing if any(model.parent for model in results.models) else ()),
+        Column("nll_difference", f"nll − {base.name}", THREE, lambda model: paired(model, base)[0], compact=True),
+        Column("nll_difference_stderr", "± s.e.", THREE, lambda model: paired(model, base)[1], compact=True),
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
         Column("bits_per_byte", "Bits per byte", THREE, _at("perplexity", "bits_per_byte")),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
@@ -336,7 +359,8 @@ def summary_table(results: Results) -> Table:
     ]
     note = (
         "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
-        f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
+        f"nll − {base.name} is what a model loses in nats a token, with the standard error over the windows that both "
+        f"saw: less than two of these are no difference. Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
         "pruning that healing won back. An empty cell was not measured."
     )
     return build_table("Summary", columns, results.models, note)
