@@ -67,6 +67,7 @@ def test_mean_is_weighted_by_tokens_and_batches_do_not_matter(make_model: Callab
     for batch_size in (1, 5, 100):
         result = perplexity(model, stream, window=16, batch_size=batch_size)
         assert result["perplexity"] == pytest.approx(expected, rel=1e-5)
+        assert result["window_nll"] == pytest.approx(losses, rel=1e-5)
 
 
 def test_overlap_scores_the_new_tokens_with_their_context(make_model: Callable[..., Path]) -> None:

@@ -32,12 +32,14 @@ from llm_pruner.report.figures import (
 )
 from llm_pruner.report.style import method_styles, run_styles
 from llm_pruner.report.table import (
+    Model,
     Results,
     amount_text,
     collect,
     efficiency_table,
     layers_table,
     markdown,
+    paired,
     provenance_table,
     read_results,
     summary_table,
@@ -541,3 +543,30 @@ def test_equal_results_make_equal_figures(results: Results, tmp_path: Path) -> N
     for name in ("one.png", "two.png"):
         plot_quality_against_size(results, tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_models_are_compared_window_by_window() -> None:
+    def measured(*nll: float, **other: Any) -> Model:
+        text = {
+            "dataset": "text",
+            "split": "test",
+            "window": 8,
+            "stride": 8,
+            "windows": len(nll),
+            "tokens": 7 * len(nll),
+        }
+        return Model("M", perplexity={**text, "nll": sum(nll) / len(nll), "window_nll": list(nll), **other})
+
+    base = measured(1.0, 3.0, 2.0)
+    # losses 0.1, 0.3, 0.2: their standard deviation is 0.1, however far the windows lie apart
+    difference, error = paired(measured(1.1, 3.3, 2.2), base)
+    assert difference == pytest.approx(0.2) and error == pytest.approx(0.1 / 3**0.5)
+    assert paired(base, base) == (0.0, None)
+    for other in (
+        measured(1.0, 3.0),
+        measured(1.0, 3.0, 2.0, split="train"),
+        measured(1.0, 3.0, 2.0, window_nll=None),
+        measured(1.0, 3.0, 2.0, stride=4),
+        Model("N"),
+    ):
+        assert paired(other, base) == (None, None)

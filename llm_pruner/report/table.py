@@ -360,7 +360,8 @@ def summary_table(results: Results) -> Table:
     note = (
         "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
         f"nll − {base.name} is what a model loses in nats a token, with the standard error over the windows that both "
-        f"saw: less than two of these are no difference. Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
+        "saw: less than two of these are no difference. "
+        f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
         "pruning that healing won back. An empty cell was not measured."
     )
     return build_table("Summary", columns, results.models, note)
