@@ -164,6 +164,9 @@ def plot_quality_against_size(results: Results, path: str | os.PathLike[str], qu
     _save(figure, path)
 
 
+_EDGE_STEP = 1.09
+
+
 def ceiling(costs: Sequence[float]) -> float:
     """Where to cut an axis of perplexities or shares of wrong answers, so that a few models far off do not press all
     others into a line.
@@ -190,7 +193,9 @@ def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
     costs = 1 - values if larger_is_better else values
     limit = ceiling(costs.tolist())
     far = costs > limit
-    y = values.mask(far, 1 - limit if larger_is_better else limit)
+    # one above the other, the worst at the very edge, so that none hides another
+    edge = limit * _EDGE_STEP ** (costs[far].rank(method="first") - 1)
+    y = values.mask(far, 1 - edge if larger_is_better else edge)
     told = "↓ {:.0%}" if larger_is_better else "↑ {:,.0f}"
     labels = [
         f"{name} {told.format(value)}" if is_far else name
