@@ -245,6 +245,7 @@ def test_unsupported_family(token_file: Path, tmp_path: Path) -> None:
 def test_preflight() -> None:
     """Both problems before anything runs, each with its variant; the built-in model's hidden width is 128."""
     raw = {
+        "model": {"source": "builtin"},
         "calibration": {"samples": 4, "length": 64},
         "variants": ["SliceGPT_2000", "SliceGPT_9500", {"SliceGPT_few_2000": {"samples": 1}}],
     }
