@@ -241,17 +241,14 @@ def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
     error. None where they were not measured on the same windows; no error of the base itself or of a single window.
     """
     same = ("dataset", "split", "window", "stride", "windows", "tokens")
-    own, other = model.perplexity, base.perplexity
-    if any(own.get(key) is None or own[key] != other.get(key) for key in same[2:]):
-        return None, None
-    pair = own.get("window_nll"), other.get("window_nll")
-    if any(own.get(key) != other.get(key) for key in same[:2]) or not all(pair):
+    ours, theirs = model.perplexity.get("window_nll"), base.perplexity.get("window_nll")
+    if not ours or not theirs or any(model.perplexity.get(key) != base.perplexity.get(key) for key in same):
         return None, None
     if model is base:
         return 0.0, None
-    differences = [one - two for one, two in zip(*pair, strict=True)]
+    differences = [own - other for own, other in zip(ours, theirs, strict=True)]
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
-    return own["nll"] - other["nll"], error
+    return model.perplexity["nll"] - base.perplexity["nll"], error
 
 
 def amount_text(amount: Mapping[str, Any] | None) -> str | None:
