@@ -8,10 +8,10 @@ rule fetch_package:
         "logs/benchmarks/fetch_package/{package}.tsv"
     wildcard_constraints:
         package=one_of(PACKAGES),
-    # compute nodes of a cluster rarely see an index
-    localrule: True
     # what cannot be had is told before anything else is made
     priority: 1
+    # compute nodes of a cluster rarely see an index
+    localrule: True
     conda:
         "../envs/torch.yaml"
     resources:
