@@ -36,6 +36,9 @@ def test_every_rule_runs_on_its_own_environment(tmp_path: Path, monkeypatch: pyt
     local = Workflow.create(tmp_path / "local")
     local.config["model"] = {"source": str(built_in.run_folder / "resources" / "model")}
     ran |= rules_run(conda(local, monkeypatch, "resources/model"))
+    fetched = Workflow.create(tmp_path / "fetched")
+    fetched.config |= {"model": {"source": "smollm2"}, "variants": ["Dense"]}
+    ran |= rules_run(conda(fetched, monkeypatch, "resources/model"))
     classifiers = Workflow.create(tmp_path / "classifiers")
     classifiers.config = {"encoders": ENCODERS, "variants": ["Dense"]}
     write_reviews(classifiers.run_folder / "reviews.csv")
