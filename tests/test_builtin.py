@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import combinations
@@ -252,7 +253,7 @@ def test_tasks_run_in_lm_eval(write, corpus, tmp_path: Path, monkeypatch: pytest
         else:
             assert {item["label"] for item in items[name]} == set(range(tasks.CHOICES))
             assert all(len(set(item["choices"])) == tasks.CHOICES for item in items[name])
-            own += [(item["choices"][item["label"]], item["fixed"]) for item in items[name]]
+            own += [(item["text"], item["choices"][item["label"]]) for item in items[name]]
     assert all(any(f"{first} {second}" in text for text in texts) for first, second in own)
     right = {(first, f" {second}") for first, second in own}
 
@@ -268,8 +269,6 @@ def test_tasks_run_in_lm_eval(write, corpus, tmp_path: Path, monkeypatch: pytest
 
     results = lm_eval.simple_evaluate(Oracle(), tasks=names, task_manager=manager, bootstrap_iters=0)["results"]
     assert {name: results[name]["acc,none"] for name in names} == dict.fromkeys(names, 1.0)
-    assert {results[name].get("acc_norm,none") for name in names[:2]} == {1.0}
-    assert "acc_norm,none" not in results["builtin_last_word"]
     assert results["builtin_last_word"]["perplexity,none"] == 1.0
 
 
@@ -277,24 +276,17 @@ def read_items(folder: Path, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"{name}.jsonl").read_text().splitlines()]
 
 
-def test_choices_differ_in_what_is_asked_alone(write, corpus, tmp_path: Path) -> None:
-    write(tmp_path / "tasks", items=200)
-    texts = [" ".join(document.text.split()).lower() for document in corpus["test"]]
-    for item in read_items(tmp_path / "tasks", "builtin_continuation"):
-        right = item["choices"].pop(item["label"])
-        own = [text for text in texts if f"{right} {item['fixed']}".lower() in text]
-        assert own
-        for wrong in item["choices"]:
-            assert any(wrong.lower() in text for text in own)
-            assert wrong.split()[-1].lower() == right.split()[-1].lower()
-            assert len(wrong.split()) == len(right.split())
-            assert len(wrong) == pytest.approx(len(right), rel=0.1)
-    for item in read_items(tmp_path / "tasks", "builtin_word_order"):
-        right = item["choices"].pop(item["label"]).split()
-        for wrong in item["choices"]:
-            moved = [place for place, word in enumerate(wrong.split()) if word != right[place]]
-            assert len(moved) == 2 and moved[-1] == len(right) - 1
-            assert sorted(wrong.split()) == sorted(right)
+def test_a_choice_gains_nothing_by_being_common(write, corpus, tmp_path: Path) -> None:
+    write(tmp_path / "tasks", items=400)
+    right = Counter(item["choices"][item["label"]] for item in read_items(tmp_path / "tasks", "builtin_preposition"))
+    assert len(right) == 10 and set(right.values()) == {40}
+    texts = [" ".join(document.text.split()) for document in corpus["test"]]
+    for item in read_items(tmp_path / "tasks", "builtin_word"):
+        own = [text for text in texts if f"{item['text']} {item['choices'][item['label']]}" in text]
+        for choice in item["choices"]:
+            assert any(f" {choice} " in text for text in own)
+            assert choice not in item["text"].lower().split()
+            assert sum(choice in text.split() for text in texts) >= 4
 
 
 def test_last_words_stand_earlier_in_a_long_passage(write, tmp_path: Path) -> None:
@@ -304,7 +296,7 @@ def test_last_words_stand_earlier_in_a_long_passage(write, tmp_path: Path) -> No
     for item in items:
         assert item["word"].isalpha() and len(item["word"]) >= 4
         assert item["word"].lower() in re.findall(r"\w+", item["text"].lower())
-        assert 29 <= len(item["text"].split()) <= 59
+        assert 23 <= len(item["text"].split()) <= 59
 
 
 def test_tasks_depend_on_the_seed_alone(write, tmp_path: Path) -> None:

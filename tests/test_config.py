@@ -290,13 +290,13 @@ def test_local_model_is_looked_at_before_any_job(make_model: Callable[..., Path]
     [
         ({}, False),
         ({"calibration": {"source": "c4"}}, True),
-        ({"zero_shot": {"tasks": ["builtin_word_order"]}}, False),
-        ({"zero_shot": {"tasks": ["builtin_word_order", "piqa"]}}, True),
+        ({"zero_shot": {"tasks": ["builtin_preposition"]}}, False),
+        ({"zero_shot": {"tasks": ["builtin_preposition", "piqa"]}}, True),
         ({"model": {"source": "builtin"}}, False),
-        ({"model": {"source": "Qwen/Qwen3-0.6B"}, "zero_shot": {"tasks": ["builtin_word_order"]}}, True),
+        ({"model": {"source": "Qwen/Qwen3-0.6B"}, "zero_shot": {"tasks": ["builtin_preposition"]}}, True),
     ],
 )
 def test_the_network_is_used_only_where_something_needs_it(raw: dict[str, Any], hub: bool) -> None:
     config, _ = load_config({"variants": ["Dense"], **raw})
     assert config.needs_hub is hub
-    assert config.makes_tasks is ("piqa" not in config.tasks or "builtin_word_order" in config.tasks)
+    assert config.makes_tasks is ("piqa" not in config.tasks or "builtin_preposition" in config.tasks)

@@ -132,7 +132,10 @@ def test_only_a_task_of_one_word_has_a_perplexity(
 ) -> None:
     from llm_pruner.builtin import tasks
 
-    prose = "The w1 of w2 is to w3 the w4 and w5 that w6 in the w7 of a w8. "
+    prose = (
+        "The w1 as w2 at w3 by w4 for w5 from w6 in w7 of w8 on w9 to w10 with w11 w12 as "
+        "w13 at w14 by w15 for w16 from w17 in w18 of w19 on w20 to w21 with w22. "
+    )
     text = "\n\n".join(
         f"w{number} {prose}Then the w9 of w10 is to the table{'s' * number} and a w11 of the "
         f"w12 in that table{'s' * number}."
@@ -142,16 +145,16 @@ def test_only_a_task_of_one_word_has_a_perplexity(
     monkeypatch.setattr(tasks, "load_corpus", lambda: {"test": documents})
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        tasks, "TASKS", {name: tasks.TASKS[name] for name in ("builtin_word_order", "builtin_last_word")}
+        tasks, "TASKS", {name: tasks.TASKS[name] for name in ("builtin_preposition", "builtin_last_word")}
     )
     names = tasks.write_tasks(tmp_path / "tasks", items=10)
     model = llm_pruner.load(make_model("llama"))
     scores = zero_shot(model, ended, names, task_folder=tmp_path / "tasks")
-    order, word = (scores["tasks"][name] for name in names)
-    assert (order["perplexity"], order["perplexity_stderr"]) == (None, None)
+    preposition, word = (scores["tasks"][name] for name in names)
+    assert (preposition["perplexity"], preposition["perplexity_stderr"]) == (None, None)
     assert (word["acc_norm"], word["acc_norm_stderr"], word["items"]) == (None, None, 10)
     assert word["perplexity"] > 1 and word["perplexity_stderr"] > 0
-    assert scores["mean"]["acc_norm"] == pytest.approx((order["acc_norm"] + word["acc"]) / 2)
+    assert scores["mean"]["acc_norm"] == pytest.approx((preposition["acc"] + word["acc"]) / 2)
 
 
 def test_efficiency_measures_everything(make_model: Callable[..., Path], tmp_path: Path) -> None:

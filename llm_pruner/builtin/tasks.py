@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,25 +16,25 @@ from llm_pruner.files import staged_directory
 
 CHOICES = 4
 
-# Short, because time goes by tokens: an item of the first two costs four times its words, one of the last once.
-_START_WORDS, _CONTINUATION_WORDS = 6, 4
-_LENGTHS = 0.1  # by how much the wrong starts may be longer or shorter than the right one
-_ORDERED_WORDS, _FOLLOWING_WORDS = 5, 3
-_PASSAGE_WORDS = range(30, 61)
+# Short, because time goes by tokens. Choices of one token each share a single pass of their context.
+_CONTEXT_WORDS = 12
+_COMMON = 4  # documents
+_PREPOSITIONS = ("as", "at", "by", "for", "from", "in", "of", "on", "to", "with")
+_PASSAGE_WORDS = range(24, 61)  # the shortest of whole clauses
 
-_SENTENCE_END = re.compile(r"(?<=[.!?]) (?=[A-Z])")
+_PLAIN_WORD = re.compile(r"[a-z]{4,}")
 _LAST_OF_CLAUSE = re.compile(r".*[.!?;:][\"')]*")
 _LAST_WORD = re.compile(r"([A-Za-z]{4,})[.!?;:]")
 
 
 @dataclass(frozen=True)
 class Item:
-    """One question: which of ``choices`` came before ``fixed``; ``choices[label]`` is right.
+    """One question: which of ``choices`` comes after ``text``; ``choices[label]`` is right.
 
     A space goes between them.
     """
 
-    fixed: str
+    text: str
     choices: list[str]
     label: int
 
@@ -92,109 +92,65 @@ def _definition(name: str, task: Task, data: Path) -> dict[str, object]:
             {"metric": metric, "aggregation": aggregation, "higher_is_better": metric != "perplexity"}
             for metric, aggregation in task.metrics.items()
         ],
-        "metadata": {"version": 2.0},
+        "metadata": {"version": 3.0},
     }
 
 
-@dataclass(frozen=True)
-class _Start:
-    """Words of a paragraph, and the words after them."""
+def _prepositions(documents: Sequence[Document], rng: random.Random) -> list[Item]:
+    """A preposition after the words before it, and three others.
 
-    paragraph: int
-    place: int
-    text: str
-    following: str
-
-
-def _continuations(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """A few words, and four starts they might continue: their own, three of the same document that end alike.
-
-    The starts are the choices, not the continuations: a small model's likelihood of a text says more about
-    how common its words are than about what came before, and here the words scored are the same four times.
-    All starts share the last word, so it takes more than pairs of words to tell which is right.
+    Every preposition is right equally often, so preferring the common ones gains nothing.
     """
+    places: dict[str, list[str]] = {preposition: [] for preposition in _PREPOSITIONS}
+    for document in documents:
+        for context, word in _words_in_context(document):
+            if word in places:
+                places[word].append(context)
+    for contexts in places.values():
+        rng.shuffle(contexts)
+    questions = []
+    for same_rank in zip(*places.values(), strict=False):
+        for right, context in zip(_PREPOSITIONS, same_rank, strict=True):
+            others = [preposition for preposition in _PREPOSITIONS if preposition != right]
+            questions.append(_item(context, right, rng.sample(others, CHOICES - 1), rng))
+    return questions
+
+
+def _content_words(documents: Sequence[Document], rng: random.Random) -> list[Item]:
+    """A word after the words before it, and three words that are right elsewhere in the same document.
+
+    Right and wrong choices come from the same places, so how common a word is tells nothing. Words that few documents
+    have are left out: they would be several tokens long, which counts against a choice.
+    """
+    found_in = Counter(word for document in documents for word in set(document.text.split()))
     questions = []
     for document in documents:
-        alike: dict[str, list[_Start]] = defaultdict(list)
-        for start in _starts(document):
-            alike[_last(start)].append(start)
-        for start in _starts(document):
-            if start.place % (_START_WORDS + _CONTINUATION_WORDS) == 0 and _is_whole(start):
-                others = [other for other in alike[_last(start)] if _may_stand_for(other, start)]
-                others.sort(key=lambda other: (abs(other.paragraph - start.paragraph), abs(other.place - start.place)))
-                nearest = list({other.text.lower(): other.text for other in reversed(others)}.values())[::-1]
-                if len(nearest) >= CHOICES - 1:
-                    questions.append(_item(start.following, start.text, nearest[: CHOICES - 1], rng))
+        places = [
+            (context, word)
+            for context, word in _words_in_context(document)
+            if _PLAIN_WORD.fullmatch(word) and found_in[word] >= _COMMON
+        ]
+        words = sorted({word for _, word in places})
+        for context, right in places:
+            seen = set(context.lower().split())
+            others = [word for word in words if word != right and word not in seen]
+            if right not in seen and len(others) >= CHOICES - 1:
+                questions.append(_item(context, right, rng.sample(others, CHOICES - 1), rng))
     rng.shuffle(questions)
     return questions
 
 
-def _starts(document: Document) -> Iterator[_Start]:
-    for number, words in enumerate(map(str.split, document.paragraphs)):
-        for place in range(len(words) - _START_WORDS + 1):
-            end = place + _START_WORDS
-            following = words[end : end + _CONTINUATION_WORDS]
-            yield _Start(number, place, " ".join(words[place:end]), " ".join(following))
+def _words_in_context(document: Document) -> Iterator[tuple[str, str]]:
+    """Every word that has enough words of its paragraph before it, with the nearest of these."""
+    for words in map(str.split, document.paragraphs):
+        for place in range(_CONTEXT_WORDS, len(words)):
+            yield " ".join(words[place - _CONTEXT_WORDS : place]), words[place]
 
 
-def _last(start: _Start) -> str:
-    return start.text.rsplit(" ", 1)[-1].lower()
-
-
-def _is_whole(start: _Start) -> bool:
-    return len(start.following.split()) == _CONTINUATION_WORDS
-
-
-def _may_stand_for(other: _Start, start: _Start) -> bool:
-    """Elsewhere, other words, continued otherwise, of about the same length.
-
-    acc_norm divides by the choice's length, so starts of other lengths would decide it.
-    """
-    apart = abs(other.place - start.place) >= _START_WORDS + _CONTINUATION_WORDS
-    return (
-        (other.paragraph != start.paragraph or apart)
-        and other.text.lower() != start.text.lower()
-        and other.following.lower() != start.following.lower()
-        and abs(len(other.text) - len(start.text)) <= _LENGTHS * len(start.text)
-    )
-
-
-def _word_orders(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """Words of a sentence in four orders, three of them with the last in another's place, and the words after them.
-
-    Scored are the words after them alone: how odd a wrong order is by itself, any model sees.
-    """
-    questions = []
-    for words in _runs(documents, _ORDERED_WORDS + _FOLLOWING_WORDS):
-        ordered, following = words[:_ORDERED_WORDS], words[_ORDERED_WORDS:]
-        *earlier, last = ordered
-        places = [place for place, word in enumerate(earlier) if word.isalpha() and word.lower() != last.lower()]
-        if last.isalpha() and len(places) >= CHOICES - 1:
-            wrong = [_swapped(ordered, place, len(earlier)) for place in rng.sample(places, CHOICES - 1)]
-            questions.append(_item(" ".join(following), " ".join(ordered), wrong, rng))
-    rng.shuffle(questions)
-    return questions
-
-
-def _runs(documents: Sequence[Document], length: int) -> Iterator[list[str]]:
-    """Sentences cut into runs of so many words; what is left over is dropped."""
-    for document in documents:
-        for paragraph in document.paragraphs:
-            for words in map(str.split, _SENTENCE_END.split(paragraph)):
-                for place in range(0, len(words) - length + 1, length):
-                    yield words[place : place + length]
-
-
-def _swapped(words: Sequence[str], first: int, second: int) -> str:
-    order = list(words)
-    order[first], order[second] = words[second], words[first]
-    return " ".join(order)
-
-
-def _item(fixed: str, right: str, wrong: Sequence[str], rng: random.Random) -> Item:
+def _item(text: str, right: str, wrong: Sequence[str], rng: random.Random) -> Item:
     choices = [right, *wrong]
     rng.shuffle(choices)
-    return Item(fixed, choices, choices.index(right))
+    return Item(text, choices, choices.index(right))
 
 
 def _last_words(documents: Sequence[Document], rng: random.Random) -> list[Passage]:
@@ -220,10 +176,9 @@ def _last_words(documents: Sequence[Document], rng: random.Random) -> list[Passa
 
 _CHOICE = {
     "output_type": "multiple_choice",
-    # lm-eval takes the choices as contexts where the text is the number of the right one
-    "doc_to_text": "label",
+    "doc_to_text": "text",
     "doc_to_choice": "choices",
-    "doc_to_target": "fixed",
+    "doc_to_target": "label",
 }
 _WORD = {
     "output_type": "loglikelihood",
@@ -232,10 +187,8 @@ _WORD = {
     "doc_to_target": "{{' ' + word}}",
     "target_delimiter": "",
 }
-_ACCURACIES = {"acc": "mean", "acc_norm": "mean"}
-
 TASKS = {
-    "builtin_continuation": Task(_continuations, _CHOICE, _ACCURACIES),
-    "builtin_word_order": Task(_word_orders, _CHOICE, _ACCURACIES),
+    "builtin_preposition": Task(_prepositions, _CHOICE, {"acc": "mean"}),
+    "builtin_word": Task(_content_words, _CHOICE, {"acc": "mean"}),
     "builtin_last_word": Task(_last_words, _WORD, {"acc": "mean", "perplexity": "perplexity"}),
 }
