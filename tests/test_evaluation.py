@@ -132,10 +132,8 @@ def test_only_a_task_of_one_word_has_a_perplexity(
 ) -> None:
     from llm_pruner.builtin import tasks
 
-    prose = (
-        "The w1 as w2 at w3 by w4 for w5 from w6 in w7 of w8 on w9 to w10 with w11 w12 as "
-        "w13 at w14 by w15 for w16 from w17 in w18 of w19 on w20 to w21 with w22. "
-    )
+    filler = "The w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11 w12"
+    prose = f"{filler} as w2 at w3 by w4 for w5 from w6 in w7 of w8 on w9 to w10 with w11. "
     text = "\n\n".join(
         f"w{number} {prose}Then the w9 of w10 is to the table{'s' * number} and a w11 of the "
         f"w12 in that table{'s' * number}."
