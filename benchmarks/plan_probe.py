@@ -20,12 +20,12 @@ from typing import Any
 import torch
 
 from llm_pruner.data.tokens import read_tokens
-from llm_pruner.device import pick_device
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.search import masked
+from llm_pruner.search.split import masked
+from llm_pruner.system.device import pick_device
 
 WORST = 5
 """Layers of which a line is printed; all are in the JSON."""

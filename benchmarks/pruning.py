@@ -26,9 +26,9 @@ from tabulate import tabulate
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.models.architecture import planned_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, model_class, write_config
-from llm_pruner.naming import resolve
-from llm_pruner.pruning import compute_scores, prune
-from llm_pruner.streaming import LayerStream, StreamedLayer
+from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.variants.grammar import resolve
+from llm_pruner.variants.make import compute_scores, prune
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden": 512, "heads": 8, "groups": 4, "channels": 1536, "vocabulary": 1024, "layers": 4},

@@ -18,14 +18,14 @@ from pydantic_core import PydanticUndefined
 from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
-from llm_pruner.builtin.training import BuiltinModel
 from llm_pruner.cli import app
-from llm_pruner.config import Config
+from llm_pruner.data.builtin.training import BuiltinModel
 from llm_pruner.families.options import FAMILY_OPTIONS
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
-from llm_pruner.naming import GRAMMAR
-from llm_pruner.variants import load_class
+from llm_pruner.variants.grammar import GRAMMAR
+from llm_pruner.variants.variant import load_class
+from llm_pruner.workflow.config import Config
 
 DOCS = Path(__file__).parent
 _AMOUNTS = {

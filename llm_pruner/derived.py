@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from llm_pruner.data.tokens import read_tokens
-from llm_pruner.device import limit_threads, pick_device
-from llm_pruner.files import write_json
-from llm_pruner.provenance import Run
 from llm_pruner.steps import HEALING, QUANTIZING
-from llm_pruner.variants import Variant
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.files import write_json
+from llm_pruner.system.provenance import Run
+from llm_pruner.variants.variant import Variant
 
 
 def heal_variant(

@@ -11,14 +11,14 @@ import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import PlanError, PrunerError
-from llm_pruner.evidence import Evidence
 from llm_pruner.families.width import cut_along, sum_over_key_value_groups
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.architecture import ATTENTION_INPUTS, ATTENTION_OUTPUT, LayerShape
 from llm_pruner.planning.allocation import keep_highest
 from llm_pruner.planning.plan import LayerPlan
-from llm_pruner.surgery import slice_parameter
+from llm_pruner.scoring.evidence import Evidence
+from llm_pruner.surgery.cut import slice_parameter
+from llm_pruner.system.errors import PlanError, PrunerError
 
 if TYPE_CHECKING:
     import torch

@@ -15,8 +15,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
-from llm_pruner.device import pick_device
-from llm_pruner.errors import ConfigError, DataError, PlanError, PrunerError, explain
 from llm_pruner.evaluation.generation import format_prompt
 from llm_pruner.exports.mergekit import write_mergekit_yaml
 from llm_pruner.importance import LayerImportanceAnalyzer
@@ -25,9 +23,11 @@ from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod
 from llm_pruner.models.architecture import planned_architecture, read_architecture
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.planning.plan import Plan
-from llm_pruner.streaming import LayerStream
-from llm_pruner.surgery import cut
-from llm_pruner.variants import build_method, import_class, load_class
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.device import pick_device
+from llm_pruner.system.errors import ConfigError, DataError, PlanError, PrunerError, explain
+from llm_pruner.variants.variant import build_method, import_class, load_class
 
 if TYPE_CHECKING:
     import torch

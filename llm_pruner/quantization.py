@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from llm_pruner.errors import CheckpointError
-from llm_pruner.files import read_json, staged_directory
 from llm_pruner.models.architecture import check_finite, is_quantized, read_config
 from llm_pruner.models.checkpoint import copy_companions, model_class, write_config
 from llm_pruner.models.headers import bytes_on_disk
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import read_json, staged_directory
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel

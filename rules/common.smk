@@ -12,16 +12,16 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from llm_pruner.config import load_config
+from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
-from llm_pruner.device import visible_gpus
-from llm_pruner.errors import PrunerError
+from llm_pruner.system.device import visible_gpus
+from llm_pruner.system.errors import PrunerError
 from llm_pruner.families import family_module
 from llm_pruner.families.options import SEARCH
-from llm_pruner.fingerprint import sources_digest
+from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
-from llm_pruner.preflight import preflight
+from llm_pruner.workflow.preflight import preflight
 from llm_pruner.steps import HEALING, QUANTIZING
 
 # Idle OpenMP threads that spin make everything slower by an order when jobs share cores.

@@ -62,8 +62,8 @@ def build_model(family: str, **overrides: Any) -> Any:
 
 def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
     """Score, where the method scores, and prune; gives the record of the pruning."""
-    from llm_pruner.naming import resolve
-    from llm_pruner.pruning import compute_scores, prune
+    from llm_pruner.variants.grammar import resolve
+    from llm_pruner.variants.make import compute_scores, prune
 
     variant = resolve(name, options)
     files = {}

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_pruner.errors import PlanError
 from llm_pruner.families.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, planned_architecture
 from llm_pruner.planning.allocation import (
@@ -24,6 +23,7 @@ from llm_pruner.planning.allocation import (
     layer_weights,
     layers_kept_whole,
 )
+from llm_pruner.system.errors import PlanError
 
 
 def architecture(

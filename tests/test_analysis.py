@@ -14,8 +14,8 @@ from safetensors.numpy import save_file
 from llm_pruner.analysis.comparison import compare, describe_layers, write_analysis
 from llm_pruner.analysis.structure import analyze_model, list_tensors
 from llm_pruner.analysis.summary import describe_structures, summarize_structures, write_summary
-from llm_pruner.errors import CheckpointError, DataError, PlanError
 from llm_pruner.planning.plan import LayerPlan, Plan
+from llm_pruner.system.errors import CheckpointError, DataError, PlanError
 
 HIDDEN, HEAD_DIM, VOCABULARY = 8, 2, 10
 

@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 
-from llm_pruner.builtin import tasks, training
-from llm_pruner.builtin.corpus import SPLITS, Document, load_corpus, load_split
-from llm_pruner.builtin.tasks import write_tasks
-from llm_pruner.builtin.training import BuiltinModel, train_builtin
-from llm_pruner.errors import CheckpointError, ConfigError, DataError
+from llm_pruner.data.builtin import tasks, training
+from llm_pruner.data.builtin.corpus import SPLITS, Document, load_corpus, load_split
+from llm_pruner.data.builtin.tasks import write_tasks
+from llm_pruner.data.builtin.training import BuiltinModel, train_builtin
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 
 TINY = BuiltinModel(
     vocab_size=400,
@@ -68,7 +68,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_corpus_is_the_same_in_every_process(corpus: dict[str, list[Document]]) -> None:
     code = (
-        "import hashlib; from llm_pruner.builtin.corpus import load_corpus;"
+        "import hashlib; from llm_pruner.data.builtin.corpus import load_corpus;"
         "import sys; sys.stdout.write(hashlib.sha256(repr(load_corpus()).encode()).hexdigest());"
         "assert not {'torch', 'antigravity', 'this', 'idlelib'} & set(sys.modules)"
     )

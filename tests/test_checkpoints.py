@@ -13,13 +13,13 @@ from conftest import build_model
 from safetensors.torch import load_file
 
 import llm_pruner
-from llm_pruner.errors import CheckpointError, PlanError
 from llm_pruner.models.architecture import check_finite, planned_architecture, read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader
 from llm_pruner.models.headers import read_headers
 from llm_pruner.models.prepare import prepare_model
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.surgery import cut
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.errors import CheckpointError, PlanError
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_interrupted_surgery_leaves_what_was_there(
     architecture = read_architecture(folder)
     cut(folder, Plan.keep_layers(architecture, [0, 1]), output)
     before = {path.name: path.read_bytes() for path in output.iterdir()}
-    monkeypatch.setattr("llm_pruner.surgery.write_config", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr("llm_pruner.surgery.cut.write_config", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
         cut(folder, Plan.keep_layers(architecture, [2, 3]), output)
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before

@@ -23,9 +23,9 @@ from llm_pruner.cli import app
 from llm_pruner.cli.chain import Text, compose_name
 from llm_pruner.cli.common import read_options
 from llm_pruner.data.tokens import read_tokens, write_tokens
-from llm_pruner.doctor import examine
-from llm_pruner.files import read_json, write_json
 from llm_pruner.methods import METHODS
+from llm_pruner.models.doctor import examine
+from llm_pruner.system.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 
@@ -160,14 +160,14 @@ def test_a_split_is_searched_for(make_model: Callable[..., Path], token_file: Pa
 def test_drawn_samples_are_those_of_the_workflow(
     make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llm_pruner.data import draw
+    from llm_pruner.data import sampling
 
-    monkeypatch.setattr(draw, "load_tokenizer", lambda *_: lambda text, **_kwargs: {"input_ids": [*map(ord, text)]})
+    monkeypatch.setattr(sampling, "load_tokenizer", lambda *_: lambda text, **_kwargs: {"input_ids": [*map(ord, text)]})
     text = tmp_path / "text.txt"
     text.write_text("".join(chr(33 + index % 60) for index in range(3000)))
     for name, samples, skip in (("calibration", 5, 0), ("held_out", 64, 5)):
         expected, drawn = tmp_path / f"{name}.expected", tmp_path / f"{name}.safetensors"
-        draw.draw_samples(str(text), None, make_model(), expected, samples=samples, length=16, seed=3, skip=skip)
+        sampling.draw_samples(str(text), None, make_model(), expected, samples=samples, length=16, seed=3, skip=skip)
         Text(str(text), samples=5, length=16, seed=3).draw(make_model(), drawn, held_out=skip > 0)
         assert drawn.read_bytes() == expected.read_bytes()
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from llm_pruner.config import REAL_TASKS, Config, load_config
-from llm_pruner.errors import ConfigError
-from llm_pruner.naming import resolve
-from llm_pruner.preflight import preflight
-from llm_pruner.variants import Variant
+from llm_pruner.system.errors import ConfigError
+from llm_pruner.variants.grammar import resolve
+from llm_pruner.variants.variant import Variant
+from llm_pruner.workflow.config import REAL_TASKS, Config, load_config
+from llm_pruner.workflow.preflight import preflight
 
 ROOT = Path(__file__).parents[1]
 

@@ -13,12 +13,12 @@ from conftest import FAMILIES, build_model, foreign_logits, make, project_out
 from safetensors.torch import load_file
 
 import llm_pruner
-from llm_pruner.errors import CheckpointError, PlanError
-from llm_pruner.files import read_json
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.planning.plan import Plan
-from llm_pruner.variants import load_class
+from llm_pruner.system.errors import CheckpointError, PlanError
+from llm_pruner.system.files import read_json
+from llm_pruner.variants.variant import load_class
 
 AMOUNTS = {
     "dense": [("", {})],

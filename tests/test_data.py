@@ -14,18 +14,18 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from llm_pruner.data import draw
-from llm_pruner.data.draw import draw_samples, encode_evaluation
+from llm_pruner.data import sampling
+from llm_pruner.data.sampling import draw_samples, encode_evaluation
 from llm_pruner.data.sources import SOURCES, load_texts
 from llm_pruner.data.tokens import read_facts, read_tokens, write_tokens
-from llm_pruner.errors import DataError
+from llm_pruner.system.errors import DataError
 
 
 @pytest.fixture
 def model(make_model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Path:
     """A model of 97 tokens whose tokenizer maps each character to one."""
     encode = lambda text, verbose=True: {"input_ids": [3 + ord(character) % 90 for character in text]}  # noqa: E731
-    monkeypatch.setattr(draw, "load_tokenizer", lambda *_: encode)
+    monkeypatch.setattr(sampling, "load_tokenizer", lambda *_: encode)
     return make_model("llama")
 
 
@@ -101,7 +101,7 @@ def test_one_window_a_document_where_documents_are_not_joined(
 ) -> None:
     documents = [letter * size for letter, size in zip("abcdef", [10, 60, 80, 70, 50, 90], strict=True)]
     source = SimpleNamespace(joined=False, separator=" ", load=lambda split: documents)
-    monkeypatch.setattr(draw, "SOURCES", {"c4": source})
+    monkeypatch.setattr(sampling, "SOURCES", {"c4": source})
     monkeypatch.setattr("llm_pruner.data.sources.SOURCES", {"c4": source})
     tokens = calibrate("c4", model, tmp_path / "out.safetensors", samples=4, split="train")
     # only documents longer than a window, each used once, none mixed with another

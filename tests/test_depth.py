@@ -20,13 +20,10 @@ from test_streaming import hidden_states
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
 from llm_pruner.data.tokens import read_tokens
-from llm_pruner.doctor import examine
-from llm_pruner.errors import CheckpointError, ConfigError, DataError, PlanError
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.exports.mergekit import mergekit_yaml, write_mergekit_yaml
 from llm_pruner.exports.uniform import write_uniform
 from llm_pruner.families import depth
-from llm_pruner.files import read_json
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.methods.avss import AVSS
 from llm_pruner.methods.pruneme import PruneMe
@@ -35,10 +32,13 @@ from llm_pruner.methods.sleb import SLEB
 from llm_pruner.methods.smart import Smart
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
-from llm_pruner.naming import resolve
+from llm_pruner.models.doctor import examine
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.streaming import LayerStream
-from llm_pruner.surgery import cut
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError
+from llm_pruner.system.files import read_json
+from llm_pruner.variants.grammar import resolve
 
 MakeModel = Callable[..., Path]
 

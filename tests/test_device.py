@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from test_workflow import CONFIG, Workflow
 
-from llm_pruner.device import visible_gpus
+from llm_pruner.system.device import visible_gpus
 
 FOUR = "".join(f"GPU {index}: NVIDIA H200 (UUID: GPU-{letter * 4})\n" for index, letter in enumerate("abcd"))
 DIVIDED = """\
@@ -24,7 +24,7 @@ GPU 1: NVIDIA A100 (UUID: GPU-bbbb)
 # holds what it claimed until its input ends
 JOB = """
 import os, sys
-from llm_pruner.device import claimed_gpus
+from llm_pruner.system.device import claimed_gpus
 def say(line): print(line, flush=True)
 with claimed_gpus(sys.argv[1], say, int(sys.argv[2])):
     assert "torch" not in sys.modules
@@ -172,7 +172,7 @@ def test_without_a_gpu_nothing_is_claimed(machine: Callable, start: Callable) ->
 
 
 def test_a_claim_after_torch_is_refused() -> None:
-    code = "import torch; from llm_pruner.device import claimed_gpus\nwith claimed_gpus('auto', print): pass"
+    code = "import torch; from llm_pruner.system.device import claimed_gpus\nwith claimed_gpus('auto', print): pass"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "a GPU must be claimed before torch is imported" in result.stderr
 

@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 import llm_pruner
 from llm_pruner.cli import app
-from llm_pruner.config import load_config
 from llm_pruner.data.tokens import write_tokens
 from llm_pruner.methods import METHODS
+from llm_pruner.workflow.config import load_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

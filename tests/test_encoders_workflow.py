@@ -11,14 +11,14 @@ import pytest
 from test_cli import heavy_imports, run, run_json
 from test_workflow import Workflow
 
-from llm_pruner.config import load_config
 from llm_pruner.encoders.architecture import read_encoder
-from llm_pruner.errors import ConfigError
-from llm_pruner.files import read_json
-from llm_pruner.preflight import preflight
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.report.table import read_results
 from llm_pruner.report.workbook import write_workbook
+from llm_pruner.system.errors import ConfigError
+from llm_pruner.system.files import read_json
+from llm_pruner.workflow.config import load_config
+from llm_pruner.workflow.preflight import preflight
 
 SIZE = {"vocab_size": 300, "layers": 2, "hidden_size": 16, "heads": 2, "neurons": 16}
 ENCODERS: dict[str, Any] = {

@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import llm_pruner
-from llm_pruner.builtin.corpus import Document
-from llm_pruner.errors import CheckpointError, DataError
+from llm_pruner.data.builtin.corpus import Document
 from llm_pruner.evaluation.efficiency import measure_efficiency
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.zero_shot import language_model, zero_shot
+from llm_pruner.system.errors import CheckpointError, DataError
 
 
 class Fixed(torch.nn.Module):
@@ -130,7 +130,7 @@ def test_likelihoods_are_those_of_lm_eval(make_model: Callable[..., Path], ended
 def test_only_a_task_of_one_word_has_a_perplexity(
     make_model: Callable[..., Path], ended: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from llm_pruner.builtin import tasks
+    from llm_pruner.data.builtin import tasks
 
     filler = "The w1 w2 w3 w4 w5 w6 w7 w8 w9 w10 w11 w12"
     prose = f"{filler} as w2 at w3 by w4 for w5 from w6 in w7 of w8 on w9 to w10 with w11. "

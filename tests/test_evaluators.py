@@ -24,7 +24,6 @@ from llm_pruner.data.questions import (
     safe_sample,
     upload_dataset_to_hub,
 )
-from llm_pruner.errors import DataError
 from llm_pruner.evaluation.generation import (
     clean_output,
     count_parameters,
@@ -37,6 +36,7 @@ from llm_pruner.evaluation.holistic import HolisticEvaluator, last_number, norma
 from llm_pruner.evaluation.semantic import ModelEvaluator, mean_pooling_encoder
 from llm_pruner.models.checkpoint import load
 from llm_pruner.report import evaluations as figures
+from llm_pruner.system.errors import DataError
 
 PNG = b"\x89PNG"
 

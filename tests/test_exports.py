@@ -11,13 +11,13 @@ import pytest
 import torch
 import transformers
 
-from llm_pruner.errors import CheckpointError, PlanError
 from llm_pruner.exports.legacy import convert_legacy
 from llm_pruner.exports.uniform import write_uniform
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.surgery import cut
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.errors import CheckpointError, PlanError
 
 
 def logits(folder: Path, tokens: torch.Tensor) -> torch.Tensor:

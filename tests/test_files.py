@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_pruner.errors import DataError
-from llm_pruner.files import read_json, staged_directory, staged_file, write_json
+from llm_pruner.system.errors import DataError
+from llm_pruner.system.files import read_json, staged_directory, staged_file, write_json
 
 
 def test_failure_keeps_the_old_file(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_pruner import fingerprint
+from llm_pruner.workflow import fingerprint
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "workflow_scripts" / "prune.py"
@@ -38,10 +38,10 @@ def digests() -> dict[str, str]:
     ("file", "changed"),
     [
         ("methods/wanda.py", {"wanda width", "wanda sparse"}),
-        ("masks.py", {"wanda sparse"}),
+        ("planning/masks.py", {"wanda sparse"}),
         ("planning/allocation.py", {"wanda width", "gqa width"}),
         ("families/depth.py", {"shortgpt depth"}),
-        ("streaming.py", {"wanda width", "wanda sparse", "gqa width", "shortgpt depth"}),
+        ("scoring/stream.py", {"wanda width", "wanda sparse", "gqa width", "shortgpt depth"}),
         ("methods/__init__.py", set()),
         ("evaluation/perplexity.py", set()),
         ("report/figures.py", set()),

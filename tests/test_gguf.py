@@ -12,11 +12,11 @@ import torch
 from tiny_gguf import FAMILIES, write_gguf
 
 import llm_pruner
-from llm_pruner.config import load_config
-from llm_pruner.errors import CheckpointError, ConfigError
 from llm_pruner.models.gguf import read_gguf
 from llm_pruner.models.prepare import prepare_model
-from llm_pruner.preflight import preflight
+from llm_pruner.system.errors import CheckpointError, ConfigError
+from llm_pruner.workflow.config import load_config
+from llm_pruner.workflow.preflight import preflight
 
 
 def prepare(source: str | Path, output: Path, **options: Any) -> dict[str, Any]:

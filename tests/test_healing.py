@@ -15,9 +15,7 @@ from conftest import FAMILIES, VOCABULARY, build_model
 from pydantic import ValidationError
 
 import llm_pruner
-from llm_pruner.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.files import read_json
 from llm_pruner.healing import lora, masked
 from llm_pruner.healing.heal import heal
 from llm_pruner.healing.objective import distillation_loss, next_token_loss
@@ -25,6 +23,8 @@ from llm_pruner.healing.options import TARGETS, DistillationOptions, HealingOpti
 from llm_pruner.models.architecture import component
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.report.curves import plot_loss_curve, running_mean
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
+from llm_pruner.system.files import read_json
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "checks": 3}
 PARENTS: dict[str, tuple[dict[str, Any], bool]] = {

@@ -34,8 +34,8 @@ from llm_pruner import (
     prune_attention_by_gqa_groups,
     select_gqa_groups_to_prune,
 )
-from llm_pruner.builtin import corpus
-from llm_pruner.data.draw import draw_samples
+from llm_pruner.data.builtin import corpus
+from llm_pruner.data.sampling import draw_samples
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.families.width import score
 from llm_pruner.methods.gqa import GQA
@@ -439,7 +439,7 @@ def test_samples_of_a_file_are_those_of_a_run(
 ) -> None:
     examples = get_examples(str(text), tokenizer, num_samples=8, seq_len=20, seed=3)
     assert examples.shape == (8, 20) and examples.dtype == torch.int64
-    monkeypatch.setattr("llm_pruner.data.draw.load_tokenizer", lambda *_: tokenizer)
+    monkeypatch.setattr("llm_pruner.data.sampling.load_tokenizer", lambda *_: tokenizer)
     output = tmp_path / "run.safetensors"
     draw_samples(str(text), None, make_model("llama"), output, samples=8, length=20, seed=3)
     assert torch.equal(examples, read_tokens(output))

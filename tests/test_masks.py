@@ -8,8 +8,8 @@ from typing import Literal
 import pytest
 import torch
 
-from llm_pruner.errors import PlanError
-from llm_pruner.masks import n_of_m_mask, unstructured_mask
+from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
+from llm_pruner.system.errors import PlanError
 
 
 @pytest.fixture

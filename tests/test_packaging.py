@@ -80,8 +80,9 @@ def test_every_rule_names_an_environment_and_a_log() -> None:
     "statement",
     [
         "import llm_pruner",
-        "import llm_pruner.preflight, llm_pruner.fingerprint",  # what every parse of the Snakefile imports
-        "from llm_pruner.naming import resolve; [resolve(n) for n in ('GQA_2000', 'Wanda_2of4', 'ShortGPT_remove_1')]",
+        # what every parse of the Snakefile imports
+        "import llm_pruner.workflow.preflight, llm_pruner.workflow.fingerprint",
+        "from llm_pruner.variants.grammar import resolve; [resolve(n) for n in ('GQA_2000', 'Wanda_2of4')]",
         "import llm_pruner.analysis.comparison",
         "import llm_pruner.analysis.summary, llm_pruner.report.workbook, llm_pruner.report.figures",
     ],

@@ -15,10 +15,8 @@ import torch
 import yaml
 from conftest import build_model
 
-from llm_pruner.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.families import depth
 from llm_pruner.families.job import Job
-from llm_pruner.files import read_json
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions
 from llm_pruner.models.checkpoint import load
@@ -33,7 +31,9 @@ from llm_pruner.pruners import (
     checked_entries,
     pruner_method,
 )
-from llm_pruner.variants import Score, Variant, load_class
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
+from llm_pruner.system.files import read_json
+from llm_pruner.variants.variant import Score, Variant, load_class
 
 PRUNERS = {"Ablation": AblationPruner, "AVSS": AVSSPruner, "PruneMe": PruneMePruner, "Smart": SmartPruner}
 SCORES = [{"index": index, "score": score} for index, score in enumerate([0.5, 0.1, 0.3, 0.2])]

@@ -13,16 +13,16 @@ from test_contract import logits
 
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
-from llm_pruner.config import load_config
 from llm_pruner.derived import quantize_variant
-from llm_pruner.doctor import examine
-from llm_pruner.errors import CheckpointError, ConfigError, PlanError
-from llm_pruner.files import read_json
 from llm_pruner.models.architecture import LINEARS, component, read_architecture
 from llm_pruner.models.checkpoint import load
-from llm_pruner.naming import derive, resolve
+from llm_pruner.models.doctor import examine
 from llm_pruner.quantization import fake_nf4, memory_bytes, quantize_model
 from llm_pruner.steps import NF4Options
+from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.system.files import read_json
+from llm_pruner.variants.grammar import derive, resolve
+from llm_pruner.workflow.config import load_config
 
 PARENTS: dict[str, dict[str, Any]] = {
     "Dense": {},

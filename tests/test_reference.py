@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.files import read_json
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
+from llm_pruner.system.files import read_json
 
 MODEL, CALIBRATION = REFERENCE / "model", REFERENCE / "calibration.safetensors"
 

@@ -18,7 +18,6 @@ from matplotlib.image import imread
 from openpyxl import load_workbook
 
 from llm_pruner.analysis.comparison import compare
-from llm_pruner.errors import DataError
 from llm_pruner.report import figures
 from llm_pruner.report.figures import (
     ceiling,
@@ -47,6 +46,7 @@ from llm_pruner.report.table import (
     zero_shot_table,
 )
 from llm_pruner.report.workbook import write_workbook
+from llm_pruner.system.errors import DataError
 
 ORDER = ["Magnitude_2000", "Dense", "ShortGPT_remove_1", "Wanda_2of4", "Random_5000"]
 

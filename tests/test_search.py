@@ -12,13 +12,13 @@ import torch
 from conftest import make
 
 import llm_pruner
-from llm_pruner import search as module
 from llm_pruner.data.tokens import read_tokens
-from llm_pruner.errors import PlanError
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.naming import resolve
-from llm_pruner.pruning import compute_scores
-from llm_pruner.search import search_split
+from llm_pruner.search import split as module
+from llm_pruner.search.split import search_split
+from llm_pruner.system.errors import PlanError
+from llm_pruner.variants.grammar import resolve
+from llm_pruner.variants.make import compute_scores
 
 OPTIONS = {"split": "search", "allocation": "inverse"}
 
@@ -115,7 +115,7 @@ def test_a_ratio_out_of_reach_says_so(case: Case) -> None:
 
 def test_prune_takes_the_split_that_was_found(case: Case, tmp_path: Path) -> None:
     from llm_pruner.planning.plan import Plan
-    from llm_pruner.pruning import prune
+    from llm_pruner.variants.make import prune
 
     result = case.run(coarse=25, fine=10)
     prune(case.variant, case.base, tmp_path / "found", search=tmp_path / "search.json", device="cpu", **case.files)

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import llm_pruner
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.search import masked
-from llm_pruner.surgery import cut
+from llm_pruner.search.split import masked
+from llm_pruner.surgery.cut import cut
 
 
 @st.composite

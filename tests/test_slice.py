@@ -13,18 +13,18 @@ import transformers
 from conftest import FAMILIES, build_model, make, project_out
 
 from llm_pruner.analysis.comparison import write_analysis
-from llm_pruner.config import load_config
-from llm_pruner.doctor import examine
-from llm_pruner.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.exports.uniform import write_uniform
-from llm_pruner.files import read_json
 from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
-from llm_pruner.naming import resolve
-from llm_pruner.planning.widths import constant_width, widths_by_variance
-from llm_pruner.preflight import preflight
+from llm_pruner.models.doctor import examine
+from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
 from llm_pruner.pruners import BasePruner
-from llm_pruner.pruning import prune
+from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.system.files import read_json
+from llm_pruner.variants.grammar import resolve
+from llm_pruner.variants.make import prune
+from llm_pruner.workflow.config import load_config
+from llm_pruner.workflow.preflight import preflight
 
 
 def rotate(base: Path, tokens: Path, output: Path) -> Path:

@@ -12,14 +12,14 @@ import pytest
 import torch
 from conftest import FAMILIES
 
-from llm_pruner.evidence import gather, input_norms
-from llm_pruner.files import read_json
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.models.architecture import LINEARS, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.streaming import LayerStream
-from llm_pruner.surgery import cut
+from llm_pruner.scoring.evidence import gather, input_norms
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.files import read_json
 
 
 def hidden_states(model, tokens: torch.Tensor) -> list[torch.Tensor]:

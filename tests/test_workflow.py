@@ -301,9 +301,9 @@ STEPS_OF_GQA = {"heal GQA_2000+lora", "quantize GQA_2000+lora+nf4"}
         ("methods/ablation.py", {"score Ablation", "search GQA_found_3000", "prune GQA_found_3000"}),
         ("families/sparse.py", {"prune_directly Wanda_2of4", "heal Wanda_2of4+lora"}),
         ("families/slice.py", {"prune_directly SliceGPT_2500"}),
-        ("slicing.py", {"prune_directly SliceGPT_2500"}),
+        ("surgery/rotation.py", {"prune_directly SliceGPT_2500"}),
         ("healing/masked.py", {*STEPS_OF_GQA, "heal Wanda_2of4+lora"}),
-        ("search.py", {"search GQA_found_3000", "prune GQA_found_3000"}),
+        ("search/split.py", {"search GQA_found_3000", "prune GQA_found_3000"}),
         ("report/figures.py", set()),
     ],
 )

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from llm_pruner.analysis.comparison import write_analysis
-from llm_pruner.files import read_json
+from llm_pruner.system.files import read_json
 from workflow_scripts.job import job
 
 with job(snakemake):

@@ -1,5 +1,5 @@
 from llm_pruner.analysis.structure import analyze_model
-from llm_pruner.files import write_json
+from llm_pruner.system.files import write_json
 from workflow_scripts.job import job
 
 with job(snakemake):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from llm_pruner.builtin.tasks import write_tasks
+from llm_pruner.data.builtin.tasks import write_tasks
 from workflow_scripts.job import job
 
 with job(snakemake):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from llm_pruner.data.draw import draw_samples
+from llm_pruner.data.sampling import draw_samples
 from workflow_scripts.job import job
 
 with job(snakemake):

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from llm_pruner.data.draw import encode_evaluation
+from llm_pruner.data.sampling import encode_evaluation
 from workflow_scripts.job import job
 
 with job(snakemake):

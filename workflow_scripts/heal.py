@@ -1,8 +1,8 @@
 from pathlib import Path
 
 from llm_pruner.derived import heal_variant
-from llm_pruner.files import read_json
-from llm_pruner.variants import Variant
+from llm_pruner.system.files import read_json
+from llm_pruner.variants.variant import Variant
 from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.device):

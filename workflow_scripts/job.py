@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.device import claimed_gpus
-from llm_pruner.errors import PrunerError
+from llm_pruner.system.device import claimed_gpus
+from llm_pruner.system.errors import PrunerError
 
 
 @contextmanager

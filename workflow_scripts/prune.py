@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from llm_pruner.pruning import prune
-from llm_pruner.variants import Variant
+from llm_pruner.variants.make import prune
+from llm_pruner.variants.variant import Variant
 from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.job["device"]):

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from llm_pruner.pruning import compute_scores
-from llm_pruner.variants import Score
+from llm_pruner.variants.make import compute_scores
+from llm_pruner.variants.variant import Score
 from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.job["device"]):

@@ -1,7 +1,7 @@
 from pathlib import Path
 
-from llm_pruner.search import search_split
-from llm_pruner.variants import Variant
+from llm_pruner.search.split import search_split
+from llm_pruner.variants.variant import Variant
 from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.job["device"]):

@@ -1,7 +1,6 @@
 from pathlib import Path
 
 from llm_pruner.analysis.summary import write_summary
-from llm_pruner.files import read_json
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.report.figures import (
     plot_layer_rates,
@@ -11,6 +10,7 @@ from llm_pruner.report.figures import (
 )
 from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
 from llm_pruner.report.workbook import write_workbook
+from llm_pruner.system.files import read_json
 from workflow_scripts.job import job
 
 with job(snakemake):

@@ -10,8 +10,8 @@ from typing import Any
 from tabulate import tabulate
 
 from llm_pruner.analysis.structure import analyze_model, empty_layer, list_tensors, sparsity
-from llm_pruner.files import write_json, write_text
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.files import write_json, write_text
 
 STRUCTURE_FILE = "model_structure.json"
 COMPARISON_FILE = "model_comparison.json"

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_pruner.errors import CheckpointError, PlanError
 from llm_pruner.models.architecture import Architecture, component, read_architecture
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.errors import CheckpointError, PlanError
 
 PARTS = ("embedding", "attention", "mlp", "shortcut", "norm", "lm_head", "other")
 """Every parameter belongs to one of these; a tied output embedding is counted once, as ``embedding``. A shortcut

@@ -12,8 +12,8 @@ from typing import Any
 from tabulate import tabulate
 
 from llm_pruner.analysis.comparison import COMPARISON_FILE
-from llm_pruner.errors import DataError
-from llm_pruner.files import read_json, write_json, write_text
+from llm_pruner.system.errors import DataError
+from llm_pruner.system.files import read_json, write_json, write_text
 
 SUMMARY_FILE = "models_structure_summary"
 

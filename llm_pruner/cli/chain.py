@@ -14,14 +14,14 @@ import typer
 from llm_pruner.cli.common import CALIBRATION
 from llm_pruner.data.sources import TOKEN_SUFFIX, split_for
 from llm_pruner.data.tokens import read_facts, read_tokens
-from llm_pruner.errors import ConfigError, PrunerError
 from llm_pruner.families.options import SEARCH
-from llm_pruner.files import read_json, write_json
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
-from llm_pruner.preflight import check_variant
-from llm_pruner.variants import DENSE, Score, Variant
+from llm_pruner.system.errors import ConfigError, PrunerError
+from llm_pruner.system.files import read_json, write_json
+from llm_pruner.variants.variant import DENSE, Score, Variant
+from llm_pruner.workflow.preflight import check_variant
 
 STEPS_OF_RATIO = 10_000
 
@@ -43,7 +43,7 @@ class Text:
             ConfigError: for samples longer than the model's context.
             DataError: for a split that the source has not, or if it has too little text or is damaged.
         """
-        from llm_pruner.data.draw import draw_samples
+        from llm_pruner.data.sampling import draw_samples
 
         samples, length = self.samples or CALIBRATION.samples, self.length or CALIBRATION.length
         if self.source.endswith(TOKEN_SUFFIX):
@@ -156,7 +156,7 @@ def make_variant(
     Raises:
         PrunerError: for scores that are not this variant's, or as the steps do.
     """
-    from llm_pruner.pruning import prune
+    from llm_pruner.variants.make import prune
 
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
@@ -170,7 +170,7 @@ def make_variant(
                 score, base, tokens, output / "scores" / f"{score.name}.json", **job
             )
     if variant.options.get("split") == SEARCH:
-        from llm_pruner.search import search_split
+        from llm_pruner.search.split import search_split
 
         found, figure = output / "search.json", output / "split_search.png"
         judged_by = held_out or text.draw(base, output / "held_out.safetensors", held_out=True)
@@ -215,7 +215,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
 
 def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job: Any) -> Path:
     """Scores at ``path``; those there are kept if they are of the same model, tokens and options."""
-    from llm_pruner.pruning import compute_scores
+    from llm_pruner.variants.make import compute_scores
 
     made_from = {
         # of links, the files they lead to

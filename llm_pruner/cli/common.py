@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from llm_pruner.config import CalibrationConfig
-from llm_pruner.errors import PrunerError
+from llm_pruner.system.errors import PrunerError
+from llm_pruner.workflow.config import CalibrationConfig
 
 DAMAGED = 3
 """Exit code of a command that finished, though something of many was damaged or missing."""

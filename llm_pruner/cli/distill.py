@@ -9,7 +9,6 @@ import typer
 
 from llm_pruner.cli.chain import refuse_existing
 from llm_pruner.cli.common import Device, Force, Json, Options, Output, Progress, emit, finish, read_options
-from llm_pruner.config import TimingConfig
 from llm_pruner.encoders.options import (
     BUILTIN,
     PruningOptions,
@@ -20,8 +19,9 @@ from llm_pruner.encoders.options import (
 )
 from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, clear_checkpoint, find_run, read_record
 from llm_pruner.encoders.tasks import GLUE, check_dataset
-from llm_pruner.errors import PrunerError
-from llm_pruner.naming import checked
+from llm_pruner.system.errors import PrunerError
+from llm_pruner.variants.grammar import checked
+from llm_pruner.workflow.config import TimingConfig
 
 app = typer.Typer(help="Compress classifiers: DistilBERT, BERT, RoBERTa.", no_args_is_help=True)
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
-from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.cli.chain import check_context
 from llm_pruner.cli.common import Device, Json, Model, Output, Progress, emit, model_folder, separated, variant_folder
-from llm_pruner.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
+from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.data.sources import split_for
-from llm_pruner.files import write_json
+from llm_pruner.system.files import write_json
+from llm_pruner.workflow.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
 
 METRICS = ("ppl", "zeroshot", "speed", "memory")
 _PERPLEXITY = PerplexityConfig()
@@ -113,17 +113,17 @@ def evaluate(
                 device=device,
             )
         if {"ppl", "zeroshot"} & set(wanted):
-            from llm_pruner.builtin.tasks import write_tasks
-            from llm_pruner.device import limit_threads, pick_device
+            from llm_pruner.data.builtin.tasks import write_tasks
             from llm_pruner.evaluation.quality import measure_perplexity, measure_zero_shot
             from llm_pruner.models.checkpoint import load, load_tokenizer
+            from llm_pruner.system.device import limit_threads, pick_device
 
             chosen = pick_device(device)
             limit_threads(threads)
             loaded = load(folder, device=chosen)
         if "ppl" in wanted:
             if tokens is None:
-                from llm_pruner.data.draw import encode_evaluation
+                from llm_pruner.data.sampling import encode_evaluation
 
                 tokens = output / "evaluation.safetensors"
                 encode_evaluation(source, split_for(source, split, "evaluation"), folder, tokens)
@@ -148,7 +148,7 @@ def doctor(model: Model, device: Device = "auto", as_json: Json = False) -> None
 
     llm-pruner doctor --model pruned/model
     """
-    from llm_pruner.doctor import examine
+    from llm_pruner.models.doctor import examine
 
     with redirect_stdout(sys.stderr):
         checks = examine(model_folder(model), device=device)

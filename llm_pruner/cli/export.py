@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from llm_pruner.cli.common import Force, Json, Model, Output, Progress, emit, model_folder
-from llm_pruner.errors import PrunerError
-from llm_pruner.files import read_json
+from llm_pruner.system.errors import PrunerError
+from llm_pruner.system.files import read_json
 
 app = typer.Typer(help="Turn a model or a plan into what other tools take.", no_args_is_help=True)
 

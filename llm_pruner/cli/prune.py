@@ -30,17 +30,17 @@ from llm_pruner.cli.common import (
     read_options,
     variant_folder,
 )
-from llm_pruner.errors import ConfigError, DataError, PrunerError, nearest
 from llm_pruner.families.job import Outcome
-from llm_pruner.files import read_json
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
-from llm_pruner.naming import derive, resolve
 from llm_pruner.planning.plan import Plan
-from llm_pruner.provenance import Run
-from llm_pruner.pruning import pruning_record
 from llm_pruner.steps import HEALING, QUANTIZING
-from llm_pruner.variants import DENSE, Variant, load_class
+from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
+from llm_pruner.system.files import read_json
+from llm_pruner.system.provenance import Run
+from llm_pruner.variants.grammar import derive, resolve
+from llm_pruner.variants.make import pruning_record
+from llm_pruner.variants.variant import DENSE, Variant, load_class
 
 
 def _methods_like(incomplete: str) -> list[tuple[str, str]]:

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from llm_pruner.cli.common import Json, Model, Output, emit, finish, model_folder, variant_folder, variant_folders
-from llm_pruner.errors import DataError, PrunerError
-from llm_pruner.files import read_json, write_json, write_text
+from llm_pruner.system.errors import DataError, PrunerError
+from llm_pruner.system.files import read_json, write_json, write_text
 
 Results = Annotated[
     Path,

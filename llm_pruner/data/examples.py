@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.data.draw import cut_windows, draw_windows
+from llm_pruner.data.sampling import cut_windows, draw_windows
 from llm_pruner.data.sources import SOURCES, is_file, split_for
-from llm_pruner.errors import DataError
+from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:
     import torch

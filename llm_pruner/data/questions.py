@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal, TypeVar
 
-from llm_pruner.errors import DataError, nearest
+from llm_pruner.system.errors import DataError, nearest
 
 T = TypeVar("T")
 

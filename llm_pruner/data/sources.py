@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from llm_pruner.errors import DataError, nearest
+from llm_pruner.system.errors import DataError, nearest
 
 TOKEN_SUFFIX = ".safetensors"
 
@@ -29,7 +29,7 @@ class Source:
 
 
 def _builtin(split: str) -> list[str]:
-    from llm_pruner.builtin.corpus import load_split
+    from llm_pruner.data.builtin.corpus import load_split
 
     return load_split(split)
 

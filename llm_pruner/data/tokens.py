@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import DataError
-from llm_pruner.files import staged_file
+from llm_pruner.system.errors import DataError
+from llm_pruner.system.files import staged_file
 
 if TYPE_CHECKING:
     import torch

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_pruner.encoders.options import BuiltinEncoder, PruningOptions
-from llm_pruner.errors import CheckpointError, PlanError, nearest
-from llm_pruner.files import read_json
+from llm_pruner.system.errors import CheckpointError, PlanError, nearest
+from llm_pruner.system.files import read_json
 
 WIDTHS = "layer_widths"
 """The key of config.json that gives every layer's heads and neurons: ``[{"heads": 3, "neurons": 100}, …]``."""

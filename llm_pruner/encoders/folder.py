@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.encoders.architecture import EIGHT_BIT, WIDTHS, Encoder, read_encoder
-from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import check_finite
 from llm_pruner.models.checkpoint import carry_module, load_tokenizer
 from llm_pruner.models.headers import read_headers
+from llm_pruner.system.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch

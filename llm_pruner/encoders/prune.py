@@ -28,7 +28,7 @@ from llm_pruner.encoders.schedule import Schedule
 from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.encoders.training import Course, steps_of
-from llm_pruner.errors import ConfigError
+from llm_pruner.system.errors import ConfigError
 
 
 def prune_classifier(

@@ -25,12 +25,12 @@ from llm_pruner.encoders.options import Bits, QATOptions, QuantizationOptions, T
 from llm_pruner.encoders.runs import PTQ, QKD, Workplace
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.encoders.training import Course
-from llm_pruner.errors import PlanError
-from llm_pruner.files import staged_directory, write_json
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.headers import bytes_on_disk
-from llm_pruner.provenance import Run
 from llm_pruner.quantization import FakeQuantize, fake_nf4, load_nf4, nf4_config
+from llm_pruner.system.errors import PlanError
+from llm_pruner.system.files import staged_directory, write_json
+from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

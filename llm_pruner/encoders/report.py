@@ -10,20 +10,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.device import limit_threads, pick_device
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer
 from llm_pruner.encoders.options import TaskOptions
 from llm_pruner.encoders.runs import KINDS, read_record
 from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
 from llm_pruner.encoders.training import evaluate
-from llm_pruner.errors import CheckpointError, PrunerError
 from llm_pruner.evaluation.efficiency import timed
-from llm_pruner.files import write_json
 from llm_pruner.models.headers import bytes_on_disk
-from llm_pruner.progress import track
-from llm_pruner.provenance import Run
 from llm_pruner.quantization import memory_bytes, parameter_count
 from llm_pruner.report.encoder_figures import plot_final_report
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.errors import CheckpointError, PrunerError
+from llm_pruner.system.files import write_json
+from llm_pruner.system.progress import track
+from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llm_pruner.device import limit_threads, pick_device
 from llm_pruner.encoders.folder import load_encoder_tokenizer, save_classifier
 from llm_pruner.encoders.options import TaskOptions, TrainingOptions
 from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
-from llm_pruner.errors import CheckpointError, DataError
-from llm_pruner.files import read_json, staged_directory, write_json
 from llm_pruner.models.headers import bytes_on_disk
-from llm_pruner.provenance import Run
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.errors import CheckpointError, DataError
+from llm_pruner.system.files import read_json, staged_directory, write_json
+from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_pruner.encoders.options import BUILTIN, TaskOptions
-from llm_pruner.errors import DataError, nearest
+from llm_pruner.system.errors import DataError, nearest
 
 if TYPE_CHECKING:
     import torch
@@ -159,7 +159,7 @@ def _shuffled(examples: list[Example], seed: int) -> list[Example]:
 @cache
 def _builtin(seed: int) -> Task:
     """Which part of CPython a few words are from; the same number of pieces of each. Gathering them takes seconds."""
-    from llm_pruner.builtin.corpus import load_corpus
+    from llm_pruner.data.builtin.corpus import load_corpus
 
     pieces: dict[str, list[str]] = defaultdict(list)
     for documents in load_corpus().values():

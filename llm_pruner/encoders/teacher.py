@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm_pruner.builtin.training import BOS, EOS, PAD, train_tokenizer
+from llm_pruner.data.builtin.training import BOS, EOS, PAD, train_tokenizer
 from llm_pruner.encoders.architecture import builtin_encoder, check_encoder
 from llm_pruner.encoders.folder import check_length, classifier_class
 from llm_pruner.encoders.options import BUILTIN, TaskOptions, TeacherOptions
 from llm_pruner.encoders.runs import TEACHER, Workplace
 from llm_pruner.encoders.tasks import Batch, Task
 from llm_pruner.encoders.training import Course
-from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import check_finite
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.packages import ENCODERS, fetch_package
+from llm_pruner.system.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -15,10 +15,10 @@ from torch import nn
 from llm_pruner.data.order import sample_order
 from llm_pruner.encoders.options import TrainingOptions
 from llm_pruner.encoders.tasks import Batch
-from llm_pruner.errors import CheckpointError
-from llm_pruner.files import read_json, staged_directory, write_json
-from llm_pruner.progress import track
-from llm_pruner.provenance import sha256
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import read_json, staged_directory, write_json
+from llm_pruner.system.progress import track
+from llm_pruner.system.provenance import sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llm_pruner.device import limit_threads, pick_device
-from llm_pruner.files import write_json
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import load, model_class
 from llm_pruner.models.headers import bytes_on_disk
-from llm_pruner.provenance import Run
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.files import write_json
+from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
     import torch

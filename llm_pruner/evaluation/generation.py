@@ -11,10 +11,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.device import pick_device
-from llm_pruner.errors import DataError
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load, load_tokenizer
+from llm_pruner.system.device import pick_device
+from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:
     import torch
@@ -176,5 +176,5 @@ def count_parameters(model: Folder | PreTrainedModel) -> int:
 
 
 def get_device(request: str = "auto") -> str:
-    """See ``llm_pruner.device.pick_device``."""
+    """See ``llm_pruner.system.device.pick_device``."""
     return pick_device(request)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import CheckpointError, DataError
-from llm_pruner.progress import track
+from llm_pruner.system.errors import CheckpointError, DataError
+from llm_pruner.system.progress import track
 
 if TYPE_CHECKING:
     import torch

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_facts, read_tokens
-from llm_pruner.device import limit_threads, pick_device
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.zero_shot import zero_shot
-from llm_pruner.files import write_json
 from llm_pruner.models.checkpoint import load, load_tokenizer
-from llm_pruner.provenance import Run
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.files import write_json
+from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

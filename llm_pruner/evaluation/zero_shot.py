@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import DataError
+from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:
     from lm_eval.models.huggingface import HFLM

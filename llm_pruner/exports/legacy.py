@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.errors import CheckpointError
-from llm_pruner.files import staged_directory
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, copy_companions, write_config
 from llm_pruner.models.shapes import check_shapes
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import staged_directory
 
 _RECOMPUTED = "rotary_emb.inv_freq"
 """Old state dicts hold it; models make it themselves."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 
-from llm_pruner.errors import PlanError
-from llm_pruner.files import write_text
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.errors import PlanError
+from llm_pruner.system.files import write_text
 
 
 def mergekit_yaml(

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import PlanError
-from llm_pruner.files import staged_directory
 from llm_pruner.models.architecture import (
     ATTENTION_INPUTS,
     ATTENTION_OUTPUT,
@@ -18,8 +16,10 @@ from llm_pruner.models.architecture import (
 )
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.progress import track
-from llm_pruner.surgery import smaller_config
+from llm_pruner.surgery.cut import smaller_config
+from llm_pruner.system.errors import PlanError
+from llm_pruner.system.files import staged_directory
+from llm_pruner.system.progress import track
 
 if TYPE_CHECKING:
     import torch

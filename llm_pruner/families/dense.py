@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from llm_pruner.families.job import Job, Outcome
-from llm_pruner.files import staged_directory
 from llm_pruner.models.checkpoint import link_folder
+from llm_pruner.system.files import staged_directory
 
 
 def prune(job: Job) -> Outcome:

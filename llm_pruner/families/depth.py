@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import PlanError
 from llm_pruner.families.job import Job, Outcome
 from llm_pruner.families.options import DepthOptions
 from llm_pruner.methods.base import LayerScoreMethod, Method
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.planning.plan import Plan
-from llm_pruner.streaming import LayerStream
-from llm_pruner.surgery import cut
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.variants import Variant
+    from llm_pruner.variants.variant import Variant
 
 
 def score(

@@ -11,7 +11,7 @@ from llm_pruner.planning.plan import Plan
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.variants import Variant
+    from llm_pruner.variants.variant import Variant
 
 
 @dataclass(frozen=True)

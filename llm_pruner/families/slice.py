@@ -10,21 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llm_pruner.errors import CheckpointError, PlanError
 from llm_pruner.families.job import Job, Outcome
 from llm_pruner.families.options import SliceOptions
-from llm_pruner.files import staged_directory
 from llm_pruner.methods.base import RotationMethod
 from llm_pruner.models.architecture import layer_prefix, read_architecture, refuse_sliced
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, own_module, write_config
-from llm_pruner.planning.widths import constant_width, widths_by_variance
-from llm_pruner.streaming import LayerStream
+from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.errors import CheckpointError, PlanError
+from llm_pruner.system.files import staged_directory
 
 if TYPE_CHECKING:
     import torch
 
     from llm_pruner.models.architecture import Architecture
-    from llm_pruner.variants import Variant
+    from llm_pruner.variants.variant import Variant
 
 NOTEWORTHY_MISS = 0.005
 """A share of the hidden width."""
@@ -99,7 +99,7 @@ def spectra(job: Job) -> list[list[float]]:
     """Eigenvalues of the second moments at every position but the last, descending, while nothing is sliced."""
     import torch
 
-    from llm_pruner import slicing
+    from llm_pruner.surgery import rotation
 
     found = []
     for layer in _stream(job, "spectra"):
@@ -107,7 +107,7 @@ def spectra(job: Job) -> list[list[float]]:
         for batches in (layer.inputs, states):
             eigenvalues = torch.linalg.eigvalsh(_moments(job, layer.index, batches))
             found.append(eigenvalues.clamp(min=0).flip(0).tolist())
-        slicing.add_mlp(layer, states)
+        rotation.add_mlp(layer, states)
         layer.leave(states)
     return found
 
@@ -118,7 +118,7 @@ def sliced_parameters(
     """Names and tensors of the sliced model, as they become known."""
     import torch
 
-    from llm_pruner import slicing
+    from llm_pruner.surgery import rotation
 
     def basis(index: int, batches: list[torch.Tensor], position: int) -> torch.Tensor:
         return method.basis(_moments(job, index, batches))[:, : widths[position]]
@@ -128,20 +128,20 @@ def sliced_parameters(
         position = 2 * layer.index
         if layer.index == 0:
             enter = basis(0, layer.inputs, 0)
-            slicing.project(layer.inputs, enter)
+            rotation.project(layer.inputs, enter)
             embedding = weights.tensor("model.embed_tokens.weight")
-            yield "model.embed_tokens.weight", slicing.rotated_embedding(embedding, enter)
+            yield "model.embed_tokens.weight", rotation.rotated_embedding(embedding, enter)
         states = layer.without("mlp")
         middle = basis(layer.index, states, position + 1)
         if layer.index < last:
-            slicing.project(states, middle)
-            slicing.add_mlp(layer, states)
+            rotation.project(states, middle)
+            rotation.add_mlp(layer, states)
             leave = basis(layer.index, states, position + 2)
-            slicing.project(states, leave)
+            rotation.project(states, leave)
             layer.leave(states)
         else:
             leave = torch.eye(widths[-1], dtype=torch.float64, device=job.device)
-        for name, tensor in slicing.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
+        for name, tensor in rotation.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
             yield layer_prefix(layer.index) + name, tensor
         enter = leave
     head = weights.tensor("lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight")
@@ -149,7 +149,7 @@ def sliced_parameters(
 
 
 def _moments(job: Job, index: int, batches: list[torch.Tensor]) -> torch.Tensor:
-    from llm_pruner.slicing import second_moments
+    from llm_pruner.surgery.rotation import second_moments
 
     moments = second_moments(batches)
     if not moments.isfinite().all():

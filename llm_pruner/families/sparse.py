@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_pruner.evidence import Evidence, gather
 from llm_pruner.families.job import Job, Outcome
-from llm_pruner.files import staged_directory
-from llm_pruner.masks import n_of_m_mask, unstructured_mask
 from llm_pruner.methods.base import SaliencyMethod
 from llm_pruner.models.architecture import component, layer_prefix, read_architecture
 from llm_pruner.models.checkpoint import (
@@ -16,11 +13,14 @@ from llm_pruner.models.checkpoint import (
     copy_companions,
     write_config,
 )
+from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
+from llm_pruner.scoring.evidence import Evidence, gather
+from llm_pruner.system.files import staged_directory
 
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.variants import Variant
+    from llm_pruner.variants.variant import Variant
 
 
 def prune(job: Job) -> Outcome:

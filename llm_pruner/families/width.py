@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import PlanError
-from llm_pruner.evidence import gather
 from llm_pruner.families.job import Job, Outcome
 from llm_pruner.families.options import SEARCH, WidthOptions
 from llm_pruner.methods.base import Method, SaliencyMethod
@@ -24,12 +22,14 @@ from llm_pruner.models.architecture import (
 )
 from llm_pruner.planning.allocation import GroupScores, allocate
 from llm_pruner.planning.plan import Plan
-from llm_pruner.surgery import cut
+from llm_pruner.scoring.evidence import gather
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.variants import Variant
+    from llm_pruner.variants.variant import Variant
 
 
 NOTEWORTHY_MISS = 0.005

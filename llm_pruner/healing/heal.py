@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.data.draw import check_vocabulary
 from llm_pruner.data.order import sample_order
-from llm_pruner.errors import CheckpointError, ConfigError, DataError
-from llm_pruner.files import staged_directory
+from llm_pruner.data.sampling import check_vocabulary
 from llm_pruner.healing.options import DistillationOptions, HealingOptions
 from llm_pruner.models.architecture import component, read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, load, write_config
-from llm_pruner.progress import track
 from llm_pruner.report.curves import plot_loss_curve
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
+from llm_pruner.system.files import staged_directory
+from llm_pruner.system.progress import track
 
 if TYPE_CHECKING:
     import torch

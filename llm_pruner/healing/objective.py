@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from llm_pruner.errors import CheckpointError
 from llm_pruner.healing.options import DistillationOptions, HealingOptions
+from llm_pruner.system.errors import CheckpointError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
 
-from llm_pruner.errors import nearest
 from llm_pruner.models.architecture import LINEARS
+from llm_pruner.system.errors import nearest
 
 TARGETS = tuple(name.rpartition(".")[2] for name in LINEARS)
 """The linear layers of a block that may be healed, by the last part of their name."""

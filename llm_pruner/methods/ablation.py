@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from llm_pruner.methods.base import LayerScoreMethod
 
 if TYPE_CHECKING:
-    from llm_pruner.streaming import LayerStream
+    from llm_pruner.scoring.stream import LayerStream
 
 
 class Ablation(LayerScoreMethod):

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.evidence import Evidence
-    from llm_pruner.streaming import LayerStream
+    from llm_pruner.scoring.evidence import Evidence
+    from llm_pruner.scoring.stream import LayerStream
 
 
 class MethodOptions(BaseModel):

@@ -7,7 +7,7 @@ from llm_pruner.methods.base import CalibratedOptions, SaliencyMethod
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.evidence import Evidence
+    from llm_pruner.scoring.evidence import Evidence
 
 
 class TaylorOptions(CalibratedOptions):

@@ -8,7 +8,7 @@ from llm_pruner.methods.base import SaliencyMethod, SeededOptions
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.evidence import Evidence
+    from llm_pruner.scoring.evidence import Evidence
 
 
 class Random(SaliencyMethod):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveInt
 
-from llm_pruner.errors import PlanError
 from llm_pruner.methods.ablation import losses_without_each
 from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod
+from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:
-    from llm_pruner.streaming import LayerStream
+    from llm_pruner.scoring.stream import LayerStream
 
 
 class RemovalOptions(CalibratedOptions):

@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import NonNegativeFloat
 
-from llm_pruner.errors import DataError
 from llm_pruner.methods.sleb import RemovalOptions, RemovalOrder
+from llm_pruner.system.errors import DataError
 
 
 class SmartOptions(RemovalOptions):

@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.errors import CheckpointError, PlanError, nearest
-from llm_pruner.files import read_json
 from llm_pruner.models.headers import TensorEntry, read_headers
+from llm_pruner.system.errors import CheckpointError, PlanError, nearest
+from llm_pruner.system.files import read_json
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from llm_pruner.errors import CheckpointError
-from llm_pruner.files import write_json
 from llm_pruner.models.architecture import DROPPED, FAMILIES, is_quantized, layer_prefix, read_config
 from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, read_headers
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import write_json
 
 if TYPE_CHECKING:
     import torch

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llm_pruner.errors import CheckpointError
+from llm_pruner.system.errors import CheckpointError
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"

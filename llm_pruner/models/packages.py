@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.errors import CheckpointError
-from llm_pruner.files import staged_directory
-from llm_pruner.provenance import sha256
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import staged_directory
+from llm_pruner.system.provenance import sha256
 
 _RETRIES = "5"  # of a connection, and of a download that broke off, which pip goes on with where it stopped
 

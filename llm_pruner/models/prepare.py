@@ -8,14 +8,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from llm_pruner.errors import CheckpointError
-from llm_pruner.files import staged_directory, write_json
 from llm_pruner.models.architecture import check_finite, read_architecture, read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, link_folder, write_config
 from llm_pruner.models.gguf import dequantize_gguf
 from llm_pruner.models.packages import MODELS, fetch_package
 from llm_pruner.models.sources import gguf_path, kind_of
-from llm_pruner.provenance import Run
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import staged_directory, write_json
+from llm_pruner.system.provenance import Run
 
 STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
 """Names of dtypes in torch and in safetensors headers."""

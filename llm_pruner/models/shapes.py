@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import model_class
+from llm_pruner.system.errors import CheckpointError
 
 
 def expected_shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from llm_pruner.errors import CheckpointError, nearest
 from llm_pruner.models.gguf import SUFFIX
 from llm_pruner.models.packages import MODELS
+from llm_pruner.system.errors import CheckpointError, nearest
 
 BUILTIN = "builtin"
 Kind = Literal["builtin", "package", "gguf", "folder", "hub"]

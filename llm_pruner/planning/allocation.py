@@ -14,10 +14,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llm_pruner.errors import PlanError
 from llm_pruner.families.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, LayerShape
 from llm_pruner.planning.plan import LayerPlan, Plan
+from llm_pruner.system.errors import PlanError
 
 _TIE = 1e-9
 LEAST_WEIGHT = 1e-6

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.errors import PlanError
-from llm_pruner.files import read_json, write_text
 from llm_pruner.models.architecture import BLOCKS, Architecture, block_of, component
+from llm_pruner.system.errors import PlanError
+from llm_pruner.system.files import read_json, write_text
 
 
 @dataclass(frozen=True)

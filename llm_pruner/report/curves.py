@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.files import staged_file
+from llm_pruner.system.files import staged_file
 
 _SPAN = 0.03  # share of the steps that the running mean looks back over
 

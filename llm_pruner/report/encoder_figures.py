@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.files import staged_file
 from llm_pruner.report.style import method_styles
+from llm_pruner.system.files import staged_file
 
 
 def plot_final_report(report: Mapping[str, Any], path: Path) -> None:

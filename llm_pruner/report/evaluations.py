@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.device import pick_device
-from llm_pruner.files import staged_file
 from llm_pruner.methods.activation import Activation
-from llm_pruner.streaming import LayerStream
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.device import pick_device
+from llm_pruner.system.files import staged_file
 
 if TYPE_CHECKING:
     import torch

@@ -17,9 +17,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
-from llm_pruner.files import staged_file
 from llm_pruner.report.style import UNKNOWN, Style, method_styles, run_styles
 from llm_pruner.report.table import Model, Results, layers_table, summary_table
+from llm_pruner.system.files import staged_file
 
 _DPI = 150
 _GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.7}

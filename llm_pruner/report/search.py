@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.files import staged_file
+from llm_pruner.system.files import staged_file
 
 
 def plot_split_search(result: Mapping[str, Any], path: Path) -> None:

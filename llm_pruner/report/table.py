@@ -18,9 +18,9 @@ from typing import Any
 import pandas as pd
 from tabulate import tabulate
 
-from llm_pruner.errors import DataError
 from llm_pruner.families.options import DROPS
-from llm_pruner.files import read_json, staged_file, write_text
+from llm_pruner.system.errors import DataError
+from llm_pruner.system.files import read_json, staged_file, write_text
 
 _FILES = {
     "pruning": "pruning.json",

@@ -19,7 +19,6 @@ from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
-from llm_pruner.files import staged_file
 from llm_pruner.report.figures import ceiling
 from llm_pruner.report.style import UNKNOWN, method_styles, run_styles
 from llm_pruner.report.table import (
@@ -34,6 +33,7 @@ from llm_pruner.report.table import (
     summary_table,
     zero_shot_table,
 )
+from llm_pruner.system.files import staged_file
 
 _FONT = "Calibri"
 _HEADER_FONT = Font(_FONT, 11, bold=True, color="FFFFFF")

@@ -12,11 +12,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.device import release_freed_memory
-from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import model_class, read_weights
-from llm_pruner.progress import track
+from llm_pruner.system.device import release_freed_memory
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.progress import track
 
 if TYPE_CHECKING:
     import torch

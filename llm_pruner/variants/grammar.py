@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from llm_pruner.errors import ConfigError, explain, nearest
 from llm_pruner.families.options import FAMILY_OPTIONS, DepthOptions, WidthOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.steps import QUANTIZING, STEPS
-from llm_pruner.variants import DENSE, Score, Step, Variant, load_class
+from llm_pruner.system.errors import ConfigError, explain, nearest
+from llm_pruner.variants.variant import DENSE, Score, Step, Variant, load_class
 
 Checked = TypeVar("Checked", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from llm_pruner.models.architecture import linears_among, read_architecture
 from llm_pruner.models.checkpoint import WeightReader
-from llm_pruner.streaming import LayerStream, StreamedLayer
+from llm_pruner.scoring.stream import LayerStream, StreamedLayer
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.files import staged_directory
 from llm_pruner.models.architecture import (
     ATTENTION_INPUTS,
     ATTENTION_OUTPUT,
@@ -34,7 +33,8 @@ from llm_pruner.models.checkpoint import (
     write_config,
 )
 from llm_pruner.planning.plan import LayerPlan, Plan
-from llm_pruner.progress import track
+from llm_pruner.system.files import staged_directory
+from llm_pruner.system.progress import track
 
 if TYPE_CHECKING:
     import torch

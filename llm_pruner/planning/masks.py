@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal
 
-from llm_pruner.errors import PlanError
+from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:
     import torch

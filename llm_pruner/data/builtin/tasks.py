@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from llm_pruner.builtin.corpus import Document, load_corpus
-from llm_pruner.errors import DataError
-from llm_pruner.files import staged_directory
+from llm_pruner.data.builtin.corpus import Document, load_corpus
+from llm_pruner.system.errors import DataError
+from llm_pruner.system.files import staged_directory
 
 CHOICES = 4
 

@@ -14,20 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_tokens
-from llm_pruner.device import limit_threads, pick_device
-from llm_pruner.errors import PlanError
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.families.width import plan_width
-from llm_pruner.files import read_json, write_json
 from llm_pruner.models.architecture import ATTENTION_OUTPUT, MLP_OUTPUT, Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.planning.plan import Plan
-from llm_pruner.progress import track
-from llm_pruner.provenance import Run
-from llm_pruner.pruning import read_layers
 from llm_pruner.report.search import plot_split_search
-from llm_pruner.surgery import expand
-from llm_pruner.variants import Variant
+from llm_pruner.surgery.cut import expand
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.errors import PlanError
+from llm_pruner.system.files import read_json, write_json
+from llm_pruner.system.progress import track
+from llm_pruner.system.provenance import Run
+from llm_pruner.variants.make import read_layers
+from llm_pruner.variants.variant import Variant
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from llm_pruner.models.architecture import ATTENTION_INPUTS, ATTENTION_OUTPUT, MLP_INPUTS, MLP_OUTPUT
-from llm_pruner.streaming import StreamedLayer
+from llm_pruner.scoring.stream import StreamedLayer
 
 ROWS_AT_ONCE = 8192
 """Of an embedding being rotated, so that it is never held whole in float64."""

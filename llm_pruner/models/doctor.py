@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llm_pruner.device import pick_device
-from llm_pruner.errors import CheckpointError
 from llm_pruner.models.architecture import check_finite, read_architecture, read_config
 from llm_pruner.models.checkpoint import WeightReader, load, load_tokenizer
 from llm_pruner.models.headers import read_headers
 from llm_pruner.models.shapes import check_shapes
+from llm_pruner.system.device import pick_device
+from llm_pruner.system.errors import CheckpointError
 
 if TYPE_CHECKING:
     import torch

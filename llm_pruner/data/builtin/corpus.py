@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_pruner.errors import DataError, nearest
+from llm_pruner.system.errors import DataError, nearest
 
 
 @dataclass(frozen=True)

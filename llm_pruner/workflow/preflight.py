@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from llm_pruner.config import Config
 from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_sparsity, read_encoder
 from llm_pruner.encoders.options import BUILTIN
-from llm_pruner.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.families.depth import check as check_depth
 from llm_pruner.families.options import WidthOptions
 from llm_pruner.families.slice import check as check_slice
@@ -19,7 +17,9 @@ from llm_pruner.models.gguf import read_gguf
 from llm_pruner.models.packages import ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
 from llm_pruner.planning.allocation import check_ratio
-from llm_pruner.variants import Variant
+from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.variants.variant import Variant
+from llm_pruner.workflow.config import Config
 
 
 def preflight(config: Config, variants: Iterable[Variant], source: str = "config") -> None:

@@ -87,7 +87,7 @@ def _file(entry: str | Path) -> Path:
 
 @cache
 def _root() -> Path:
-    return Path(__file__).parent
+    return Path(__file__).parents[1]
 
 
 @cache

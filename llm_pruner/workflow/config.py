@@ -22,8 +22,8 @@ from pydantic import (
     field_validator,
 )
 
-from llm_pruner.builtin.tasks import TASKS as BUILTIN_TASKS
-from llm_pruner.builtin.training import BuiltinModel
+from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
+from llm_pruner.data.builtin.training import BuiltinModel
 from llm_pruner.data.sources import SOURCES, Use, is_file, split_for
 from llm_pruner.encoders.options import (
     PruningOptions,
@@ -34,13 +34,13 @@ from llm_pruner.encoders.options import (
     TeacherOptions,
 )
 from llm_pruner.encoders.tasks import GLUE, check_dataset
-from llm_pruner.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
 from llm_pruner.healing.options import DistillationOptions, LoraOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
-from llm_pruner.naming import checked, derive, known_options, resolve
 from llm_pruner.steps import HEALING, STEPS, NF4Options
-from llm_pruner.variants import DENSE, Variant
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
+from llm_pruner.variants.grammar import checked, derive, known_options, resolve
+from llm_pruner.variants.variant import DENSE, Variant
 
 REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 

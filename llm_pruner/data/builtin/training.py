@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.builtin.corpus import load_corpus
-from llm_pruner.errors import CheckpointError, ConfigError
-from llm_pruner.files import staged_directory, write_json
-from llm_pruner.progress import track
-from llm_pruner.provenance import Run
+from llm_pruner.data.builtin.corpus import load_corpus
 from llm_pruner.report.curves import plot_loss_curve
+from llm_pruner.system.errors import CheckpointError, ConfigError
+from llm_pruner.system.files import staged_directory, write_json
+from llm_pruner.system.progress import track
+from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
     import torch

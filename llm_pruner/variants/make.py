@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_tokens
-from llm_pruner.device import limit_threads, pick_device
-from llm_pruner.errors import CheckpointError
 from llm_pruner.families import family_module
 from llm_pruner.families.job import Job, Outcome
-from llm_pruner.files import read_json, write_json
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
-from llm_pruner.provenance import Run
-from llm_pruner.variants import Score, Variant, build_method
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import read_json, write_json
+from llm_pruner.system.provenance import Run
+from llm_pruner.variants.variant import Score, Variant, build_method
 
 if TYPE_CHECKING:
     import torch

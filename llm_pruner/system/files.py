@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.errors import DataError
+from llm_pruner.system.errors import DataError
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Sequence
 from itertools import accumulate
 
-from llm_pruner.errors import PlanError
+from llm_pruner.system.errors import PlanError
 
 STEPS_OF_AMOUNT = 10_000
 """Amounts come in hundredths of a percent, so that widths are exact."""

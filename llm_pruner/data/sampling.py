@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.sources import SOURCES, TOKEN_SUFFIX, is_file, load_texts
 from llm_pruner.data.tokens import read_tokens, write_tokens
-from llm_pruner.errors import DataError
 from llm_pruner.models.checkpoint import load_tokenizer
+from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:
     import torch

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.errors import ConfigError, nearest
 from llm_pruner.families.options import DROPS
+from llm_pruner.system.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
