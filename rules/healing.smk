@@ -24,7 +24,7 @@ rule heal:
         variant=one_of(HEALED),
     conda:
         "../envs/healing.yaml"
-    threads: torch_threads()
+    threads: NEEDS.threads
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

@@ -14,7 +14,7 @@ rule quantize:
         variant=one_of(QUANTIZED),
     conda:
         "../envs/quantization.yaml"
-    threads: torch_threads()
+    threads: NEEDS.threads
     resources:
         mem_mb=memory_mb,
         runtime=minutes,
