@@ -62,8 +62,8 @@ def test_options_fill_the_model_and_the_rest_keeps_its_defaults() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--layers", "0"), "0 is not in the"),
-        (("--candles", "101"), "101 is not in the"),
+        (("--layers", "0"), "greater than or equal to 1"),
+        (("--candles", "101"), "less than or equal to 100"),
         (("--filling", "mud"), "'mud' is not one of 'jam', 'cream'"),
         (("--secret", "sugar"), "No such option"),
     ],
