@@ -14,7 +14,7 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
 from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
@@ -101,7 +101,7 @@ def _sections(model: type[BaseModel], path: str = "") -> list[str]:
 
 def _table(model: type[BaseModel]) -> str:
     rows = [
-        (f"`{name}`", _default(field.get_default(call_default_factory=True)), _cell(field.description or "", name))
+        (f"`{name}`", _default(field), _cell(field.description or "", name))
         for name, field in model.model_fields.items()
     ]
     return _markdown(rows, ["key", "default", "meaning"])
@@ -114,9 +114,10 @@ def _cell(description: str, name: str) -> str:
     return " ".join(description.split()).replace("|", "\\|").replace("``", "`")
 
 
-def _default(value: Any) -> str:
-    if value is PydanticUndefined:
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
         return "required"
+    value = field.get_default(call_default_factory=True)
     return "see below" if isinstance(value, BaseModel) else f"`{value}`"
 
 

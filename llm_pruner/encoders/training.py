@@ -83,8 +83,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train in place, and leave the model with the weights of the highest validation accuracy.
 
-    A training that was killed goes on from ``checkpoint``, and ends as if nothing had been: on a CPU the same seed and
-    number of threads give the same bytes.
+    Resumes from ``checkpoint`` after an interruption; on a CPU, with the same seed and number of threads, the result
+    is identical to the bit.
 
     Args:
         checkpoint: folder written at every check, the last included.
