@@ -9,19 +9,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import typer
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import models_json_schema
 from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
 from llm_pruner.cli import app
-from llm_pruner.data.builtin.training import BuiltinModel
 from llm_pruner.encoders.options import RowOptions
 from llm_pruner.families.options import FAMILY_OPTIONS
 from llm_pruner.methods import METHODS
@@ -29,7 +27,7 @@ from llm_pruner.methods.base import Method
 from llm_pruner.steps import STEPS
 from llm_pruner.variants.grammar import GRAMMAR
 from llm_pruner.variants.variant import load_class
-from llm_pruner.workflow.config import Config, EncodersConfig, ModelConfig
+from llm_pruner.workflow.config import Config, EncodersConfig
 
 DOCS = Path(__file__).parent
 _AMOUNTS = {
@@ -79,13 +77,6 @@ def _configuration() -> str:
     parts = ["# Configuration", "Every key may be left out but `variants`. Unknown keys are refused.", "## Top level"]
     parts.append(_table(Config))
     parts += _sections(Config)
-    parts += [
-        "## `model.builtin`",
-        "Size and schedule of the built-in model; lengths in tokens, learning rates are peaks.",
-    ]
-    parts.append(
-        _markdown([(f"`{field.name}`", f"`{field.default}`") for field in fields(BuiltinModel)], ["key", "default"])
-    )
     parts += ["## Variants", f"A name says what is done: {GRAMMAR}. Options by mechanism:"]
     for family, options in FAMILY_OPTIONS.items():
         if options.model_fields:
@@ -129,12 +120,12 @@ def _default(field: FieldInfo) -> str:
 def _schema() -> dict[str, Any]:
     """The configuration as a JSON schema, by which editors complete keys and mark wrong ones.
 
-    ``Config`` leaves the options of methods, steps, rows and the built-in model open, since they depend on a name;
+    ``Config`` leaves the options of methods, steps and rows open, since they depend on a name;
     here they are filled in by name.
     """
     classes = {name: load_class(implementation) for name, implementation in METHODS.items()}
     mechanisms = {name: [FAMILY_OPTIONS[mechanism] for mechanism in cls.families] for name, cls in classes.items()}
-    models = [Config, ModelConfig, EncodersConfig, RowOptions, *STEPS.values(), *FAMILY_OPTIONS.values()]
+    models = [Config, EncodersConfig, RowOptions, *STEPS.values(), *FAMILY_OPTIONS.values()]
     models += [cls.Options for cls in classes.values()]
     references, schema = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
     reference = {model: found for (model, _), found in references.items()}
@@ -164,10 +155,6 @@ def _schema() -> dict[str, Any]:
     config["properties"]["methods"] |= {"properties": options, "additionalProperties": False}
     config["properties"]["variants"]["items"] = {
         "anyOf": [{"type": "string"}, {"type": "object", "patternProperties": entries}]
-    }
-    of(ModelConfig)["properties"]["builtin"] |= {
-        "properties": TypeAdapter(BuiltinModel).json_schema()["properties"],
-        "additionalProperties": False,
     }
     of(EncodersConfig)["properties"]["rows"]["additionalProperties"] = reference[RowOptions]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference[Config], "$defs": definitions}
