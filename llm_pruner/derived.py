@@ -1,4 +1,4 @@
-"""A variant made of another, beside the others: its model, its record, and how it came about."""
+"""Apply a step (healing, quantisation) to a finished variant."""
 
 from __future__ import annotations
 

@@ -137,8 +137,8 @@ class BasePruner:
             count: so many.
 
         Raises:
-            PlanError: unless exactly one of the three is given; if no layer of the model would stay; or if the scores
-                cannot say so many.
+            PlanError: unless exactly one of the three is given; if no layer of the model would stay; or if fewer
+                layers are ranked than asked for.
         """
         if [ratio, threshold, count].count(None) != 2:
             raise PlanError("give exactly one of ratio, threshold and count")

@@ -159,7 +159,7 @@ def test_every_problem_at_once_each_with_its_place() -> None:
         "methods.Wandaa: unknown method; did you mean 'Wanda'?",
         "methods.GQA.sample: unknown option; did you mean 'samples'?",
         "variants[1]: 'Magnitude_2000' is listed twice; give one a label, such as GQA_uniform_2000",
-        "variants[2]: 'Wanda_2000': split: String should match pattern",
+        "variants[2]: 'Wanda_2000': split: '0:0' is not a split; write the shares of attention and MLP",
         "variants[3]: 'GQA_2000': unifrom: unknown option; did you mean 'uniform'?",
         "variants[3]: 'GQA_2000': samples: Input should be greater than 0, not -1",
         "variants[4]: 'Foo_10': not a variant name; write Method_2000",
@@ -207,7 +207,7 @@ def test_problems_of_healing_and_allocation_are_said_once() -> None:
         "variants[2]: 'GQA_4000': unifrom: unknown option; did you mean 'uniform'?",
         "variants[4]: 'GQA_one_1000': importance: 'Wanda' scores no layers",
         "variants[5]: 'GQA_two_1000': uniform gives all layers one shape and cannot be combined with layer_range",
-        "variants[6]: 'GQA_three_1000': layer_range: String should match pattern",
+        "variants[6]: 'GQA_three_1000': layer_range: '1-3' is not a range of layers; write first:end, such as 4:30",
     ]
     for message in expected:
         assert any(problem.startswith(message) for problem in found), (message, found)

@@ -294,7 +294,7 @@ class _Parent(NamedTuple):
 
 
 def _parent(given: Path) -> _Parent:
-    """A variant as far as a step after it needs to know it, by its record; a model without one is a dense one."""
+    """The parent variant of a step, from its pruning.json; without one, Dense."""
     model = model_folder(given)
     folder = variant_folder(model)
     path = folder / "pruning.json"

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Student(nn.Module):
-    """A classifier that follows a teacher, and what its hidden states are projected by where the teacher's are wider.
+    """Student of a distillation, with a trainable projection of its hidden states if the teacher is wider.
 
-    The projection is trained along and not kept.
+    The projection is not saved.
     """
 
     def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, options: DistillationOptions) -> None:

@@ -83,7 +83,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train in place, and leave the model with the weights of the highest validation accuracy.
 
-    A training that was killed goes on from ``resume_point``, and ends as if nothing had been.
+    Resumes from ``resume_point`` after an interruption; on a CPU, with the same seed and number of threads, the result
+    is identical to the bit.
 
     Args:
         resume_point: folder written at every check, the last included.

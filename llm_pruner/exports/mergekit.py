@@ -1,4 +1,4 @@
-"""Depth plans in the words of mergekit, which makes the same model from the base wherever that is."""
+"""Export a depth plan as a mergekit configuration, from which mergekit makes the same model."""
 
 from __future__ import annotations
 

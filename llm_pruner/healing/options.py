@@ -23,8 +23,7 @@ class HealingOptions(BaseModel):
     alpha: PositiveInt = 16
     """The change is multiplied by ``alpha / rank``."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of a linear layer's inputs that the change does not see, drawn anew in every step: for each token, or for
-    the whole batch where zeros are kept."""
+    """Dropout on an adapter's input: drawn for each token, or for the whole batch if the model is sparse."""
     targets: tuple[str, ...] = Field(default=TARGETS, min_length=1)
     """The linear layers of every block that may change."""
     learning_rate: float = Field(default=1e-4, gt=0)

@@ -111,7 +111,7 @@ class LayerScoreMethod(Method):
             count: how many, at most as many as there are.
 
         Raises:
-            PlanError: if the scores cannot say so many.
+            PlanError: if fewer layers are ranked than asked for.
         """
         lowest = sorted(layers, key=lambda entry: (entry["score"], -entry["index"]))
         return [entry["index"] for entry in lowest[:count]]

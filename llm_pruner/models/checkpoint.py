@@ -112,7 +112,7 @@ class Weights(ABC):
 
 
 class WeightReader(Weights):
-    """Those of a checkpoint, memory-mapped for as long as the tensor is: what was read and let go takes no memory."""
+    """Tensors of a checkpoint, each memory-mapped and released with the tensor."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.entries = read_headers(folder)

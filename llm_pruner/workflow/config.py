@@ -98,8 +98,8 @@ class CalibrationConfig(TextConfig):
     batch_size: PositiveInt = 16
     """Samples run at once."""
     held_out: PositiveInt = 64
-    """Further samples that nothing is scored or trained on, drawn in the same way where something is judged by them:
-    the search for a split, and healing on its way."""
+    """Further samples for decisions made during a run: the search for a split, and the curve of healing. Never used
+    for scoring, training or reported numbers."""
 
 
 class PerplexityConfig(TextConfig):
@@ -349,7 +349,7 @@ def _lineage(name: str) -> list[str]:
 
 
 def _step_options(raw: Mapping[str, Any], step: str) -> Mapping[str, Any]:
-    """Options that every variant of a step shares; none while they are wrong, which is said once elsewhere."""
+    """Options shared by all variants with this step; empty if invalid, which ``load_config`` reports."""
     section = raw.get("healing") if step in HEALING else raw
     own = section.get(step) if isinstance(section, dict) else None
     try:
