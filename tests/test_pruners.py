@@ -20,8 +20,7 @@ from llm_pruner.families.job import Job
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions
 from llm_pruner.models.checkpoint import load
-from llm_pruner.planning.plan import Plan
-from llm_pruner.pruners import (
+from llm_pruner.objects.pruners import (
     AblationPruner,
     AVSSPruner,
     BasePruner,
@@ -31,6 +30,7 @@ from llm_pruner.pruners import (
     checked_entries,
     pruner_method,
 )
+from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.variant import Score, Variant, load_class

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_pruner.data.questions import is_offline
-from llm_pruner.evaluation.generation import QuickEvaluator, mean_and_error, pad_id
 from llm_pruner.models.architecture import read_config
+from llm_pruner.objects.generation import QuickEvaluator, mean_and_error, pad_id
+from llm_pruner.objects.questions import is_offline
 from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:

@@ -201,7 +201,7 @@ def is_offline() -> bool:
 def _packaged_sample() -> dict[str, list[dict[str, Any]]]:
     """Raw items by task."""
     sample: dict[str, list[dict[str, Any]]] = {task: [] for task in BENCHMARKS}
-    text = resources.files("llm_pruner.data").joinpath(SAMPLE).read_text(encoding="utf-8")
+    text = resources.files("llm_pruner.objects").joinpath(SAMPLE).read_text(encoding="utf-8")
     for line in map(json.loads, text.splitlines()):
         sample[line["task"]].append(line["item"])
     return sample
