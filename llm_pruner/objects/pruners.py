@@ -6,34 +6,50 @@ method like any other.
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
 from llm_pruner.exports.mergekit import write_mergekit_yaml
+from llm_pruner.families.options import DepthOptions
 from llm_pruner.methods import METHODS
-from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod
-from llm_pruner.models.architecture import planned_architecture, read_architecture
-from llm_pruner.models.checkpoint import load_tokenizer
+from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod, lowest_layers
+from llm_pruner.models.architecture import planned_architecture, read_architecture, refuse_quantized
+from llm_pruner.models.checkpoint import load, load_tokenizer
+from llm_pruner.objects.examples import get_examples_from_text
 from llm_pruner.objects.generation import format_prompt
 from llm_pruner.objects.layer_importance import LayerImportanceAnalyzer
+from llm_pruner.objects.layer_scores import LayerScores
 from llm_pruner.planning.plan import Plan
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import ConfigError, DataError, PlanError, PrunerError, explain
+from llm_pruner.system.files import staged_directory
 from llm_pruner.variants.variant import build_method, import_class, load_class
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
+    from llm_pruner.objects.layer_scores import Scores
+
     EvalData = Sequence[str] | Sequence[Mapping[str, Any]] | torch.Tensor
+
+USUAL_SHARE = 0.2
+"""Of the layers, where nobody says how many go."""
+USUAL_ENDS = DepthOptions(protect_first=1, protect_last=1)
+"""What then stays in any case."""
+_USUAL_LENGTH = 128
+_PLAN, _MERGEKIT = "plan.json", "mergekit.yaml"
 
 
 class BasePruner:
@@ -42,12 +58,13 @@ class BasePruner:
     A subclass of one's own overrides ``compute_layer_scores``, ``select_layers`` or both.
 
     Args:
-        model: a model folder, read one layer at a time; or a loaded model of a supported family, for scoring alone;
-            or None, for selecting from scores alone.
+        model: a model folder, read one layer at a time; or a loaded model of a supported family; or None, for
+            selecting from scores alone.
         tokenizer: encodes texts; the folder's own by default.
         device: where layers and hidden states live while they are scored.
         batch_size: samples run at once.
-        seq_len: tokens in each sample cut from texts.
+        seq_len: tokens in each sample cut from texts; 128 by default, or fewer where the model's context is shorter or
+            the texts would not make two samples.
         options: of the method, such as ``samples``.
 
     Raises:
@@ -67,7 +84,7 @@ class BasePruner:
         device: str = "auto",
         batch_size: int = 8,
         *,
-        seq_len: int = 128,
+        seq_len: int | None = None,
         **options: Any,
     ) -> None:
         self.model = model
@@ -105,80 +122,122 @@ class BasePruner:
         name, title, paper = self.about()
         return f"{name}: {title} ({paper})" if paper else f"{name}: {title}"
 
-    def compute_layer_scores(self, eval_data: EvalData) -> list[dict[str, Any]]:
-        """Score every layer.
+    @property
+    def num_layers(self) -> int:
+        """Decoder layers of the model.
+
+        Raises:
+            PrunerError: if the pruner was made without a model.
+        """
+        return int(self._config()["num_hidden_layers"])
+
+    @property
+    def layers(self) -> Sequence[torch.nn.Module]:
+        """Decoder layers of a loaded model, themselves.
+
+        Raises:
+            PrunerError: if the pruner was made of a folder, whose layers come one at a time from ``stream``.
+        """
+        source: Any = self._source()
+        if isinstance(source, str | os.PathLike):
+            raise PrunerError("the layers of a model folder are not in memory; take them from stream(eval_data)")
+        return source.model.layers
+
+    def compute_layer_scores(self, eval_data: EvalData) -> Mapping[int, float]:
+        """Score every layer. A subclass may return a plain dict, or entries as ``LayerScores`` takes them.
 
         Args:
             eval_data: texts, joined and cut into samples; items as from ``load_eval_dataset``, taken as text with
                 their answers; or samples themselves, int64 [samples, length].
 
         Returns:
-            One entry a layer with its ``index``, from 0, its ``score``, higher is more important, and what else
-            ``select_layers`` goes by.
+            ``LayerScores``: by layer, from 0, higher is more important.
 
         Raises:
             DataError: for too little text, or ids of another type or shape or outside the vocabulary.
         """
-        return self._registered().layer_entries(self.stream(eval_data))
+        return LayerScores(self._registered().layer_entries(self.stream(eval_data)))
 
     def select_layers(
         self,
-        scores: Sequence[Mapping[str, Any]],
+        scores: Scores,
         ratio: float | None = None,
         threshold: float | None = None,
         count: int | None = None,
     ) -> list[int]:
-        """Layers to remove, ascending; one of the three says how many.
+        """Layers to remove, ascending: a fifth of those scored, none at the model's ends, unless told otherwise.
+
+        Scores that carry nothing else, such as a plain dict, say that the lowest go, of equals the later; others are
+        selected from as the method does.
 
         Args:
             scores: as from ``compute_layer_scores``, or of those layers only that may go.
-            ratio: share of the layers scored, rounded down, but at least one.
+            ratio: share of the layers scored, rounded down, but at least one; the ends may go too.
             threshold: all layers with a score below it, which may be none.
             count: so many.
 
         Raises:
-            PlanError: unless exactly one of the three is given; if no layer of the model would stay; or if the scores
+            PlanError: if more than one of the three is given; if no layer of the model would stay; or if the scores
                 cannot say so many.
         """
-        if [ratio, threshold, count].count(None) != 2:
-            raise PlanError("give exactly one of ratio, threshold and count")
+        if [ratio, threshold, count].count(None) < 2:
+            raise PlanError("give at most one of ratio, threshold and count")
+        entries = LayerScores.of(scores).entries
         # without a model, whoever has the scores of some layers knows which others stay
-        most = len(scores) if self.model is None else min(len(scores), self._config()["num_hidden_layers"] - 1)
+        most = len(entries) if self.model is None else min(len(entries), self.num_layers - 1)
         if threshold is not None:
-            below = sorted(entry["index"] for entry in scores if entry["score"] < threshold)
+            below = sorted(entry["index"] for entry in entries if entry["score"] < threshold)
             if len(below) > most:
                 raise PlanError(f"all {len(below)} layers score below {threshold:g}, and one must stay")
             return below
         if ratio is not None:
             if not 0 < ratio < 1:
                 raise PlanError(f"ratio must be between 0 and 1, not {ratio:g}")
-            count = max(1, math.floor(ratio * len(scores) + 1e-9))  # 0.29 of 100 are 29, whatever floats say
-        assert count is not None
+            count = share_of_layers(ratio, len(entries))
+        select = (
+            lowest_layers if all(entry.keys() <= {"index", "score"} for entry in entries) else self._registered().select
+        )
+        if count is None:
+            entries, count = self._usual(entries)
+            return sorted(select(entries, count))
         if not 1 <= count <= most:
-            raise PlanError(f"{count} of {len(scores)} layers cannot go, only 1 … {most} can")
-        return sorted(self._registered().select(scores, count))
+            raise PlanError(f"{count} of {len(entries)} layers cannot go, only 1 … {most} can")
+        return sorted(select(entries, count))
 
     def prune_and_save(
         self, layers: Sequence[int], output_dir: str | os.PathLike[str], model_id: str | None = None
-    ) -> Plan:
-        """Write the model without these layers: ``model/``, ``plan.json`` and ``mergekit.yaml``.
+    ) -> tuple[PreTrainedModel, Plan]:
+        """Write the model without these layers as a Hugging Face folder, with ``plan.json`` and ``mergekit.yaml``.
+
+        A loaded model is written whole beside the folder first, and removed again.
 
         Args:
             layers: to remove, by original index.
-            output_dir: the folder; a model there is replaced.
-            model_id: the base model as mergekit should find it; its folder by default.
+            output_dir: the folder; what this wrote there before is replaced.
+            model_id: the base model as mergekit should find it; where it was loaded from by default.
+
+        Returns:
+            The pruned model, loaded from the folder, and the plan it was cut by.
 
         Raises:
-            PlanError: for no layer, all layers, or one that the model has not.
-            PrunerError: if the pruner was made of a loaded model.
+            PlanError: for no layer, all layers, or one that the model has not; for a model stored in 4 bits.
+            PrunerError: if the folder holds anything else, or it is not known where the model is.
         """
-        if not isinstance(self.model, str | os.PathLike):
-            raise PrunerError("saving copies weights from a model folder; make the pruner with the folder")
-        plan, output = self._plan(layers), Path(output_dir)
-        cut(Path(self.model), plan, output / "model")
-        plan.write(output / "plan.json")
-        self.export_mergekit_yaml(layers, output / "mergekit.yaml", model_id)
-        return plan
+        self._check_layers(layers)
+        output, place = Path(output_dir), self._place(model_id)
+        if output.exists() and any(output.iterdir()) and not (output / _PLAN).exists():
+            raise PrunerError(f"{output}: there already, and no pruned model; choose another folder")
+        with self._as_folder(output) as base, staged_directory(output) as folder:
+            refuse_quantized(base)
+            architecture = read_architecture(base)
+            plan = Plan.keep_layers(architecture, set(range(self.num_layers)).difference(layers))
+            cut(base, plan, folder)
+            plan.write(folder / _PLAN)
+            write_mergekit_yaml(plan, folder / _MERGEKIT, place, self._dtype(), architecture=architecture)
+        device = (
+            self.device if self.model is None or isinstance(self.model, str | os.PathLike) else str(self.model.device)
+        )
+        return load(output, device=device), plan
 
     def export_mergekit_yaml(
         self, layers: Sequence[int], path: str | os.PathLike[str], model_id: str | None = None
@@ -194,11 +253,7 @@ class BasePruner:
             PlanError: for no layer, all layers, or one that the model has not.
             PrunerError: if it is not known where the model is.
         """
-        source, config, plan = self._source(), self._config(), self._plan(layers)
-        place = model_id or str(source if isinstance(source, str | os.PathLike) else source.config.name_or_path)
-        if not place:
-            raise PrunerError("the loaded model comes from no folder; give model_id")
-        write_mergekit_yaml(plan, path, place, config.get("dtype") or config.get("torch_dtype") or "float32")
+        write_mergekit_yaml(self._plan(layers), path, self._place(model_id), self._dtype())
 
     def ids(self, eval_data: EvalData) -> torch.Tensor:
         """``eval_data`` as samples, int64 [samples, length]; see ``compute_layer_scores``."""
@@ -208,7 +263,9 @@ class BasePruner:
             return self._analyzer()._ids(eval_data)[: self.options.samples]
         items = [eval_data] if isinstance(eval_data, str) else eval_data
         texts = [item if isinstance(item, str) else f"{format_prompt(item)} {item['answer']}" for item in items]
-        return self._analyzer(self._tokenizer())._ids(texts)[: self.options.samples]
+        tokenizer = self._tokenizer()
+        length = self.seq_len or self._usual_length(texts, tokenizer)
+        return self._analyzer()._ids(get_examples_from_text(texts, tokenizer, length))[: self.options.samples]
 
     def stream(self, eval_data: EvalData) -> LayerStream:
         """The model one layer at a time, with ``eval_data`` running through it: what scores are made from."""
@@ -221,9 +278,21 @@ class BasePruner:
         implementation = METHODS[self.method]
         known = load_class(implementation).Options.model_fields
         own = {key: value for key, value in self.options.model_dump().items() if key in known}
+        if self.model is not None and own.get("steps", 0) is None:
+            own["steps"] = ranked_layers(self.num_layers)
         method = build_method(implementation, own)
         assert isinstance(method, LayerScoreMethod)
         return method
+
+    def _usual(self, entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
+        """Entries of the layers that may go where nobody says how many, and how many go."""
+        num_layers = max(entry["index"] for entry in entries) + 1 if self.model is None else self.num_layers
+        between = USUAL_ENDS.removable(num_layers)
+        removable = [entry for entry in entries if entry["index"] in between]
+        count = share_of_layers(USUAL_SHARE, len(entries))
+        if count > len(removable):
+            raise PlanError(f"{len(removable)} of {num_layers} layers are not at the model's ends; give count")
+        return removable, count
 
     def _source(self) -> str | os.PathLike[str] | PreTrainedModel:
         if self.model is None:
@@ -237,22 +306,57 @@ class BasePruner:
             raise DataError("texts need a tokenizer: make the pruner with one, or give token ids")
         return load_tokenizer(Path(self.model))
 
-    def _analyzer(self, tokenizer: Any = None) -> LayerImportanceAnalyzer:
-        return LayerImportanceAnalyzer(self._source(), tokenizer, self.device, self.seq_len, self.batch_size)
+    def _usual_length(self, texts: Sequence[str], tokenizer: Any) -> int:
+        tokens = len(get_examples_from_text(texts, tokenizer, seq_len=1))
+        return min(_USUAL_LENGTH, self._config()["max_position_embeddings"], max(2, tokens // 2))
+
+    def _analyzer(self) -> LayerImportanceAnalyzer:
+        return LayerImportanceAnalyzer(self._source(), None, self.device, batch_size=self.batch_size)
 
     def _config(self) -> dict[str, Any]:
         return self._analyzer()._config
 
+    def _dtype(self) -> str:
+        """What the weights are stored in."""
+        config = self._config()
+        return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+
+    def _place(self, model_id: str | None) -> str:
+        """The base as mergekit should find it."""
+        source = self._source()
+        place = model_id or str(source if isinstance(source, str | os.PathLike) else source.config.name_or_path)
+        if not place:
+            raise PrunerError("the loaded model comes from no folder; give model_id")
+        return place
+
+    @contextmanager
+    def _as_folder(self, output: Path) -> Iterator[Path]:
+        """The model's folder; that of a loaded one beside ``output`` for as long as the block takes."""
+        source = self._source()
+        if isinstance(source, str | os.PathLike):
+            yield Path(source)
+            return
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{output.name}.base-", dir=output.parent) as folder:
+            source.save_pretrained(folder)
+            if self.tokenizer is not None:
+                self.tokenizer.save_pretrained(folder)
+            yield Path(folder)
+
+    def _check_layers(self, layers: Sequence[int]) -> None:
+        """Raise PlanError unless these are layers of the model, and others stay."""
+        check_removable(layers, range(self.num_layers))
+        if len(layers) == self.num_layers:
+            raise PlanError(f"all {self.num_layers} layers cannot go, one must stay")
+
     def _plan(self, layers: Sequence[int]) -> Plan:
-        source, count = self._source(), self._config()["num_hidden_layers"]
-        check_removable(layers, range(count))
-        if len(layers) == count:
-            raise PlanError(f"all {count} layers cannot go, one must stay")
+        self._check_layers(layers)
+        source = self._source()
         if isinstance(source, str | os.PathLike):
             architecture = read_architecture(source)
         else:
             architecture = planned_architecture(self._config())
-        return Plan.keep_layers(architecture, set(range(count)).difference(layers))
+        return Plan.keep_layers(architecture, set(range(self.num_layers)).difference(layers))
 
 
 class AblationPruner(BasePruner):
@@ -300,6 +404,25 @@ class SmartPruner(BasePruner):
         return removed
 
 
+def share_of_layers(share: float, layers: int) -> int:
+    """So many of the layers, rounded down, but at least one.
+
+    >>> share_of_layers(0.2, 12), share_of_layers(0.2, 4), share_of_layers(0.29, 100)
+    (2, 1, 29)
+    """
+    return max(1, math.floor(share * layers + 1e-9))  # 0.29 of 100 are 29, whatever floats say
+
+
+def ranked_layers(num_layers: int) -> int:
+    """Layers to rank where they go one after the other: half, or enough that the usual amount is never only ends.
+
+    >>> ranked_layers(30), ranked_layers(4)
+    (15, 3)
+    """
+    ends = USUAL_ENDS.protect_first + USUAL_ENDS.protect_last
+    return min(max(-(-num_layers // 2), share_of_layers(USUAL_SHARE, num_layers) + ends), num_layers - 1)
+
+
 def pruner_method(implementation: str) -> type[LayerScoreMethod]:
     """A subclass of ``BasePruner`` as a method that the workflow runs like any other.
 
@@ -331,7 +454,12 @@ def pruner_method(implementation: str) -> type[LayerScoreMethod]:
 
         def select(self, layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
             own = pruner(None, device="cpu", **self.options.model_dump())
-            selected = own.select_layers(layers, count=count)
+            scores = LayerScores(layers)
+            if "count" in inspect.signature(own.select_layers).parameters:
+                selected = own.select_layers(scores, count=count)
+            else:
+                # half a layer above, so that rounding down gives the count whatever floats say
+                selected = own.select_layers(scores, ratio=(count + 0.5) / len(scores))
             check_removable(selected, [entry["index"] for entry in layers])
             if len(selected) != count:
                 raise PlanError(f"{implementation} selects {len(selected)} layers where {count} are asked for")
@@ -361,17 +489,16 @@ def check_removable(layers: Sequence[int], among: Sequence[int]) -> None:
         raise PlanError(f"layers to remove must be distinct and at least one, not {list(layers)}")
 
 
-def checked_entries(entries: Sequence[Mapping[str, Any]], num_layers: int, place: str) -> list[dict[str, Any]]:
-    """The entries in the order of layers.
+def checked_entries(scores: Scores, num_layers: int, place: str) -> list[dict[str, Any]]:
+    """The scores' entries in the order of layers.
 
     Raises:
         PrunerError: unless there is one for each layer, with a number as its score.
     """
     try:
-        whole = [{**entry, "index": int(entry["index"]), "score": float(entry["score"])} for entry in entries]
-    except (KeyError, TypeError, ValueError) as error:
-        raise PrunerError(f"{place}: scores must be entries with an 'index' and a 'score' ({error!r})") from None
-    whole.sort(key=lambda entry: entry["index"])
+        whole = sorted(LayerScores.of(scores).entries, key=lambda entry: entry["index"])
+    except DataError as error:
+        raise PrunerError(f"{place}: {error}") from None
     indices = [entry["index"] for entry in whole]
     if indices != list(range(num_layers)):
         raise PrunerError(f"{place}: scores must be of layers 0 … {num_layers - 1}, once each, not {indices}")
