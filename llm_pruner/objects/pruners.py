@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
 
-from llm_pruner.exports.mergekit import write_mergekit_yaml
+from llm_pruner.exports.mergekit import base_dtype, write_mergekit_yaml
 from llm_pruner.families.options import DepthOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod, lowest_layers
@@ -233,7 +233,7 @@ class BasePruner:
             plan = Plan.keep_layers(architecture, set(range(self.num_layers)).difference(layers))
             cut(base, plan, folder)
             plan.write(folder / _PLAN)
-            write_mergekit_yaml(plan, folder / _MERGEKIT, place, self._dtype(), architecture=architecture)
+            write_mergekit_yaml(plan, folder / _MERGEKIT, place, base_dtype(self._config()), architecture=architecture)
         device = (
             self.device if self.model is None or isinstance(self.model, str | os.PathLike) else str(self.model.device)
         )
@@ -253,7 +253,7 @@ class BasePruner:
             PlanError: for no layer, all layers, or one that the model has not.
             PrunerError: if it is not known where the model is.
         """
-        write_mergekit_yaml(self._plan(layers), path, self._place(model_id), self._dtype())
+        write_mergekit_yaml(self._plan(layers), path, self._place(model_id), base_dtype(self._config()))
 
     def ids(self, eval_data: EvalData) -> torch.Tensor:
         """``eval_data`` as samples, int64 [samples, length]; see ``compute_layer_scores``."""
@@ -315,11 +315,6 @@ class BasePruner:
 
     def _config(self) -> dict[str, Any]:
         return self._analyzer()._config
-
-    def _dtype(self) -> str:
-        """What the weights are stored in."""
-        config = self._config()
-        return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
     def _place(self, model_id: str | None) -> str:
         """The base as mergekit should find it."""
