@@ -34,7 +34,7 @@ from llm_pruner.objects.questions import (
     safe_sample,
     upload_dataset_to_hub,
 )
-from llm_pruner.objects.semantic import ModelEvaluator, mean_pooling_encoder
+from llm_pruner.objects.semantic import HiddenStates, ModelEvaluator
 from llm_pruner.system.errors import DataError
 
 PNG = b"\x89PNG"
@@ -129,11 +129,11 @@ def test_hub_unless_offline(monkeypatch: pytest.MonkeyPatch) -> None:
         return [RAW[next(task for task, own in BENCHMARKS.items() if own.repo_id == repo_id)]] * 2
 
     monkeypatch.setattr(questions, "load_dataset_from_hub", rows)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(questions, "is_reachable", lambda: True)
     drawn = load_eval_dataset(6)
     assert drawn == [{**COMMON[task], "task": task, "source": "hub"} for task in BENCHMARKS]
     assert asked == [(own.repo_id, own.config, own.split) for own in BENCHMARKS.values()]
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(questions, "is_reachable", lambda: False)
     assert {item["source"] for item in load_eval_dataset(6)} == {"packaged"}
     assert load_eval_dataset(6, "hub") == drawn
 
@@ -415,21 +415,18 @@ def test_models_are_compared_by_one_embedder(folder: Path, tokenizer: Any, tmp_p
 
 
 def test_offline_the_model_embeds_itself(folder: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(
-        "llm_pruner.objects.semantic.mean_pooling_encoder", lambda *given: asked.append(given) or Letters()
-    )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert ModelEvaluator(folder, device="cpu").embedder == "self"
-    assert ModelEvaluator(folder, embedder="self", device="cpu").embedder == "self"
-    assert asked == [(folder, "cpu")] * 2
-    with pytest.raises(DataError, match="takes its folder"):
-        ModelEvaluator(load(folder), tokenizer, device="cpu")
+    for evaluator in (
+        ModelEvaluator(folder, device="cpu"),
+        ModelEvaluator(folder, embedder="self", device="cpu"),
+        ModelEvaluator(load(folder), tokenizer, device="cpu"),
+    ):
+        assert evaluator.embedder == "self" and evaluator.encoder.model is evaluator.model
+        assert evaluator.max_new_tokens == 32  # half of the context
 
 
-def test_mean_pooling_is_the_mean_of_the_last_hidden_states(folder: Path, tokenizer: Any) -> None:
-    pytest.importorskip("sentence_transformers")
-    encoder = mean_pooling_encoder(folder, "cpu")
+def test_a_model_embeds_by_the_mean_of_its_last_hidden_states(folder: Path, tokenizer: Any) -> None:
+    encoder = HiddenStates(load(folder), tokenizer)
     texts = ["the w1 w2", "w3", "w4 w5 w6 w7 is a"]
     model = load(folder)
     expected = []
@@ -446,7 +443,12 @@ def test_sentence_transformers_folder_as_embedder(
 ) -> None:
     """A saved embedder is found in its folder, also offline, and the results are those of the same one at hand."""
     pytest.importorskip("sentence_transformers")
-    encoder: Any = mean_pooling_encoder(folder, "cpu")
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    transformer = Transformer(str(folder), max_seq_length=64)
+    transformer.tokenizer.pad_token_id = 0
+    encoder = SentenceTransformer(modules=[transformer, Pooling(32, "mean")], device="cpu")
     encoder.save(str(tmp_path / "embedder"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     saved, itself = (
@@ -469,6 +471,7 @@ def test_figures_are_drawn(make_model: Callable[..., Path], tokens: torch.Tensor
     base, pruned = make_model("llama"), make_model("llama", num_hidden_layers=3)
     drawn = {
         "importance": lambda path: plots.plot_layer_importance(scores, path, removed=[1]),
+        "importance_plain": lambda path: plots.plot_layer_importance({0: 0.5, 1: 90.0, 2: 0.3}, path),
         "activation": lambda path: plots.plot_activation_comparison(
             base, load(pruned), tokens, path, kept=[0, 1, 3], device="cpu"
         ),

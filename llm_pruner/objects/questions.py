@@ -10,8 +10,10 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import resources
 from typing import Any, Literal, TypeVar
+from urllib.request import Request, urlopen
 
 from llm_pruner.system.errors import DataError, nearest
 
@@ -209,20 +211,20 @@ def is_reachable(seconds: float = 5.0) -> bool:
     """Whether the hub may be asked and answers, with success, within so many seconds."""
     if is_offline():
         return False
-    import httpx
     from huggingface_hub import constants
 
     answers: list[bool] = []
 
     def ask() -> None:
-        with suppress(httpx.HTTPError):
-            answers.append(httpx.head(constants.ENDPOINT, timeout=seconds, follow_redirects=True).is_success)
+        question = Request(constants.ENDPOINT, method="HEAD")
+        with suppress(OSError, HTTPException), urlopen(question, timeout=seconds):
+            answers.append(True)
 
     # looking a name up knows no timeout, so the thread is left behind where it hangs
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
-    return answers == [True]
+    return bool(answers)
 
 
 def _packaged_sample() -> dict[str, list[dict[str, Any]]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_pruner.objects.generation import QuickEvaluator, mean_and_error, pad, pad_id
-from llm_pruner.objects.questions import is_offline
+from llm_pruner.objects.questions import is_reachable
 from llm_pruner.system.errors import DataError
 from llm_pruner.system.progress import track
 
@@ -36,8 +36,8 @@ class ModelEvaluator(QuickEvaluator):
     Args:
         model: a loaded model, or a model folder.
         tokenizer: the folder's own by default.
-        embedder: a model of sentence-transformers by name or folder; ``self``, which is also what a name becomes when
-            HF_HUB_OFFLINE is set, for the mean of the evaluator's own model's last hidden states; or anything with
+        embedder: a model of sentence-transformers by name or folder; ``self``, which is also what a name becomes where
+            the hub is not reachable, for the mean of the evaluator's own model's last hidden states; or anything with
             sentence-transformers' ``encode``.
         device: where models go.
         batch_size: prompts run at once.
@@ -114,7 +114,7 @@ class ModelEvaluator(QuickEvaluator):
         """The embedder and what it is called."""
         if not isinstance(embedder, str | os.PathLike):
             return type(embedder).__name__, embedder
-        if embedder == SELF or (is_offline() and not Path(embedder).is_dir()):
+        if embedder == SELF or not (Path(embedder).is_dir() or is_reachable()):
             return SELF, HiddenStates(self.model, self.tokenizer)
         from sentence_transformers import SentenceTransformer
 
