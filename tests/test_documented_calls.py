@@ -39,7 +39,7 @@ from llm_pruner.objects import questions
 from llm_pruner.objects.layer_scores import LayerScores
 from llm_pruner.objects.pruners import share_of_layers
 from llm_pruner.system.errors import ConfigError
-from llm_pruner.system.files import read_json
+from llm_pruner.system.files import read_json, write_json
 
 ALL = [AblationPruner, BasePruner, PruneMePruner, SmartPruner, llm_pruner.AVSSPruner]
 
@@ -348,16 +348,21 @@ def test_analyses_of_many_go_where_they_are_told(
     base, models = make_model(), tmp_path / "models"
     for name in ("Magnitude_3000", "ShortGPT_remove_1"):
         shutil.copytree(make_parent(name, {}, base), models / name)
+    # the base among the variants of a run, taken out of it: links that lead nowhere
+    write_json(models / "Dense" / "pruning.json", {"variant": "Dense"})
+    (models / "Dense" / "model").mkdir()
+    (models / "Dense" / "model" / "config.json").symlink_to("../../../resources/model/config.json")
     place = tmp_path / "analyses"
     run("analyze-batch", "--models-dir", models, "--base-model", base, "--output-dir", place, "--merge-results")
-    for name in ("Magnitude_3000", "ShortGPT_remove_1"):
+    for name in ("Dense", "Magnitude_3000", "ShortGPT_remove_1"):
         assert len(list((place / name / "analysis").iterdir())) == 5
         assert not (models / name / "analysis").exists()
     merged = read_json(place / "models_structure_summary.json")
     run("summarize", "--dirs", place, "--output", tmp_path / "summary")
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["timestamp"] and summary["total_models"] == 2 and summary["models"] == merged["models"]
-    worst = max(summary["models"][1]["layer_pruning"], key=lambda layer: layer["reduction_ratio"])
+    assert summary["timestamp"] and summary["total_models"] == 3 and summary["models"] == merged["models"]
+    worst = max(summary["models"][-1]["layer_pruning"], key=lambda layer: layer["reduction_ratio"])
+    assert summary["models"][0]["pruning"]["reduction_ratio"] == 0
     assert worst["reduction_ratio"] == 1.0 and worst["layer_idx"] in range(4)
 
 

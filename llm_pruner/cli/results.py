@@ -12,6 +12,7 @@ import typer
 from llm_pruner.cli.common import Json, Model, Output, emit, finish, model_folder, variant_folder, variant_folders
 from llm_pruner.system.errors import DataError, PrunerError
 from llm_pruner.system.files import read_json, write_json, write_text
+from llm_pruner.variants.variant import DENSE
 
 Results = Annotated[
     Path,
@@ -74,9 +75,8 @@ def analyze_batch(
     for folder in variant_folders([models_dir]):
         try:
             place = output_dir / folder.name if output_dir else folder
-            write_analysis(
-                base, model_folder(folder), _plan_of(folder), place / "analysis", folder.name, original=original
-            )
+            model = base if _is_base_elsewhere(folder) else model_folder(folder)
+            write_analysis(base, model, _plan_of(folder), place / "analysis", folder.name, original=original)
             analysed.append(place)
         except PrunerError as error:
             failed[folder.name] = str(error)
@@ -207,6 +207,13 @@ def plot(
     drawn = sorted(str(path) for path in output.glob("*.png"))
     emit({"figures": drawn}, "\n".join(drawn), as_json)
     finish(damaged)
+
+
+def _is_base_elsewhere(variant: Path) -> bool:
+    """Whether a variant is the base itself, taken apart from it: its model is links, which then lead nowhere."""
+    record = variant / "pruning.json"
+    links = [file for file in (variant / "model").glob("*") if file.is_symlink() and not file.exists()]
+    return bool(links) and record.exists() and read_json(record)["variant"] == DENSE
 
 
 def _plan_of(variant: Path) -> Path | None:
