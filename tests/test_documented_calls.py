@@ -331,6 +331,7 @@ def test_usual_variants_of_all_methods() -> None:
     smart = usual_variant("smart", 30)
     assert smart.options["protect_first"] == smart.options["protect_last"] == 1
     assert smart.method_options["steps"] == 8  # six, and both ends before them at worst
+    assert smart.method_options["samples"] == 4 and usual_variant("wanda", 30).method_options["samples"] is None
     with pytest.raises(ConfigError, match="removes nothing"):
         usual_variant("dense", 30)
 

@@ -24,8 +24,9 @@ SHARE = 0.2
 SPARSE = "2:4"
 BEFORE = "before"
 """Folder, within the output, of what was measured of the base."""
-_SAMPLES, _LENGTH = 8, 64
-_WINDOW, _WINDOWS = 256, 16
+_SAMPLES, _LENGTH = 16, 64
+_SAMPLES_OF_MANY_PASSES = 4
+_WINDOW, _WINDOWS = 256, 8
 _QUESTIONS = 48
 _NEW_TOKENS, _REPEATS = 8, 3
 
@@ -93,9 +94,10 @@ def usual_variant(strategy: str, num_layers: int) -> Variant:
         ends = USUAL_ENDS.model_dump(include={"protect_first", "protect_last"})
         named = resolve(compose_name(strategy, "depth", None, count), ends)
         if "steps" in named.method_options:
-            # no more than can be asked for, since each takes a pass over the model
-            ends["steps"] = min(count + sum(ends.values()), num_layers - 1)
-        return resolve(named.name, ends)
+            # each takes a pass over the model for every layer that is left, so no more than can be needed
+            few = {"steps": min(count + sum(ends.values()), num_layers - 1), "samples": _SAMPLES_OF_MANY_PASSES}
+            return resolve(named.name, {**ends, **few})
+        return named
     if family == "sparse":
         return resolve(compose_name(strategy, SPARSE, None, None))
     return resolve(compose_name(strategy, family, SHARE, None))
@@ -193,7 +195,7 @@ def _quality(folder: Path, output: Path, name: str, tokens: Path, device: str, p
     from llm_pruner.objects.holistic import HolisticEvaluator
     from llm_pruner.objects.questions import PACKAGED, load_eval_dataset
 
-    evaluator = HolisticEvaluator(folder, device=device)
+    evaluator = HolisticEvaluator(folder, device=device, max_new_tokens=min(_LENGTH, _context(folder)) // 2)
     options = {"window": min(_WINDOW, _context(folder)), "max_windows": _WINDOWS}
     measured = {
         "perplexity": measure_perplexity(evaluator.model, tokens, name, options, progress=progress),
