@@ -20,6 +20,7 @@ from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
 from llm_pruner.cli import app
+from llm_pruner.cli.quick import quick
 from llm_pruner.encoders.options import RowOptions
 from llm_pruner.families.options import FAMILY_OPTIONS
 from llm_pruner.methods import METHODS
@@ -202,7 +203,11 @@ def _options(method: type[Method]) -> str:
 def _command_line() -> str:
     group: Any = typer.main.get_command(app)
     context = typer.Context(group, info_name="llm-pruner")
+    alone = typer.Typer(add_completion=False)
+    alone.command()(quick)
+    whole: Any = typer.main.get_command(alone)
     parts = [f"# Command line\n\n{group.help}\n"]
+    parts.append(get_docs_for_click(obj=whole, ctx=context, indent=1, name="llm-pruner"))
     for name, command in group.commands.items():
         parts.append(get_docs_for_click(obj=command, ctx=context, indent=1, name=name, call_prefix="llm-pruner"))
     # the example that ends a command's help

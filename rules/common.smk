@@ -64,7 +64,7 @@ def code(script, *modules):
 def method_code(script, implementation, family):
     modules = [implementation.partition(":")[0], family_module(family)]
     if not modules[0].startswith("llm_pruner."):
-        modules.append("llm_pruner.pruners")
+        modules.append("llm_pruner.objects.pruners")
     return code(script, *modules)
 
 

@@ -49,14 +49,14 @@ def _methods_like(incomplete: str) -> list[tuple[str, str]]:
     return [(incomplete + name[len(incomplete) :], load_class(METHODS[name]).title) for name in begun]
 
 
-_STRATEGY = typer.Option(help="The method, in any case; `llm-pruner methods` lists them.", autocompletion=_methods_like)
+STRATEGY = typer.Option(help="The method, in any case; `llm-pruner methods` lists them.", autocompletion=_methods_like)
 _TEXT = "Calibration"
 
 
 def prune(
     model: Model,
     output: Output,
-    strategy: Annotated[str | None, _STRATEGY] = None,
+    strategy: Annotated[str | None, STRATEGY] = None,
     structure: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +129,7 @@ def prune(
 
 def score(
     model: Model,
-    strategy: Annotated[str, _STRATEGY],
+    strategy: Annotated[str, STRATEGY],
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The JSON to write.")],
     structure: Annotated[
         str | None, typer.Option(help="width or depth.", show_default="the first that the method can")
@@ -154,7 +154,7 @@ def score(
     base = model_folder(model)
     options = read_options(option)
     family = structure or next(
-        (family for family in _families(strategy) if family in ("width", "depth")), _families(strategy)[0]
+        (family for family in families_of(strategy) if family in ("width", "depth")), families_of(strategy)[0]
     )
     small = {"ratio": None, "layers": 1} if family == "depth" else {"ratio": 0.5, "layers": None}
     wanted = resolve(compose_name(strategy, "unstructured" if family == "sparse" else family, **small), options).score
@@ -272,7 +272,7 @@ def _variant(
     return named
 
 
-def _families(method: str) -> Sequence[str]:
+def families_of(method: str) -> Sequence[str]:
     """Mechanisms of a method.
 
     Raises:

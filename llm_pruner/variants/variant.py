@@ -118,7 +118,7 @@ def load_class(implementation: str) -> type[Method]:
     if issubclass(found, Method):
         return found
     # by name, so that jobs of other methods do not depend on its sources
-    return import_module("llm_pruner.pruners").pruner_method(implementation)
+    return import_module("llm_pruner.objects.pruners").pruner_method(implementation)
 
 
 def import_class(implementation: str) -> type:

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_pruner.data.questions import is_offline
-from llm_pruner.evaluation.generation import QuickEvaluator, mean_and_error, pad_id
-from llm_pruner.models.architecture import read_config
+from llm_pruner.objects.generation import QuickEvaluator, mean_and_error, pad, pad_id
+from llm_pruner.objects.questions import is_reachable
 from llm_pruner.system.errors import DataError
+from llm_pruner.system.progress import track
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,15 +36,15 @@ class ModelEvaluator(QuickEvaluator):
     Args:
         model: a loaded model, or a model folder.
         tokenizer: the folder's own by default.
-        embedder: a model of sentence-transformers by name or folder; ``self``, which is also what a name becomes when
-            HF_HUB_OFFLINE is set, for the mean of the evaluator's own model's last hidden states; or anything with
+        embedder: a model of sentence-transformers by name or folder; ``self``, which is also what a name becomes where
+            the hub is not reachable, for the mean of the evaluator's own model's last hidden states; or anything with
             sentence-transformers' ``encode``.
         device: where models go.
         batch_size: prompts run at once.
-        max_new_tokens: of each generation.
+        max_new_tokens: of each generation; 64 by default, or half of the model's context if that is less.
 
     Raises:
-        DataError: if a loaded model comes without a tokenizer, or is to embed texts itself, which takes a folder.
+        DataError: if a loaded model comes without a tokenizer.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class ModelEvaluator(QuickEvaluator):
         embedder: str | os.PathLike[str] | Encoder = MINILM,
         device: str = "auto",
         batch_size: int = 8,
-        max_new_tokens: int = 64,
+        max_new_tokens: int | None = None,
     ) -> None:
         super().__init__(model, tokenizer, device, batch_size, max_new_tokens)
-        self.embedder, self.encoder = self._encoder(model, embedder)
+        self.embedder, self.encoder = self._encoder(embedder)
 
     def evaluate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Generate an answer to every question and compare it with the reference.
@@ -110,40 +110,40 @@ class ModelEvaluator(QuickEvaluator):
         left, right = (encoded[[place[text] for text in part]] for part in (generations, references))
         return left @ right.T
 
-    def _encoder(
-        self, model: str | os.PathLike[str] | PreTrainedModel, embedder: str | os.PathLike[str] | Encoder
-    ) -> tuple[str, Encoder]:
+    def _encoder(self, embedder: str | os.PathLike[str] | Encoder) -> tuple[str, Encoder]:
         """The embedder and what it is called."""
         if not isinstance(embedder, str | os.PathLike):
             return type(embedder).__name__, embedder
-        if embedder == SELF or (is_offline() and not Path(embedder).is_dir()):
-            if not isinstance(model, str | os.PathLike):
-                raise DataError(
-                    "embedding with the model itself (which is what an embedder becomes offline) takes its folder; "
-                    "give a folder as model, or a sentence-transformers folder as embedder"
-                )
-            return SELF, mean_pooling_encoder(model, self.device)
+        if embedder == SELF or not (Path(embedder).is_dir() or is_reachable()):
+            return SELF, HiddenStates(self.model, self.tokenizer)
         from sentence_transformers import SentenceTransformer
 
         return str(embedder), SentenceTransformer(str(embedder), device=self.device)
 
 
-def mean_pooling_encoder(folder: str | os.PathLike[str], device: str) -> Encoder:
-    """A language model as sentence-transformers runs it: the mean over tokens of the last hidden states.
+class HiddenStates:
+    """A language model as an encoder: the mean over tokens of its last hidden states."""
 
-    Raises:
-        CheckpointError: if the folder is no model folder.
-    """
-    config = read_config(folder)
+    def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
 
-    from sentence_transformers import SentenceTransformer
-    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    def encode(self, texts: list[str], /, *, batch_size: int, show_progress_bar: bool) -> np.ndarray:
+        """float32 [texts, hidden]; the end of a text that is longer than the model's context is cut off."""
+        import torch
 
-    transformer = Transformer(str(folder), max_seq_length=config["max_position_embeddings"])
-    tokenizer = transformer.tokenizer
-    if tokenizer is not None and tokenizer.pad_token_id is None:
-        tokenizer.pad_token_id = pad_id(tokenizer)
-    return SentenceTransformer(modules=[transformer, Pooling(config["hidden_size"], "mean")], device=device)
+        context = self.model.config.max_position_embeddings
+        rows = [self.tokenizer(text, verbose=False)["input_ids"][:context] for text in texts]
+        means = []
+        for start in track(range(0, len(rows), batch_size), "embedding", "batch", show=show_progress_bar):
+            ids, mask = (
+                part.to(self.model.device) for part in pad(rows[start : start + batch_size], pad_id(self.tokenizer))
+            )
+            with torch.inference_mode():
+                states = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            counted = mask.unsqueeze(-1)
+            means.append((states.float() * counted).sum(dim=1) / counted.sum(dim=1))
+        return torch.cat(means).cpu().numpy()
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:

@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from http.client import HTTPException
 from importlib import resources
 from typing import Any, Literal, TypeVar
+from urllib.request import Request, urlopen
 
 from llm_pruner.system.errors import DataError, nearest
 
@@ -16,6 +21,7 @@ T = TypeVar("T")
 
 PACKAGED = "packaged"
 HUB = "hub"
+_SAID = {HUB: "from the hub's data sets", PACKAGED: "the packaged ones, because the hub is not reachable"}
 SAMPLE = "questions.jsonl"
 """The packaged sample, written for this project: on each line a ``task`` and an ``item`` in its data set's form."""
 
@@ -83,7 +89,8 @@ def load_eval_dataset(n: int, source: str | None = None, seed: int = 0) -> list[
 
     Args:
         n: how many; fewer where there are fewer, as in the packaged sample, which has eight of each task.
-        source: ``hub`` or ``packaged``; by default the hub, unless HF_HUB_OFFLINE is set.
+        source: ``hub`` or ``packaged``; by default the hub where it answers, and the packaged sample otherwise, which
+            a line on stderr tells.
         seed: decides which.
 
     Returns:
@@ -95,7 +102,9 @@ def load_eval_dataset(n: int, source: str | None = None, seed: int = 0) -> list[
     """
     if n < 1:
         raise DataError(f"n must be at least 1, not {n}")
-    source = source or (PACKAGED if is_offline() else HUB)
+    if source is None:
+        source = HUB if is_reachable() else PACKAGED
+        sys.stderr.write(f"questions: {_SAID[source]}\n")
     if source not in (HUB, PACKAGED):
         raise DataError(f"no source '{source}' of questions{nearest(source, (HUB, PACKAGED))}")
     sample = _packaged_sample() if source == PACKAGED else {}
@@ -198,10 +207,30 @@ def is_offline() -> bool:
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
+def is_reachable(seconds: float = 5.0) -> bool:
+    """Whether the hub may be asked and answers, with success, within so many seconds."""
+    if is_offline():
+        return False
+    from huggingface_hub import constants
+
+    answers: list[bool] = []
+
+    def ask() -> None:
+        question = Request(constants.ENDPOINT, method="HEAD")
+        with suppress(OSError, HTTPException), urlopen(question, timeout=seconds):
+            answers.append(True)
+
+    # looking a name up knows no timeout, so the thread is left behind where it hangs
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return bool(answers)
+
+
 def _packaged_sample() -> dict[str, list[dict[str, Any]]]:
     """Raw items by task."""
     sample: dict[str, list[dict[str, Any]]] = {task: [] for task in BENCHMARKS}
-    text = resources.files("llm_pruner.data").joinpath(SAMPLE).read_text(encoding="utf-8")
+    text = resources.files("llm_pruner.objects").joinpath(SAMPLE).read_text(encoding="utf-8")
     for line in map(json.loads, text.splitlines()):
         sample[line["task"]].append(line["item"])
     return sample

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
-from llm_pruner.data.examples import get_examples_from_text
 from llm_pruner.families.options import WidthOptions
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.methods.activation import Activation
 from llm_pruner.methods.base import LayerScoreMethod
 from llm_pruner.models.architecture import check_family, read_config, refuse_sliced
+from llm_pruner.objects.examples import get_examples_from_text
 from llm_pruner.planning.allocation import LEAST_WEIGHT, layer_weights, share_out
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import DataError, PlanError, explain, nearest

@@ -9,6 +9,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.methods.activation import Activation
+from llm_pruner.objects.layer_scores import LayerScores
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.files import staged_file
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from transformers import PreTrainedModel
 
+    from llm_pruner.objects.layer_scores import Scores
+
     Place = str | os.PathLike[str]
 
 _KEPT, _REMOVED, _CHANCE = "#0072B2", "#D55E00", "#222222"
@@ -25,21 +28,22 @@ _DWARFS = 10.0  # a score so many times the middle one hides the differences bet
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
-def plot_layer_importance(scores: Sequence[Mapping[str, Any]], path: Place, removed: Sequence[int] = ()) -> None:
+def plot_layer_importance(scores: Scores, path: Place = "layer_importance.png", removed: Sequence[int] = ()) -> None:
     """Score of every layer, those to remove in another colour; on a logarithmic axis where a few dwarf the rest.
 
     Args:
-        scores: entries with ``index`` and ``score``, as from ``compute_layer_scores``.
+        scores: by layer, as from ``compute_layer_scores``.
         path: the PNG.
         removed: indices of layers.
     """
-    with _figure(path, width=_width(len(scores))) as axes:
+    by_layer = LayerScores.of(scores)
+    with _figure(path, width=_width(len(by_layer))) as axes:
         for label, colour, own in (
-            ("kept", _KEPT, [entry for entry in scores if entry["index"] not in removed]),
-            ("removed", _REMOVED, [entry for entry in scores if entry["index"] in removed]),
+            ("kept", _KEPT, [layer for layer in by_layer if layer not in removed]),
+            ("removed", _REMOVED, [layer for layer in by_layer if layer in removed]),
         ):
-            axes.bar([e["index"] for e in own], [e["score"] for e in own], color=colour, label=f"{label} ({len(own)})")
-        values = [entry["score"] for entry in scores]
+            axes.bar(own, [by_layer[layer] for layer in own], color=colour, label=f"{label} ({len(own)})")
+        values = list(by_layer.values())
         if min(values) > 0 and max(values) > _DWARFS * median(values):
             axes.set_yscale("log")
         else:

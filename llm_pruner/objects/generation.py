@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _QUESTION = "Question:"
 _ANSWER = "Answer:"
+_NEW_TOKENS = 64
 
 
 class QuickEvaluator(ABC):
@@ -35,7 +36,7 @@ class QuickEvaluator(ABC):
         tokenizer: the folder's own by default.
         device: where a model from a folder goes; a loaded one stays where it is.
         batch_size: prompts run at once.
-        max_new_tokens: of each generation.
+        max_new_tokens: of each generation; 64 by default, or half of the model's context if that is less.
 
     Raises:
         DataError: if a loaded model comes without a tokenizer.
@@ -47,17 +48,18 @@ class QuickEvaluator(ABC):
         tokenizer: Any = None,
         device: str = "auto",
         batch_size: int = 8,
-        max_new_tokens: int = 64,
+        max_new_tokens: int | None = None,
     ) -> None:
         self.device = pick_device(device)
         self.batch_size = batch_size
-        self.max_new_tokens = max_new_tokens
         if isinstance(model, str | os.PathLike):
             self.model, self.tokenizer = load(model, device=self.device), tokenizer or load_tokenizer(Path(model))
         elif tokenizer is None:
             raise DataError("a loaded model needs its tokenizer")
         else:
             self.model, self.tokenizer = model, tokenizer
+        context = self.model.config.max_position_embeddings
+        self.max_new_tokens = max_new_tokens or min(_NEW_TOKENS, context // 2)
 
     @abstractmethod
     def evaluate(self, items: Sequence[Item]) -> dict[str, Any]:
