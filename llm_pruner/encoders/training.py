@@ -19,6 +19,7 @@ from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, staged_directory, write_json
 from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import sha256
+from llm_pruner.training.schedule import rate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -228,16 +229,6 @@ class _Loop:
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def rate(step: int, steps: int, warmup: float) -> float:
-    """Share of the peak learning rate at a step, counted from 0: up over the warm-up, then down to zero.
-
-    >>> [rate(step, 10, 0.2) for step in (0, 1, 2, 6)]
-    [0.5, 1.0, 1.0, 0.5]
-    """
-    rising = round(warmup * steps)
-    return (step + 1) / rising if step < rising else (steps - step) / max(1, steps - rising)
 
 
 def evaluate(model: PreTrainedModel, batch: Batch) -> dict[str, float]:

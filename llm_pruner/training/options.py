@@ -38,7 +38,7 @@ class HealingOptions(BaseModel):
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of an update's gradient; longer ones are scaled down to it."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises from zero."""
+    """Share of the steps over which the learning rate rises; the last of them has the peak."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Pulls the change, not the weights, towards zero."""
     schedule: Literal["linear", "cosine"] = "linear"
