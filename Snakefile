@@ -22,10 +22,8 @@ report: "report/workflow.rst"
 
 
 onstart:
-    # For a rate of submissions, which only a queue needs, the scheduler looks again every second for each job that has
-    # ever finished: a sixth of a core after a hundred jobs, and a second at the end of every run.
-    if not on_cluster():
-        workflow.scheduler.job_rate_limiter = None
+    if not snakemake_private.on_cluster(workflow):
+        snakemake_private.submit_at_once(workflow)
 
 
 rule all:

@@ -1,10 +1,6 @@
 # Reads the configuration, and what every rule shares. Parsing imports neither torch nor transformers.
-import fcntl
 import os
 import re
-import shutil
-import subprocess
-import time
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -12,9 +8,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from llm_pruner.workflow import locks, resources, snakemake_private
 from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
-from llm_pruner.system.device import visible_gpus
 from llm_pruner.system.errors import PrunerError
 from llm_pruner.families import family_module
 from llm_pruner.families.options import SEARCH
@@ -24,17 +20,11 @@ from llm_pruner.models.sources import gguf_path
 from llm_pruner.workflow.preflight import preflight
 from llm_pruner.steps.base import step_class
 
-# Idle OpenMP threads that spin make everything slower by an order when jobs share cores.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# glibc maps every large tensor anew and has the kernel clear it page by page, which takes a tenth of a job's time; up
-# to these sizes (one window's logits) it keeps and reuses what was freed.
-os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(2**27))
-os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(2**29))
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+for name, value in resources.ENVIRONMENT.items():
+    os.environ.setdefault(name, value)
 
 ROOT = Path(workflow.basedir)
-CONFIG_NAME = ", ".join(map(str, workflow.overwrite_configfiles or workflow.configfiles)) or "config"
+CONFIG_NAME = ", ".join(snakemake_private.config_files(workflow)) or "config"
 
 try:
     CONFIG, VARIANTS = load_config(config, CONFIG_NAME)
@@ -76,37 +66,15 @@ def method_code(script, implementation, family):
     return code(script, *modules)
 
 
-def torch_threads():
-    """Jobs on a small model are short: many side by side with one thread each beat few with many."""
-    return CONFIG.job_needs.threads
-
-
 def all_cores():
-    """Every core of this run; on a cluster, where a run has none of its own, the profile says."""
-    return workflow.global_resources["_cores"].value or 1
-
-
-def on_cluster():
-    """Whether jobs are submitted elsewhere: such a run limits jobs, one on this machine limits cores."""
-    return workflow.global_resources["_nodes"].value is not None
-
-
-def uses_gpus():
-    """Whether jobs that can use a GPU ask for one, told without torch.
-
-    The resource ``gpu`` of the profile is how many a run may hold at once. On a cluster that decides, because the
-    machine that submits says nothing of those that compute; on one machine there has to be a GPU besides.
-    """
-    if workflow.global_resources.get("gpu").value == 0:
-        return False
-    if CONFIG.model.device == "auto":
-        return on_cluster() or bool(visible_gpus())
-    return CONFIG.model.device.startswith("cuda")
+    """All cores of this run, for a job whose clock must not be shared."""
+    return snakemake_private.cores(workflow)
 
 
 # decided by the run, told to its jobs wherever they are
 if workflow.is_main_process:
-    os.environ["LLM_PRUNER_GPUS"] = str(int(uses_gpus()))
+    cluster, limit = snakemake_private.on_cluster(workflow), snakemake_private.gpu_limit(workflow)
+    os.environ["LLM_PRUNER_GPUS"] = str(int(resources.uses_gpus(CONFIG.model.device, limit, cluster)))
 
 
 envvars:
@@ -114,61 +82,21 @@ envvars:
 
 
 def gpus(count=1):
-    """How many GPUs a job asks for that can use so many."""
+    """GPUs that a job requests: ``count``, or 0 if the run has none."""
     return count * int(os.environ["LLM_PRUNER_GPUS"])
 
 
-def memory_mb(wildcards, attempt):
-    return CONFIG.job_needs.memory_mb * attempt
+def growing(needed):
+    """A resource that every further attempt asks for once more."""
+    return lambda wildcards, attempt: needed * attempt
 
 
-def minutes(wildcards, attempt):
-    return CONFIG.job_needs.minutes * attempt
+NEEDS = CONFIG.needs
+memory_mb, minutes = growing(NEEDS.memory_mb), growing(NEEDS.minutes)
 
-
-def clear_stale_lock(folder=Path(".snakemake")):
-    """Let a run start after one that was killed.
-
-    Snakemake's lock is files, which outlive a killed process; a lock of the kernel does not. Whoever holds the
-    latter knows that the former are left over.
-    """
-    folder.mkdir(exist_ok=True)
-    handle = (folder / "llm_pruner.lock").open("w")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return None
-    shutil.rmtree(folder / "locks", ignore_errors=True)
-    return handle
-
-
-def wait_for_left_over_jobs(seconds=5):
-    """Let jobs end that a killed run left in the queue of SLURM; they would write what this run makes again.
-
-    Only for who holds the run's lock: then the jobs that log into this folder are nobody's.
-    """
-    if shutil.which("squeue") is None:
-        return
-    queue = ["squeue", "--noheader", f"--user={os.getuid()}", "--Format=JobID: ,STDOUT: "]
-    logs = f"{Path('.snakemake/slurm_logs').resolve()}/"
-    told = set()
-    while True:
-        lines = subprocess.run(queue, capture_output=True, text=True).stdout.splitlines()
-        jobs = {job for job, _, log in (line.partition(" ") for line in lines) if log.startswith(logs)}
-        if not jobs:
-            return
-        if jobs - told:
-            logger.info(
-                f"Waiting for SLURM jobs that an earlier run left here: {' '.join(sorted(jobs))}. "
-                "What they finish is kept; scancel them to start again without."
-            )
-            told |= jobs
-        time.sleep(seconds)
-
-
-RUN_LOCK = clear_stale_lock() if workflow.is_main_process else None
+RUN_LOCK = locks.clear_stale_lock() if workflow.is_main_process else None
 if RUN_LOCK:
-    wait_for_left_over_jobs()
+    locks.wait_for_left_over_jobs(logger.info)
 
 
 def scores_file(score):

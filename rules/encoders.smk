@@ -18,7 +18,7 @@ rule encoder_teacher:
         "logs/benchmarks/encoder_teacher.tsv"
     conda:
         "../envs/quantization.yaml"
-    threads: encoder_threads()
+    threads: ENCODER_NEEDS.threads
     resources:
         mem_mb=encoder_memory,
         runtime=encoder_minutes,
@@ -55,7 +55,7 @@ rule encoder_prune:
         row=one_of(ENCODERS.rows),
     conda:
         "../envs/quantization.yaml"
-    threads: encoder_threads()
+    threads: ENCODER_NEEDS.threads
     resources:
         mem_mb=encoder_memory,
         runtime=encoder_minutes,
@@ -117,7 +117,7 @@ rule encoder_qkd:
         row=one_of([f"{row}+qkd" for row in ENCODERS.qkd]),
     conda:
         "../envs/quantization.yaml"
-    threads: encoder_threads()
+    threads: ENCODER_NEEDS.threads
     resources:
         mem_mb=encoder_memory,
         runtime=encoder_minutes,

@@ -23,21 +23,8 @@ def encoder_start(wildcards):
     return encoder_runs("model", start) if start else []
 
 
-def small_encoder():
-    """Whether the teacher is the built-in one."""
-    return ENCODERS.teacher.source == "builtin"
-
-
-def encoder_threads():
-    return 1 if small_encoder() else 8
-
-
-def encoder_memory(wildcards, attempt):
-    return (2_000 if small_encoder() else 16_000) * attempt
-
-
-def encoder_minutes(wildcards, attempt):
-    return (30 if small_encoder() else 480) * attempt
+ENCODER_NEEDS = CONFIG.classifier_needs
+encoder_memory, encoder_minutes = growing(ENCODER_NEEDS.memory_mb), growing(ENCODER_NEEDS.minutes)
 
 
 def encoder_source():

@@ -13,7 +13,7 @@ rule evaluate:
         "logs/benchmarks/evaluate/{variant}.tsv"
     conda:
         "../envs/evaluation.yaml"
-    threads: torch_threads()
+    threads: NEEDS.threads
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

@@ -21,7 +21,7 @@ rule search:
         variant=one_of(SEARCHED),
     conda:
         "../envs/torch.yaml"
-    threads: torch_threads()
+    threads: NEEDS.threads
     resources:
         mem_mb=memory_mb,
         runtime=minutes,
@@ -54,7 +54,7 @@ rule prune:
         variant=one_of(PLANNED),
     conda:
         "../envs/torch.yaml"
-    threads: torch_threads()
+    threads: NEEDS.threads
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

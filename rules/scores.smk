@@ -13,7 +13,7 @@ rule score:
         "logs/benchmarks/score/{score}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: torch_threads()
+    threads: NEEDS.threads
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

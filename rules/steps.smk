@@ -35,7 +35,7 @@ rule step:
         variant=one_of(STEPPED),
     conda:
         "../envs/steps.yaml"
-    threads: torch_threads()
+    threads: NEEDS.threads
     resources:
         mem_mb=memory_mb,
         runtime=minutes,

@@ -9,6 +9,7 @@ import typer
 
 from llm_pruner.cli.chain import refuse_existing
 from llm_pruner.cli.common import Device, Force, Json, Options, Output, Progress, emit, finish, read_options
+from llm_pruner.cli.fields import Fields, with_fields
 from llm_pruner.encoders.options import (
     BUILTIN,
     PruningOptions,
@@ -25,7 +26,6 @@ from llm_pruner.workflow.config import TimingConfig
 
 app = typer.Typer(help="Compress classifiers: DistilBERT, BERT, RoBERTa.", no_args_is_help=True)
 
-TIMING = TimingConfig()
 Task = Annotated[
     list[str] | None,
     typer.Option(
@@ -65,7 +65,7 @@ LayerBits = Annotated[
     list[str] | None,
     typer.Option(metavar="LAYER=BITS", help="A layer that is stored in 4 or 8 bits; may be repeated."),
 ]
-Bits = Annotated[int, typer.Option(help="Of all other layers: 4 or 8.")]
+Stored = Annotated[QuantizationOptions, Fields(("bits", "double_quant"), help={"bits": "Of all other layers: 4 or 8."})]
 
 
 @app.command()
@@ -132,12 +132,13 @@ def prune(
 
 
 @app.command()
+@with_fields
 def ptq(
+    *,
     output: Output,
     model: Student = None,
-    bits: Bits = 4,
+    stored: Stored,
     layer_bits: LayerBits = None,
-    double_quant: Annotated[bool, typer.Option(help="Quantise the scales of the NF4 blocks too.")] = False,
     name: Annotated[str, typer.Option(help="What the report calls it.")] = "PTQ",
     force: Force = False,
     as_json: Json = False,
@@ -148,7 +149,7 @@ def ptq(
     """
     from llm_pruner.encoders.quantize import quantize_classifier
 
-    options = _quantization(bits, layer_bits, double_quant)
+    options = _quantization(stored, layer_bits)
     source = model or find_run(output.parent, PRUNED, STUDENT)
     refuse_existing(output, force)
     seed = read_record(source)["seed"] if (source / "record.json").exists() else None
@@ -157,13 +158,14 @@ def ptq(
 
 
 @app.command()
+@with_fields
 def qat(
+    *,
     output: Output,
     teacher: Teacher = None,
     model: Student = None,
-    bits: Bits = 4,
+    stored: Stored,
     layer_bits: LayerBits = None,
-    double_quant: Annotated[bool, typer.Option(help="Quantise the scales of the NF4 blocks too.")] = False,
     name: Annotated[str, typer.Option(help="What the report calls it.")] = "QKD",
     dataset: LikeTeacher = None,
     task: Task = None,
@@ -180,7 +182,7 @@ def qat(
     from llm_pruner.encoders.quantize import train_quantized
 
     options = checked(QATOptions, read_options(option), "--option")
-    quantization = _quantization(bits, layer_bits, double_quant)
+    quantization = _quantization(stored, layer_bits)
     followed = teacher or find_run(output.parent, TEACHER)
     source = model or find_run(output.parent, PRUNED, STUDENT)
     tasked = _task(dataset, task, followed)
@@ -200,18 +202,16 @@ def qat(
 
 
 @app.command()
+@with_fields
 def report(
+    *,
     runs: Annotated[list[Path], typer.Option(help="Run folder, or one that holds some; may be repeated.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", file_okay=False, help="Folder of final_report.json and .png.")
     ] = Path("results"),
     dataset: LikeTeacher = None,
     task: Task = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Examples run at once, beside single ones.")] = (
-        TIMING.batch_size
-    ),
-    repeats: Annotated[int, typer.Option(min=1, help="Timed runs, of which the fastest counts.")] = TIMING.repeats,
-    threads: Annotated[int | None, typer.Option(min=1, help="On a CPU; all cores by default.")] = None,
+    timing: Annotated[TimingConfig, Fields(("batch_size", "repeats", "threads"))],
     device: Device = "auto",
     progress: Progress = True,
     as_json: Json = False,
@@ -233,9 +233,7 @@ def report(
         output / "final_report.json",
         tasked,
         figure=output / "final_report.png",
-        batch_size=batch_size,
-        repeats=repeats,
-        threads=threads,
+        **timing.model_dump(),
         device=device,
         progress=progress,
     )
@@ -261,11 +259,8 @@ def _task(dataset: str | None, pairs: list[str] | None, teacher: Path | None = N
     return options
 
 
-def _quantization(bits: int, layer_bits: list[str] | None, double_quant: bool) -> QuantizationOptions:
-    layers = read_options(layer_bits)
-    return checked(
-        QuantizationOptions, {"bits": bits, "layer_bits": layers, "double_quant": double_quant}, "--layer-bits"
-    )
+def _quantization(stored: QuantizationOptions, layer_bits: list[str] | None) -> QuantizationOptions:
+    return checked(QuantizationOptions, {**stored.model_dump(), "layer_bits": read_options(layer_bits)}, "--layer-bits")
 
 
 def _model(folder: Path) -> Path:

@@ -12,19 +12,18 @@ import typer
 
 from llm_pruner.cli.chain import check_context
 from llm_pruner.cli.common import Device, Json, Model, Output, Progress, emit, model_folder, separated, variant_folder
+from llm_pruner.cli.fields import Fields, with_fields
 from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.data.sources import split_for
 from llm_pruner.system.files import write_json
 from llm_pruner.workflow.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
 
 METRICS = ("ppl", "zeroshot", "speed", "memory")
-_PERPLEXITY = PerplexityConfig()
-_ZERO_SHOT = ZeroShotConfig()
-_EFFICIENCY = EfficiencyConfig()
-_TEXT, _TASKS, _SPEED = "Perplexity", "Zero-shot", "Speed and memory"
 
 
+@with_fields
 def evaluate(
+    *,
     model: Model,
     output: Output,
     metrics: Annotated[
@@ -32,49 +31,23 @@ def evaluate(
     ] = ["ppl"],  # noqa: B006 a typer default, never changed
     tokens: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="Token file to measure on.", rich_help_panel=_TEXT),
+        typer.Option(exists=True, dir_okay=False, help="Token file to measure on.", rich_help_panel="Perplexity"),
     ] = None,
-    source: Annotated[
-        str,
-        typer.Option(help="Or a text: builtin, wikitext2, c4, ptb, a text or JSONL file.", rich_help_panel=_TEXT),
-    ] = _PERPLEXITY.source,
-    split: Annotated[
-        str | None, typer.Option(help="Split of a named source; its usual one by default.", rich_help_panel=_TEXT)
-    ] = None,
-    window: Annotated[
-        int, typer.Option(min=2, help="Tokens the model sees at once.", rich_help_panel=_TEXT)
-    ] = _PERPLEXITY.window,
-    stride: Annotated[
-        int | None,
-        typer.Option(min=1, help="From one window to the next; no overlap by default.", rich_help_panel=_TEXT),
-    ] = None,
-    max_windows: Annotated[int | None, typer.Option(min=1, help="Stop after so many.", rich_help_panel=_TEXT)] = None,
+    perplexity: Annotated[
+        PerplexityConfig, Fields(("source", "split", "window", "stride", "max_windows"), panel="Perplexity")
+    ],
     tasks: Annotated[
         list[str] | None,
         typer.Option(
             help=f"lm-eval tasks, separated by commas; {', '.join(BUILTIN_TASKS)} are made from the built-in text.",
             show_default=",".join(REAL_TASKS),
-            rich_help_panel=_TASKS,
+            rich_help_panel="Zero-shot",
         ),
     ] = None,
-    num_fewshot: Annotated[
-        int, typer.Option(min=0, help="Solved examples in front of each item.", rich_help_panel=_TASKS)
-    ] = _ZERO_SHOT.num_fewshot,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Items a task, for a quick look.", rich_help_panel=_TASKS)
-    ] = None,
-    prompt_length: Annotated[
-        int, typer.Option(min=1, help="Tokens in the prompt.", rich_help_panel=_SPEED)
-    ] = _EFFICIENCY.prompt_length,
-    new_tokens: Annotated[
-        int, typer.Option(min=2, help="Tokens decoded after it.", rich_help_panel=_SPEED)
-    ] = _EFFICIENCY.new_tokens,
-    repeats: Annotated[
-        int, typer.Option(min=1, help="Timed runs, of which the fastest counts.", rich_help_panel=_SPEED)
-    ] = _EFFICIENCY.repeats,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="On a CPU; all by default.", rich_help_panel=_SPEED)
-    ] = None,
+    zero_shot: Annotated[ZeroShotConfig, Fields(("num_fewshot", "limit"), panel="Zero-shot")],
+    efficiency: Annotated[
+        EfficiencyConfig, Fields(("prompt_length", "new_tokens", "repeats", "threads"), panel="Speed and memory")
+    ],
     seed: Annotated[int, typer.Option(min=0, help="Of few-shot examples and built-in tasks.")] = 0,
     name: Annotated[str | None, typer.Option(help="What to call the model; its folder's name by default.")] = None,
     device: Device = "auto",
@@ -88,8 +61,9 @@ def evaluate(
     wanted = separated(metrics)
     if not wanted or not set(wanted) <= set(METRICS):
         raise typer.BadParameter(f"choose from {', '.join(METRICS)}, not {', '.join(metrics)}", param_hint="--metrics")
-    if (stride or 0) > window:
-        raise typer.BadParameter(f"{stride} is longer than the window, {window}", param_hint="--stride")
+    window = perplexity.window
+    if (perplexity.stride or 0) > window:
+        raise typer.BadParameter(f"{perplexity.stride} is longer than the window, {window}", param_hint="--stride")
     folder = model_folder(model)
     if "ppl" in wanted:
         check_context(folder, window)
@@ -105,12 +79,8 @@ def evaluate(
                 folder,
                 output / "efficiency.json",
                 name=model_name,
-                prompt_length=prompt_length,
-                new_tokens=new_tokens,
-                batch_sizes=_EFFICIENCY.batch_sizes,
-                repeats=repeats,
-                threads=threads,
                 device=device,
+                **efficiency.model_dump(),
             )
         if {"ppl", "zeroshot"} & set(wanted):
             from llm_pruner.data.builtin.tasks import write_tasks
@@ -119,22 +89,23 @@ def evaluate(
             from llm_pruner.system.device import limit_threads, pick_device
 
             chosen = pick_device(device)
-            limit_threads(threads)
+            limit_threads(efficiency.threads)
             loaded = load(folder, device=chosen)
         if "ppl" in wanted:
             if tokens is None:
                 from llm_pruner.data.sampling import encode_evaluation
 
                 tokens = output / "evaluation.safetensors"
-                encode_evaluation(source, split_for(source, split, "evaluation"), folder, tokens)
-            options = {"window": window, "stride": stride, "max_windows": max_windows}
+                split = split_for(perplexity.source, perplexity.split, "evaluation")
+                encode_evaluation(perplexity.source, split, folder, tokens)
+            options: dict[str, Any] = perplexity.model_dump(include={"window", "stride", "max_windows"})
             measured["perplexity"] = measure_perplexity(loaded, tokens, model_name, options, progress=progress)
         if "zeroshot" in wanted:
             chosen_tasks = separated(tasks or REAL_TASKS)
-            options = {"num_fewshot": num_fewshot, "limit": limit, "seed": seed}
+            options = {**zero_shot.model_dump(include={"num_fewshot", "limit"}), "seed": seed}
             task_folder = output / "tasks" if set(chosen_tasks) & set(BUILTIN_TASKS) else None
             if task_folder:
-                write_tasks(task_folder.absolute(), items=_ZERO_SHOT.items, seed=seed)
+                write_tasks(task_folder.absolute(), items=zero_shot.items, seed=seed)
             tokenizer = load_tokenizer(folder)
             measured["zero_shot"] = measure_zero_shot(loaded, tokenizer, model_name, chosen_tasks, task_folder, options)
     for part in ("perplexity", "zero_shot"):

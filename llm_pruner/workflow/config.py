@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,8 @@ from llm_pruner.steps.base import step_class
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
 from llm_pruner.variants.grammar import checked, derive, known_options, resolve
 from llm_pruner.variants.variant import DENSE, Variant
+from llm_pruner.workflow import resources
+from llm_pruner.workflow.resources import Needs
 
 REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 
@@ -183,20 +185,15 @@ class EfficiencyConfig(Section):
 
 class JobsConfig(Section):
     memory_mb: PositiveInt | None = None
-    """Main memory of a job that reads the model; 2,000 for the built-in one, 6,000 for a packaged one, else 32,000. A
-    second attempt asks for twice as much."""
+    """Main memory of a job that reads a model; 2,000 for the built-in one, 6,000 for a packaged one, else 32,000
+    (classifiers: 16,000). A second attempt asks for twice as much."""
     minutes: PositiveInt | None = None
-    """Time such a job may take; 30 for the built-in model, 60 for a packaged one, else 240. A second attempt asks for
-    twice as much."""
+    """Time such a job may take; 30 for the built-in model, 60 for a packaged one, else 240 (classifiers: 480). A second
+    attempt asks for twice as much."""
     threads: PositiveInt | None = None
     """Cores of a job that runs the model; 1 for the built-in one and packaged ones, else 8."""
     gpus: PositiveInt = 1
     """Over which evaluation and the measurement of speed spread a model, by accelerate. Other jobs have one."""
-
-
-_JOBS: Mapping[Kind, tuple[int, int, int]] = {"builtin": (2_000, 30, 1), "package": (6_000, 60, 1)}
-"""Memory in MB, minutes and threads of a job by kind of model, where they are not those of any other."""
-_OTHER_JOBS = (32_000, 240, 8)
 
 
 class TimingConfig(Section):
@@ -280,10 +277,17 @@ class Config(Section):
         return BuiltinModel(**self.model.builtin)
 
     @property
-    def job_needs(self) -> JobsConfig:
-        """What a job asks for, with the defaults that fit the model filled in."""
-        usual = zip(("memory_mb", "minutes", "threads"), _JOBS.get(self.model.kind, _OTHER_JOBS), strict=True)
-        return self.jobs.model_copy(update={key: getattr(self.jobs, key) or value for key, value in usual})
+    def needs(self) -> Needs:
+        """What a job on the language model asks for: ``jobs``, and by the kind of model where that is silent."""
+        return self._asked(resources.PRUNING.get(self.model.kind, resources.PRUNING["other"]))
+
+    @property
+    def classifier_needs(self) -> Needs:
+        """What a job on a classifier asks for: ``jobs``, and by the kind of teacher where that is silent."""
+        return self._asked(resources.CLASSIFIERS.get(self.encoders.teacher.source, resources.CLASSIFIERS["other"]))
+
+    def _asked(self, usual: Needs) -> Needs:
+        return replace(usual, **self.jobs.model_dump(exclude_none=True, exclude={"gpus"}))
 
     @property
     def tasks(self) -> tuple[str, ...]:
