@@ -13,10 +13,11 @@ import pytest
 from pydantic import BaseModel
 
 from llm_pruner.steps import STEPS
-from llm_pruner.steps.base import Need, Step, StepInputs, StepOptions, StepOutcome, step_class
+from llm_pruner.steps.base import Need, Step, StepInputs, StepOutcome, step_class
 from llm_pruner.steps.record import steps_of
 from llm_pruner.system.errors import ConfigError, DataError
 from llm_pruner.system.files import read_json
+from llm_pruner.system.options import Options
 from llm_pruner.variants.grammar import GRAMMAR, derive, resolve
 from llm_pruner.variants.step import take_step
 from llm_pruner.variants.variant import StepSpec, Variant
@@ -25,15 +26,17 @@ from llm_pruner.workflow.config import Config, load_config
 FEW: dict[str, Any] = {"steps": 2, "batch_size": 2, "checks": 2}
 
 
+class CountOptions(Options):
+    note: str = "none"
+
+
 class CountFiles(Step):
     """Looks at what it is given, and makes an empty folder."""
 
-    class Options(StepOptions):
-        note: str = "none"
-
     title = "Counted files"
+    Options = CountOptions
     needs = ("base", "calibration")
-    options: Options
+    options: CountOptions
 
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
         output.mkdir(parents=True)

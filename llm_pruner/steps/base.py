@@ -9,17 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict
+from llm_pruner.system.options import Options as AnyOptions
 
 Need = Literal["base", "calibration", "healing", "held_out"]
 """What a step may read besides its parent: the folder of the dense model, the token files of calibration and healing,
 and the token file that decisions on the way are judged by."""
-
-
-class StepOptions(BaseModel):
-    """Options of a step; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 @dataclass(frozen=True)
@@ -53,14 +47,14 @@ class Step(ABC):
 
     title: ClassVar[str]
     """What it does, in a few words for people."""
-    Options: ClassVar[type[BaseModel]] = StepOptions
+    Options: ClassVar[type[AnyOptions]] = AnyOptions
     needs: ClassVar[tuple[Need, ...]] = ()
     terminal: ClassVar[bool] = False
     """Whether no step can follow it."""
     gpu: ClassVar[bool] = False
     """Whether it can use a GPU; any other runs on the CPU."""
 
-    options: BaseModel
+    options: AnyOptions
 
     def __init__(self, **options: Any) -> None:
         self.options = self.Options(**options)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from llm_pruner.models.architecture import LINEARS
 from llm_pruner.system.errors import nearest
+from llm_pruner.system.options import Options
 
 TARGETS = tuple(name.rpartition(".")[2] for name in LINEARS)
 """The linear layers of a block that may be healed, by the last part of their name."""
 
 
-class HealingOptions(BaseModel):
+class HealingOptions(Options):
     """Options of every way of healing; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rank: PositiveInt = 8
     """Rank of the change that each linear layer may undergo."""

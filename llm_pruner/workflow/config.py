@@ -127,7 +127,7 @@ def _step_field(name: str) -> Any:
     return cls.Options, Field(default=cls.Options(), description=f"{cls.title}, for every variant with ``+{name}``.")
 
 
-StepsConfig = create_model("StepsConfig", __base__=Section, **{name: _step_field(name) for name in STEPS})
+StepsConfig = create_model("StepsConfig", __base__=Options, **{name: _step_field(name) for name in STEPS})
 """Options of every step, under its name."""
 _MOVED = {"healing.lora": "steps.lora", "healing.kd": "steps.kd", "nf4": "steps.nf4"}
 """Keys that stood elsewhere before, and where they stand now."""
