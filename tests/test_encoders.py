@@ -44,7 +44,7 @@ from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
 from llm_pruner.encoders.teacher import train_teacher
 from llm_pruner.encoders.training import evaluate
-from llm_pruner.quantization import keep_gradients, memory_bytes, parameter_count
+from llm_pruner.models.packed import keep_gradients, memory_bytes, parameter_count
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json, write_json

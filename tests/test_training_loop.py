@@ -12,7 +12,7 @@ import torch
 
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.training.loop import History, Schedule, TrainingTask, fit
-from llm_pruner.training.schedule import linear
+from llm_pruner.training.schedule import rate
 
 
 class Pull(TrainingTask):
@@ -76,7 +76,7 @@ def test_the_best_weights_are_kept_and_patience_ends() -> None:
 
 @pytest.mark.parametrize("scores", [None, [0.0, 3.0, 1.0, 2.0, 2.5, 1.0]])
 def test_a_killed_training_ends_as_if_nothing_had_been(scores: list[float] | None, tmp_path: Path) -> None:
-    plan = schedule(steps=5, checks=(0, 2, 3, 5), factor=lambda step: linear(step, 5, 0.4))
+    plan = schedule(steps=5, checks=(0, 2, 3, 5), factor=lambda step: rate(step, 5, 0.4))
     whole = Pull(momentum=0.9, scores=scores)
     expected = fit(whole, plan)
     with pytest.raises(KeyboardInterrupt):
@@ -107,8 +107,8 @@ def test_a_diverging_training_ends_with_advice() -> None:
 
 
 def test_linear_rises_from_its_first_update_and_falls_to_zero() -> None:
-    factors = [linear(step, 100, 0.05) for step in range(101)]
+    factors = [rate(step, 100, 0.05) for step in range(101)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors[4:] == sorted(factors[4:], reverse=True)
     assert factors[100] == 0
-    assert [linear(step, 4, 0) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [rate(step, 4, 0) for step in range(4)] == [1.0, 0.75, 0.5, 0.25]

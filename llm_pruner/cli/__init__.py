@@ -24,7 +24,7 @@ app = typer.Typer(
 
 app.callback(invoke_without_command=True)(quick.quick)
 for panel, commands in (
-    ("Make models", (fetch.fetch, prune.prune, prune.score, prune.heal, prune.quantize)),
+    ("Make models", (fetch.fetch, prune.prune, prune.score, prune.step, prune.heal, prune.quantize)),
     ("Look at models", (evaluate.evaluate, results.analyze, results.analyze_batch, evaluate.doctor)),
     ("Compare", (results.compare, results.summarize, results.table, results.plot)),
     ("About", (methods.methods,)),

@@ -11,8 +11,8 @@ from torch.nn import functional
 
 from llm_pruner.encoders.options import DistillationOptions
 from llm_pruner.encoders.tasks import Batch
-from llm_pruner.healing.objective import distillation_loss
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.training.distillation import distillation_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -18,7 +18,7 @@ from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.provenance import sha256
 from llm_pruner.training import loop
 from llm_pruner.training.loop import Schedule, TrainingTask
-from llm_pruner.training.schedule import linear
+from llm_pruner.training.schedule import rate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -101,7 +101,7 @@ def fit(
     course.bind(train, validation, options)
     schedule = Schedule(
         steps=steps,
-        factor=lambda step: linear(step, steps, options.warmup),
+        factor=lambda step: rate(step, steps, options.warmup),
         checks=frozenset({0, *(round(check * steps / options.checks) for check in range(1, options.checks + 1))}),
         clip=options.clip,
         patience=options.patience,

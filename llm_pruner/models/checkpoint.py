@@ -46,9 +46,9 @@ def load(
     config = read_config(folder)
     read_headers(folder)
     if is_quantized(config):
-        from llm_pruner.quantization import load_nf4
+        from llm_pruner.models.packed import load_packed
 
-        return load_nf4(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
+        return load_packed(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
     kwargs = {"device_map": device_map} if device_map else {}
     model = model_class(config).from_pretrained(folder, dtype=dtype, **kwargs)
     return (model if device_map else model.to(device)).eval()

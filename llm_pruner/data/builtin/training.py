@@ -16,7 +16,7 @@ from llm_pruner.report.curves import plot_loss_curve
 from llm_pruner.system.files import staged_directory, write_json
 from llm_pruner.system.provenance import Run
 from llm_pruner.training.loop import Schedule, TrainingTask, fit
-from llm_pruner.training.schedule import linear
+from llm_pruner.training.schedule import rate
 
 if TYPE_CHECKING:
     import torch
@@ -94,7 +94,7 @@ def _schedule(spec: BuiltinModel) -> Schedule:
     interval = math.ceil(spec.steps / _CHECKS)
     return Schedule(
         steps=spec.steps,
-        factor=lambda step: linear(step, spec.steps, spec.warmup),
+        factor=lambda step: rate(step, spec.steps, spec.warmup),
         checks=frozenset(range(0, spec.steps, interval)),
         clip=spec.clip,
     )

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.order import sample_order
 from llm_pruner.data.sampling import check_vocabulary
-from llm_pruner.healing.options import DistillationOptions, HealingOptions
 from llm_pruner.models.architecture import component, read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, load, write_config
-from llm_pruner.report.curves import plot_loss_curve
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.progress import track
+from llm_pruner.training.options import DistillationOptions, HealingOptions
 
 if TYPE_CHECKING:
     import torch
     from tqdm import tqdm
     from transformers import PreTrainedModel
 
-    from llm_pruner.healing.objective import Objective
+    from llm_pruner.training.objective import Objective
 
 
 def heal(
@@ -32,7 +31,6 @@ def heal(
     *,
     keep_zeros: bool,
     teacher: Path | None = None,
-    figure: Path | None = None,
     name: str = "Healing",
     device: str = "cpu",
     progress: bool = False,
@@ -49,8 +47,7 @@ def heal(
         options: ``LoraOptions`` for the next-token loss, ``DistillationOptions`` to follow ``teacher``.
         keep_zeros: zeros of the targets' weights stay zero (MaskLoRA); for sparse models.
         teacher: folder of the dense model, needed for distillation and otherwise not looked at.
-        figure: PNG of the loss curve.
-        name: what the progress bar and the figure call it.
+        name: what the progress bar calls it.
         device: where both models go.
 
     Returns:
@@ -66,27 +63,24 @@ def heal(
     """
     import torch
 
-    from llm_pruner.healing import lora, masked
-    from llm_pruner.healing.objective import Objective
+    from llm_pruner.training import adapters, masked
+    from llm_pruner.training.objective import Objective
 
     for tokens, what in ((train, "training tokens"), (held_out, "held-out tokens")):
         _check_tokens(tokens, what, parent)
     objective = Objective(options, _load_teacher(options, teacher, parent, device))
-    adapters = masked if keep_zeros else lora
+    change = masked if keep_zeros else adapters
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(options.seed)
-        model = adapters.attach(load(parent, device=device), options)
+        model = change.attach(load(parent, device=device), options)
         trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         shape = (options.steps, options.gradient_accumulation, options.batch_size)
         bar = track(sample_order(len(train), shape, options.seed), name, "step", show=progress)
         losses, points = _fit(model, train, held_out, objective, bar)
-    model = adapters.merge(model)
+    model = change.merge(model)
     points.append(objective.measure(model, held_out, options.steps))
     zeros = _write(model, parent, output, options, keep_zeros)
     before, after = points[0]["perplexity"], points[-1]["perplexity"]
-    if figure is not None:
-        title = f"{name}: held-out perplexity {before:.1f} → {after:.1f}"
-        plot_loss_curve(figure, losses, points, title=title, label="held out")
     return {
         "trainable_parameters": trainable,
         "history": {"train": losses, "held_out": points},
@@ -122,13 +116,12 @@ def _fit(
 ) -> tuple[list[float], list[dict[str, Any]]]:
     """Train in place on the samples ``bar`` names; the loss of every step, and the held-out points before the last."""
     import torch
-    from transformers import get_scheduler
+
+    from llm_pruner.training.schedule import rate
 
     options = objective.options
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
-    warmup = round(options.warmup * options.steps)
-    schedule = get_scheduler(options.schedule, optimizer, warmup, options.steps)
     checks = {check * options.steps // (options.checks - 1) for check in range(options.checks - 1)}
     losses: list[float] = []
     points: list[dict[str, Any]] = []
@@ -143,9 +136,10 @@ def _fit(
             total += loss.item() / len(batches)
         losses.append(objective.finite(total, step))
         torch.nn.utils.clip_grad_norm_(parameters, options.clip)
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * rate(step, options.steps, options.warmup, options.schedule)
         optimizer.step()
         optimizer.zero_grad()
-        schedule.step()
         bar.set_postfix(loss=f"{total:.2f}", refresh=False)
     return losses, points
 

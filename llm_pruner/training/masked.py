@@ -15,7 +15,7 @@ from torch.nn.utils import parametrize
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from llm_pruner.healing.options import HealingOptions
+    from llm_pruner.training.options import HealingOptions
 
 
 class MaskedLowRank(nn.Module):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
 from llm_pruner.models.architecture import LINEARS
 from llm_pruner.system.errors import nearest
+from llm_pruner.system.options import Options
 
 TARGETS = tuple(name.rpartition(".")[2] for name in LINEARS)
 """The linear layers of a block that may be healed, by the last part of their name."""
 
 
-class HealingOptions(BaseModel):
+class HealingOptions(Options):
     """Options of every way of healing; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     rank: PositiveInt = 8
     """Rank of the change that each linear layer may undergo."""
@@ -37,7 +36,7 @@ class HealingOptions(BaseModel):
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of an update's gradient; longer ones are scaled down to it."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
-    """Share of the steps over which the learning rate rises from zero."""
+    """Share of the steps over which the learning rate rises; the last of them has the peak."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Pulls the change, not the weights, towards zero."""
     schedule: Literal["linear", "cosine"] = "linear"

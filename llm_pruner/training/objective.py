@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from llm_pruner.healing.options import DistillationOptions, HealingOptions
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.training.distillation import distillation_loss
+from llm_pruner.training.options import DistillationOptions, HealingOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -24,21 +25,6 @@ def next_token_loss(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         ids: int64 [samples, length].
     """
     return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
-
-
-def distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
-    """KL(teacher‖student) at a temperature τ, times τ², averaged over all tokens.
-
-    The factor keeps the gradient's size alike at every temperature (Hinton et al., 2015, arXiv:1503.02531).
-
-    Args:
-        logits, teacher_logits: [samples, length, vocabulary], any float dtype; computed in float32.
-        temperature: τ > 0.
-    """
-    student, teacher = (
-        functional.log_softmax(each.float().flatten(0, 1) / temperature, dim=-1) for each in (logits, teacher_logits)
-    )
-    return functional.kl_div(student, teacher, log_target=True, reduction="batchmean") * temperature**2
 
 
 @dataclass(frozen=True)

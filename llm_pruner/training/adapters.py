@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from llm_pruner.healing.options import HealingOptions
+    from llm_pruner.training.options import HealingOptions
 
 
 def attach(model: PreTrainedModel, options: HealingOptions) -> Any:
