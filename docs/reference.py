@@ -18,7 +18,7 @@ from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
 from llm_pruner.cli import app
-from llm_pruner.families.options import FAMILY_OPTIONS
+from llm_pruner.mechanisms import all_mechanisms, get_mechanism
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
 from llm_pruner.variants.grammar import GRAMMAR
@@ -26,14 +26,6 @@ from llm_pruner.variants.variant import load_class
 from llm_pruner.workflow.config import Config
 
 DOCS = Path(__file__).parent
-_AMOUNTS = {
-    "dense": [""],
-    "width": ["_2000"],
-    "depth": ["_remove_2"],
-    "sparse": ["_unstructured_5000", "_2of4"],
-    "slice": ["_2000"],
-}
-"""What follows a method's name in those of variants, by mechanism."""
 
 
 def render() -> dict[Path, str]:
@@ -73,9 +65,9 @@ def _configuration() -> str:
     parts.append(_table(Config))
     parts += _sections(Config)
     parts += ["## Variants", f"A name says what is done: {GRAMMAR}. Options by mechanism:"]
-    for family, options in FAMILY_OPTIONS.items():
-        if options.model_fields:
-            parts += [f"### {family}", _table(options)]
+    for mechanism in all_mechanisms():
+        if mechanism.Options.model_fields:
+            parts += [f"### {mechanism.name}", _table(mechanism.Options)]
     links = ", ".join(f"[{name}](methods/{method_page(name).name}#options)" for name in METHODS)
     parts += ["## Methods", f"Options of a method stand on its page: {links}."]
     return "\n\n".join(parts) + "\n"
@@ -116,16 +108,20 @@ def _default(value: Any) -> str:
 
 def _methods() -> str:
     rows = [
-        (f"[{name}]({method_page(name).name})", method.title, ", ".join(method.families))
+        (f"[{name}]({method_page(name).name})", method.title, ", ".join(method.mechanisms))
         for name, method in ((name, load_class(METHODS[name])) for name in METHODS)
     ]
     return _markdown(rows, ["method", "what goes, or stays", "mechanisms"])
 
 
 def _about(method: type[Method]) -> str:
-    variants = [f"`{method.name}{amount}`" for family in method.families for amount in _AMOUNTS[family]]
-    lines = [f"{method.title}.", f"- Prunes by: {', '.join(method.families)}; variants such as {', '.join(variants)}."]
-    if method.families == ("dense",):
+    mechanisms = [get_mechanism(name) for name in method.mechanisms]
+    variants = [f"`{method.name}{amount}`" for mechanism in mechanisms for amount in mechanism.examples]
+    lines = [
+        f"{method.title}.",
+        f"- Prunes by: {', '.join(method.mechanisms)}; variants such as {', '.join(variants)}.",
+    ]
+    if all(mechanism.asks == "nothing" for mechanism in mechanisms):
         lines[1] = f"- Prunes nothing; the variant is {variants[0]}."
     if method.paper:
         source = re.sub(r"arXiv:([0-9.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", method.paper)
@@ -138,7 +134,11 @@ def _about(method: type[Method]) -> str:
 def _options(method: type[Method]) -> str:
     own = _table(method.Options) if method.Options.model_fields else "It has no options of its own."
     sets = [f"`{key}: {value}`" for key, value in method.defaults.items()]
-    shared = [f"[{name}](../configuration.md#{name})" for name in method.families if FAMILY_OPTIONS[name].model_fields]
+    shared = [
+        f"[{name}](../configuration.md#{name})"
+        for name in method.mechanisms
+        if get_mechanism(name).Options.model_fields
+    ]
     lines = [own]
     if sets:
         lines.append(f"Unless a variant says otherwise it sets {', '.join(sets)}.")

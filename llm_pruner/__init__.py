@@ -21,7 +21,7 @@ _EXPORTS = {
     "UnbalancedStructuredPruningCalculator": "llm_pruner.importance",
     "clean_output": "llm_pruner.evaluation.generation",
     "compute_gqa_group_importance": "llm_pruner.gqa",
-    "compute_scores": "llm_pruner.variants.make",
+    "compute_scores": "llm_pruner.variants.score",
     "count_parameters": "llm_pruner.evaluation.generation",
     "cut": "llm_pruner.surgery.cut",
     "final_report": "llm_pruner.encoders.report",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_pruner.data.tokens import read_tokens
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.steps import HEALING, QUANTIZING
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.files import write_json
@@ -55,7 +56,7 @@ def heal_variant(
         read_tokens(tokens),
         read_tokens(held_out),
         options,
-        keep_zeros=variant.family == "sparse",
+        keep_zeros=get_mechanism(variant.mechanism).masks,
         teacher=teacher,
         figure=figure,
         name=variant.name,
