@@ -114,7 +114,7 @@ class Mechanism(ABC):
         """
         return f"_{write_ratio(amount)}"
 
-    def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
+    def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:  # noqa: B027
         """Raise PlanError if a model of this shape cannot give what the variant takes, as far as is known unscored.
 
         Args:

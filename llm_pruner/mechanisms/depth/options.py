@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import NonNegativeInt
 
@@ -16,7 +16,7 @@ DROPS = {"layer": "layers", "attention": "attention blocks", "mlp": "MLP blocks"
 
 
 class DepthOptions(MechanismOptions):
-    scored = {"drop"}
+    scored: ClassVar[set[str]] = {"drop"}
 
     drop: Literal["layer", "attention", "mlp"] = "layer"
     """What goes of the chosen layers: all, or the ``attention`` or ``mlp`` block alone, by scores of such blocks. A
