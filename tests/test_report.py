@@ -253,7 +253,7 @@ def test_depth_and_sparse_models_say_what_they_took(folders: list[Path]) -> None
     short, sparse = row(frame, "ShortGPT_remove_1"), row(frame, "Wanda_2of4")
     assert (short["asked"], short["layers"], short["parameter_reduction"]) == ("1 layer", 1, 0.5)
     assert (sparse["parameters"], sparse["nonzero"], sparse["parameter_reduction"]) == (800, 400, 0)
-    assert amount_text({"amount": 2, "of": "layers"}) == "2 layers"
+    assert amount_text({"mechanism": "depth", "asked": {"amount": 2, "of": "layers"}}, "asked") == "2 layers"
     assert amount_text({"amount": 0.5, "of": "weights"}) == "50.00 % zeros"
     assert amount_text(None) is None
 
