@@ -254,8 +254,9 @@ def test_depth_and_sparse_models_say_what_they_took(folders: list[Path]) -> None
     assert (short["asked"], short["layers"], short["parameter_reduction"]) == ("1 layer", 1, 0.5)
     assert (sparse["parameters"], sparse["nonzero"], sparse["parameter_reduction"]) == (800, 400, 0)
     assert amount_text({"mechanism": "depth", "asked": {"amount": 2, "of": "layers"}}, "asked") == "2 layers"
-    assert amount_text({"amount": 0.5, "of": "weights"}) == "50.00 % zeros"
-    assert amount_text(None) is None
+    zeroed = {"mechanism": "sparse", "reached": {"amount": 0.5, "of": "weights"}}
+    assert amount_text(zeroed, "reached") == "50.00 % zeros"
+    assert amount_text({}, "asked") is None
 
 
 def test_what_was_not_measured_is_empty_and_never_zero(folders: list[Path], tmp_path: Path) -> None:
