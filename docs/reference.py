@@ -22,23 +22,16 @@ from typer.cli import get_docs_for_click
 from llm_pruner.cli import app
 from llm_pruner.cli.quick import quick
 from llm_pruner.encoders.options import RowOptions
-from llm_pruner.families.options import FAMILY_OPTIONS
+from llm_pruner.mechanisms import all_mechanisms, get_mechanism
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
 from llm_pruner.steps import STEPS
+from llm_pruner.steps.base import step_class
 from llm_pruner.variants.grammar import GRAMMAR
 from llm_pruner.variants.variant import load_class
 from llm_pruner.workflow.config import Config, EncodersConfig
 
 DOCS = Path(__file__).parent
-_AMOUNTS = {
-    "dense": [""],
-    "width": ["_2000"],
-    "depth": ["_remove_2"],
-    "sparse": ["_unstructured_5000", "_2of4"],
-    "slice": ["_2000"],
-}
-"""What follows a method's name in those of variants, by mechanism."""
 
 
 def render() -> dict[Path, str]:
@@ -79,9 +72,9 @@ def _configuration() -> str:
     parts.append(_table(Config))
     parts += _sections(Config)
     parts += ["## Variants", f"A name says what is done: {GRAMMAR}. Options by mechanism:"]
-    for family, options in FAMILY_OPTIONS.items():
-        if options.model_fields:
-            parts += [f"### {family}", _table(options)]
+    for mechanism in all_mechanisms():
+        if mechanism.Options.model_fields:
+            parts += [f"### {mechanism.name}", _table(mechanism.Options)]
     links = ", ".join(f"[{name}](methods/{method_page(name).name}#options)" for name in METHODS)
     parts += ["## Methods", f"Options of a method stand on its page: {links}."]
     return "\n\n".join(parts) + "\n"
@@ -125,8 +118,15 @@ def _schema() -> dict[str, Any]:
     here they are filled in by name.
     """
     classes = {name: load_class(implementation) for name, implementation in METHODS.items()}
-    mechanisms = {name: [FAMILY_OPTIONS[mechanism] for mechanism in cls.families] for name, cls in classes.items()}
-    models = [Config, EncodersConfig, RowOptions, *STEPS.values(), *FAMILY_OPTIONS.values()]
+    mechanisms = {name: [get_mechanism(each).Options for each in cls.mechanisms] for name, cls in classes.items()}
+    steps = {name: step_class(implementation).Options for name, implementation in STEPS.items()}
+    models = [
+        Config,
+        EncodersConfig,
+        RowOptions,
+        *steps.values(),
+        *(mechanism.Options for mechanism in all_mechanisms()),
+    ]
     models += [cls.Options for cls in classes.values()]
     references, schema = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
     reference = {model: found for (model, _), found in references.items()}
@@ -150,7 +150,7 @@ def _schema() -> dict[str, Any]:
     options = {name: {"$ref": f"#/$defs/{name}.options"} for name in classes}
     no_options, own_class = {"type": "null"}, {"type": "object", "required": ["method"]}
     entries = {rf"^{name}(_[^+]+)?$": {"anyOf": [no_options, keys, own_class]} for name, keys in options.items()}
-    entries |= {rf"\+{step}$": {"anyOf": [no_options, reference[model]]} for step, model in STEPS.items()}
+    entries |= {rf"\+{step}$": {"anyOf": [no_options, reference[model]]} for step, model in steps.items()}
 
     config = of(Config)
     config["properties"]["methods"] |= {"properties": options, "additionalProperties": False}
@@ -166,16 +166,20 @@ def _schema() -> dict[str, Any]:
 
 def _methods() -> str:
     rows = [
-        (f"[{name}]({method_page(name).name})", method.title, ", ".join(method.families))
+        (f"[{name}]({method_page(name).name})", method.title, ", ".join(method.mechanisms))
         for name, method in ((name, load_class(METHODS[name])) for name in METHODS)
     ]
     return _markdown(rows, ["method", "what goes, or stays", "mechanisms"])
 
 
 def _about(method: type[Method]) -> str:
-    variants = [f"`{method.name}{amount}`" for family in method.families for amount in _AMOUNTS[family]]
-    lines = [f"{method.title}.", f"- Prunes by: {', '.join(method.families)}; variants such as {', '.join(variants)}."]
-    if method.families == ("dense",):
+    mechanisms = [get_mechanism(name) for name in method.mechanisms]
+    variants = [f"`{method.name}{amount}`" for mechanism in mechanisms for amount in mechanism.examples]
+    lines = [
+        f"{method.title}.",
+        f"- Prunes by: {', '.join(method.mechanisms)}; variants such as {', '.join(variants)}.",
+    ]
+    if all(mechanism.asks == "nothing" for mechanism in mechanisms):
         lines[1] = f"- Prunes nothing; the variant is {variants[0]}."
     if method.paper:
         source = re.sub(r"arXiv:([0-9.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", method.paper)
@@ -188,7 +192,11 @@ def _about(method: type[Method]) -> str:
 def _options(method: type[Method]) -> str:
     own = _table(method.Options) if method.Options.model_fields else "It has no options of its own."
     sets = [f"`{key}: {value}`" for key, value in method.defaults.items()]
-    shared = [f"[{name}](../configuration.md#{name})" for name in method.families if FAMILY_OPTIONS[name].model_fields]
+    shared = [
+        f"[{name}](../configuration.md#{name})"
+        for name in method.mechanisms
+        if get_mechanism(name).Options.model_fields
+    ]
     lines = [own]
     if sets:
         lines.append(f"Unless a variant says otherwise it sets {', '.join(sets)}.")

@@ -21,7 +21,7 @@ _EXPORTS = {
     "UnbalancedStructuredPruningCalculator": "llm_pruner.objects.layer_importance",
     "clean_output": "llm_pruner.objects.generation",
     "compute_gqa_group_importance": "llm_pruner.objects.gqa_groups",
-    "compute_scores": "llm_pruner.variants.make",
+    "compute_scores": "llm_pruner.variants.score",
     "count_parameters": "llm_pruner.objects.generation",
     "cut": "llm_pruner.surgery.cut",
     "final_report": "llm_pruner.encoders.report",

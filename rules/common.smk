@@ -12,8 +12,8 @@ from llm_pruner.workflow import locks, resources, snakemake_private
 from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.system.errors import PrunerError
-from llm_pruner.families import family_module
-from llm_pruner.families.options import SEARCH
+from llm_pruner.mechanisms import get_mechanism, job_modules
+from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
@@ -59,8 +59,9 @@ def code(script, *modules):
 
 
 @cache
-def method_code(script, implementation, family):
-    modules = [implementation.partition(":")[0], family_module(family)]
+def method_code(script, implementation, *job):
+    """Digest of the sources of a job that runs a method, and of its mechanism the modules ``job``."""
+    modules = [implementation.partition(":")[0], *job]
     if not modules[0].startswith("llm_pruner."):
         modules.append("llm_pruner.objects.pruners")
     return code(script, *modules)

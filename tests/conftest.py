@@ -63,7 +63,8 @@ def build_model(family: str, **overrides: Any) -> Any:
 def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
     """Score, where the method scores, and prune; gives the record of the pruning."""
     from llm_pruner.variants.grammar import resolve
-    from llm_pruner.variants.make import compute_scores, prune
+    from llm_pruner.variants.make import prune
+    from llm_pruner.variants.score import compute_scores
 
     variant = resolve(name, options)
     files = {}

@@ -29,7 +29,7 @@ def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "family", "structure", "amount"),
+    ("name", "method", "mechanism", "structure", "amount"),
     [
         ("Dense", "Dense", "dense", "dense", 0.0),
         ("Magnitude_2000", "Magnitude", "width", "width", 0.2),
@@ -42,9 +42,14 @@ def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:
         ("SliceGPT_2000", "SliceGPT", "slice", "slice", 0.2),
     ],
 )
-def test_names(name: str, method: str, family: str, structure: str, amount: float) -> None:
+def test_names(name: str, method: str, mechanism: str, structure: str, amount: float) -> None:
     variant = resolve(name)
-    assert (variant.method, variant.family, variant.structure, variant.amount) == (method, family, structure, amount)
+    assert (variant.method, variant.mechanism, variant.structure, variant.amount) == (
+        method,
+        mechanism,
+        structure,
+        amount,
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from llm_pruner import (
 from llm_pruner.data.builtin import corpus
 from llm_pruner.data.sampling import draw_samples
 from llm_pruner.data.tokens import read_tokens, write_tokens
-from llm_pruner.families.width import score
+from llm_pruner.mechanisms.width.score import score
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.checkpoint import load
 

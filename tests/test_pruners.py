@@ -15,8 +15,9 @@ import torch
 import yaml
 from conftest import build_model
 
-from llm_pruner.families import depth
-from llm_pruner.families.job import Job
+from llm_pruner.mechanisms.depth.prune import prune as prune_depth
+from llm_pruner.mechanisms.depth.score import score as score_layers
+from llm_pruner.mechanisms.job import Job
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions
 from llm_pruner.models.checkpoint import load
@@ -141,7 +142,7 @@ def test_scores_and_selection_are_those_of_the_method(
     options = {"samples": 5, **({"steps": 2} if name == "Smart" else {})}
     pruner = PRUNERS[name](load(folder) if loaded else folder, device="cpu", batch_size=4, **options)
     method: Any = load_class(METHODS[name])(**options)
-    expected = depth.score(method, folder, tokens[:5], device="cpu", batch_size=4, progress=False)["layers"]
+    expected = score_layers(method, folder, tokens[:5], device="cpu", batch_size=4, progress=False)["layers"]
     scores = pruner.compute_layer_scores(tokens)
     assert list(scores.values()) == pytest.approx([entry["score"] for entry in expected], rel=1e-5)
     assert pruner.select_layers(scores, count=2) == sorted(method.select(expected, 2))
@@ -334,11 +335,11 @@ def test_own_pruner_as_a_method(
     implementation = f"{own}:LastTokenPruner"
     base = make_model("llama")
     method_class = pruner_method(implementation)
-    assert (method_class.name, method_class.families) == ("LastTokenPruner", ("depth",))
+    assert (method_class.name, method_class.mechanisms) == ("LastTokenPruner", ("depth",))
     assert method_class.title == "How far a layer moves the last token" and method_class.paper == ""
     assert method_class().calibrated and method_class(samples=2).first_samples(tokens).shape[0] == 2
     method = method_class(power=2.0)
-    scored = depth.score(method, base, tokens, device="cpu", batch_size=4, progress=False)
+    scored = score_layers(method, base, tokens, device="cpu", batch_size=4, progress=False)
     pruner = __import__(own).LastTokenPruner(base, device="cpu", batch_size=4, power=2.0)
     assert scored["layers"] == pruner.compute_layer_scores(tokens)  # with the key it adds
     assert scored["layer_evaluations"]["run"] == 4
@@ -356,7 +357,7 @@ def test_own_pruner_as_a_method(
         4,
         False,
     )
-    outcome = depth.prune(job)
+    outcome = prune_depth(job)
     assert outcome.plan is not None and outcome.reached == 2
     assert outcome.plan.removed_layers == tuple(pruner.select_layers(scored["layers"], count=2))
     assert read_json(tmp_path / "model" / "config.json")["num_hidden_layers"] == 2
@@ -367,9 +368,9 @@ def test_own_selection_and_inherited_scores_as_a_method(
 ) -> None:
     base = make_model("llama")
     method = pruner_method(f"{own}:FirstLayersPruner")()
-    entries = depth.score(method, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    entries = score_layers(method, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
     shortgpt: Any = load_class(METHODS["ShortGPT"])()
-    assert entries == depth.score(shortgpt, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    assert entries == score_layers(shortgpt, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
     assert method.layer_scores(BasePruner(base, device="cpu").stream(tokens)) == pytest.approx(
         [entry["score"] for entry in entries]
     )
@@ -381,12 +382,12 @@ def test_own_selection_and_inherited_scores_as_a_method(
         with pytest.raises(PlanError, match=message):
             pruner_method(f"{own}:{name}")().select(entries, 2)
     plain = pruner_method(f"{own}:PlainPruner")()
-    scored = depth.score(plain, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    scored = score_layers(plain, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
     assert scored == [{"index": layer, "score": float(-layer)} for layer in range(4)]
     for count in (1, 2, 3):  # which it takes as a share
         assert plain.select(scored, count) == list(range(3, 3 - count, -1))
     with pytest.raises(PrunerError, match=r"HalfPruner: scores must be of layers 0 … 3, once each, not \[0, 2\]"):
-        depth.score(pruner_method(f"{own}:HalfPruner")(), base, tokens, device="cpu", batch_size=4, progress=False)
+        score_layers(pruner_method(f"{own}:HalfPruner")(), base, tokens, device="cpu", batch_size=4, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ def test_doctor(sliced: Path) -> None:
 
 def test_names() -> None:
     variant = resolve("SliceGPT_2000")
-    assert (variant.family, variant.structure, variant.asked) == ("slice", "slice", {"amount": 0.2, "of": "hidden"})
+    assert (variant.mechanism, variant.structure, variant.asked) == ("slice", "slice", {"amount": 0.2, "of": "hidden"})
     assert variant.scores == () and variant.calibrated
     with pytest.raises(ConfigError, match="SliceGPT cannot prune by sparse, only by slice"):
         resolve("SliceGPT_2of4")

@@ -9,7 +9,15 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from llm_pruner.cli.chain import Text, compose_name, make_scores, make_variant, refuse_existing, registered
+from llm_pruner.cli.chain import (
+    Text,
+    compose_name,
+    find_mechanism,
+    make_scores,
+    make_variant,
+    refuse_existing,
+    registered,
+)
 from llm_pruner.cli.common import (
     CALIBRATION,
     Batch,
@@ -30,7 +38,8 @@ from llm_pruner.cli.common import (
     read_options,
     variant_folder,
 )
-from llm_pruner.families.job import Outcome
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.job import Outcome
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
 from llm_pruner.planning.plan import Plan
@@ -173,13 +182,12 @@ def score(
     """
     base = model_folder(model)
     options = read_options(option)
-    family = structure or next(
-        (family for family in families_of(strategy) if family in ("width", "depth")), families_of(strategy)[0]
-    )
-    small = {"ratio": None, "layers": 1} if family == "depth" else {"ratio": 0.5, "layers": None}
-    wanted = resolve(compose_name(strategy, "unstructured" if family == "sparse" else family, **small), options).score
+    own = [get_mechanism(name) for name in mechanisms_of(strategy)]
+    mechanism = find_mechanism(structure) if structure else next((each for each in own if each.score_with), own[0])
+    wanted = resolve(registered(strategy) + mechanism.examples[0], options).score
     if wanted is None:
-        raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {family}; prune decides on the way")
+        what = structure or mechanism.name
+        raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
     text = Text(calibration, split, samples, length, seed)
     tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
     make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
@@ -320,8 +328,9 @@ def _variant(
             raise typer.BadParameter("needed, or --name alone", param_hint="--strategy")
         return resolve(name, options)
     variant = resolve(compose_name(strategy, structure, ratio, layers), options)
-    if structure in ("width", "slice") and variant.structure not in (structure, "dense"):
-        raise typer.BadParameter(f"{variant.method} prunes by {variant.family}", param_hint="--structure")
+    mechanism = get_mechanism(variant.mechanism)
+    if structure and not (mechanism.owns(structure) or mechanism.asks == "nothing"):
+        raise typer.BadParameter(f"{variant.method} prunes by {mechanism.name}", param_hint="--structure")
     if name is None:
         return variant
     named = resolve(name, options)
@@ -330,7 +339,7 @@ def _variant(
     return named
 
 
-def families_of(method: str) -> Sequence[str]:
+def mechanisms_of(method: str) -> Sequence[str]:
     """Mechanisms of a method.
 
     Raises:
@@ -339,7 +348,7 @@ def families_of(method: str) -> Sequence[str]:
     name = registered(method)
     if name not in METHODS:
         raise ConfigError([f"unknown method{nearest(name, METHODS)}"], name)
-    return load_class(METHODS[name]).families
+    return load_class(METHODS[name]).mechanisms
 
 
 class _Parent(NamedTuple):
@@ -367,7 +376,7 @@ def _parent(given: Path) -> _Parent:
             record["variant"],
             record["method"],
             "",
-            record["family"],
+            record["mechanism"],
             record["structure"],
             asked["amount"],
             None,
@@ -381,6 +390,6 @@ def _parent(given: Path) -> _Parent:
 def _describe(record: dict[str, Any], output: Path) -> str:
     from llm_pruner.report.table import amount_text
 
-    reached = amount_text(record["reached"])
+    reached = amount_text(record, "reached")
     lines = [f"{output / 'model'}: {record['variant']}{f', {reached}' if reached else ''}", *record["notes"]]
     return "\n".join(lines)

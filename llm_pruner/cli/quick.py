@@ -12,7 +12,8 @@ import typer
 
 from llm_pruner.cli.chain import Text, compose_name, make_variant, refuse_existing
 from llm_pruner.cli.common import Device, Force, Json, Progress, emit, model_folder
-from llm_pruner.cli.prune import STRATEGY, families_of
+from llm_pruner.cli.prune import STRATEGY, mechanisms_of
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.models.architecture import read_config
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.files import read_json, write_json
@@ -86,21 +87,21 @@ def usual_variant(strategy: str, num_layers: int) -> Variant:
     """
     from llm_pruner.objects.pruners import USUAL_ENDS, USUAL_SHARE, share_of_layers
 
-    family = families_of(strategy)[0]
-    if family == "dense":
+    mechanism = get_mechanism(mechanisms_of(strategy)[0])
+    if mechanism.asks == "nothing":
         raise ConfigError(["removes nothing; `llm-pruner methods` lists what does"], DENSE)
-    if family == "depth":
-        count = share_of_layers(USUAL_SHARE, num_layers)
-        ends = USUAL_ENDS.model_dump(include={"protect_first", "protect_last"})
-        named = resolve(compose_name(strategy, "depth", None, count), ends)
-        if "steps" in named.method_options:
-            # each takes a pass over the model for every layer that is left, so no more than can be needed
-            few = {"steps": min(count + sum(ends.values()), num_layers - 1), "samples": _SAMPLES_OF_MANY_PASSES}
-            return resolve(named.name, {**ends, **few})
-        return named
-    if family == "sparse":
+    if mechanism.masks:
         return resolve(compose_name(strategy, SPARSE, None, None))
-    return resolve(compose_name(strategy, family, SHARE, None))
+    if mechanism.asks == "ratio":
+        return resolve(compose_name(strategy, mechanism.name, SHARE, None))
+    count = share_of_layers(USUAL_SHARE, num_layers)
+    ends = USUAL_ENDS.model_dump(include={"protect_first", "protect_last"})
+    named = resolve(compose_name(strategy, mechanism.name, None, count), ends)
+    if "steps" in named.method_options:
+        # each takes a pass over the model for every layer that is left, so no more than can be needed
+        few = {"steps": min(count + sum(ends.values()), num_layers - 1), "samples": _SAMPLES_OF_MANY_PASSES}
+        return resolve(named.name, {**ends, **few})
+    return named
 
 
 def _refuse(context: typer.Context, message: str) -> NoReturn:
@@ -123,7 +124,7 @@ def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bo
     plan = Plan.read(written) if written.exists() else None
     figures = output / "figures"
     (output / "mergekit.yaml").unlink(missing_ok=True)
-    if variant.family == "depth" and plan and variant.score:
+    if get_mechanism(variant.mechanism).ranks_layers and plan and variant.score:
         config = read_config(base)
         write_mergekit_yaml(plan, output / "mergekit.yaml", str(base.absolute()), base_dtype(config))
         scores = read_json(output / "scores" / f"{variant.score.name}.json")["layers"]

@@ -1,4 +1,4 @@
-"""What a method is. Everything it shares with others (groups, allocation, masks, surgery) lives in its family."""
+"""What a method is. Everything it shares with others (groups, allocation, masks, surgery) lives in its mechanism."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Method(ABC):
     """One line for people."""
     paper: ClassVar[str]
     """Where it comes from."""
-    families: ClassVar[tuple[str, ...]]
+    mechanisms: ClassVar[tuple[str, ...]]
     """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``, ``slice``."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What of a layer its depth scores can be of: the ``layer``, its ``attention`` or its ``mlp`` block."""
@@ -91,7 +91,7 @@ class SaliencyMethod(Method):
 class LayerScoreMethod(Method):
     """Scores whole layers; depth pruning removes the lowest, unless a method selects in another way."""
 
-    families = ("depth",)
+    mechanisms = ("depth",)
     Options = CalibratedOptions
     parts: ClassVar[tuple[str, ...]] = ("layer", "attention", "mlp")
 
@@ -136,7 +136,7 @@ def lowest_layers(layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
 class RotationMethod(Method):
     """Gives the residual stream a basis at each position, of which slicing keeps the first directions."""
 
-    families = ("slice",)
+    mechanisms = ("slice",)
 
     @abstractmethod
     def basis(self, moments: torch.Tensor) -> torch.Tensor:

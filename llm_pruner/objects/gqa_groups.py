@@ -11,7 +11,7 @@ import operator
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.families.width import cut_along, sum_over_key_value_groups
+from llm_pruner.mechanisms.width.units import cut_along, sum_over_key_value_groups
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.architecture import ATTENTION_INPUTS, ATTENTION_OUTPUT, LayerShape
 from llm_pruner.planning.allocation import keep_highest

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 
-from llm_pruner.families.options import WidthOptions
+from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.methods.activation import Activation
 from llm_pruner.methods.base import LayerScoreMethod

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import ValidationError
 
 from llm_pruner.exports.mergekit import base_dtype, write_mergekit_yaml
-from llm_pruner.families.options import DepthOptions
+from llm_pruner.mechanisms.depth.options import DepthOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod, lowest_layers
 from llm_pruner.models.architecture import planned_architecture, read_architecture, refuse_quantized

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llm_pruner.families.options import WidthOptions
+from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, LayerShape
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.system.errors import PlanError

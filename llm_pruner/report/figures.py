@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, MultipleLocator, NullFormatter
 
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.report.style import UNKNOWN, Style, method_styles, run_styles
 from llm_pruner.report.table import Model, Results, layers_table, summary_table
 from llm_pruner.system.files import staged_file
@@ -235,8 +236,9 @@ def _draw_quality(
     for name, parent in parents.items():
         if {name, parent} <= places.keys():
             axes.annotate("", places[name], places[parent], arrowprops=_HEALED, zorder=2)
-    for row in points.fillna({"method": UNKNOWN, "family": ""}).to_dict("records"):
-        axes.plot(row["x"], row["y"], **_point(styles[row["method"]], row["family"] == "sparse"))
+    for row in points.fillna({"method": UNKNOWN, "mechanism": ""}).to_dict("records"):
+        hollow = row["mechanism"] != "" and get_mechanism(row["mechanism"]).masks
+        axes.plot(row["x"], row["y"], **_point(styles[row["method"]], hollow))
 
 
 def _point(style: Style, hollow: bool) -> dict[str, Any]:
@@ -399,12 +401,14 @@ def plot_layer_rates(scores: Sequence[Mapping[str, Any]], path: str | os.PathLik
         results: the run.
     """
     styles = run_styles(results, (score["method"] for score in scores))
-    width = [model for model in results.models if model.pruning.get("family") == "width" and not model.parent]
-    drawn = [model for model in width if _varies(model.pruning.get("options") or {})] or width
+    thinned = [
+        model for model in results.models if model.mechanism and model.mechanism.thins_layers and not model.parent
+    ]
+    drawn = [model for model in thinned if _varies(model)] or thinned
     layers = max((len(model.comparison.get("layers") or ()) for model in drawn), default=8)
     figure = _new_figure(max(8.0, 0.3 * layers), 6.4)
     importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
-    rankings = [score for score in scores if score["family"] == "depth"]
+    rankings = [score for score in scores if get_mechanism(score["mechanism"]).ranks_layers]
     used = {name for model in drawn for name in model.pruning.get("scores") or ()}
     ranking = [score for score in rankings if score["id"] in used] or rankings
     for place, score in enumerate(ranking):
@@ -435,11 +439,9 @@ def plot_layer_rates(scores: Sequence[Mapping[str, Any]], path: str | os.PathLik
     _save(figure, path)
 
 
-def _varies(options: Mapping[str, Any]) -> bool:
-    """Whether width options let layers lose differently."""
-    return options.get("allocation") != "uniform" or bool(
-        options.get("layer_range") or options.get("freeze_top_layers")
-    )
+def _varies(model: Model) -> bool:
+    """Whether the model's options let layers lose differently."""
+    return model.mechanism is not None and model.mechanism.varies(model.pruning.get("options") or {})
 
 
 def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
@@ -457,7 +459,7 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
             zorder=2,
             label=name,
         )
-    axes.set_title(f"{score['id']} ({score['family']})", fontsize=10, loc="left")
+    axes.set_title(f"{score['id']} ({score['mechanism']})", fontsize=10, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MultipleLocator(0.5))
     axes.axhline(0, color="#555555", linewidth=0.8, zorder=3)
@@ -471,13 +473,8 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
 
 def layer_series(score: Mapping[str, Any]) -> dict[str, list[float]]:
     """One normalised value per layer: ``{"score": ...}`` of a depth score, attention and MLP of a width score."""
-    layers = score["layers"]
-    if score["family"] == "depth":
-        return {"score": _normalised([layer["score"] for layer in layers])}
-    return {
-        title: _normalised([float(np.mean(layer[key])) for layer in layers])
-        for title, key in (("attention", "attention"), ("MLP", "mlp"))
-    }
+    series = [get_mechanism(score["mechanism"]).series(layer) for layer in score["layers"]]
+    return {part: _normalised([layer[part] for layer in series]) for part in series[0]}
 
 
 def _normalised(values: Sequence[float]) -> list[float]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.families.width import plan_width
+from llm_pruner.mechanisms.width.plan import plan_width
 from llm_pruner.models.architecture import ATTENTION_OUTPUT, MLP_OUTPUT, Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.planning.plan import Plan
@@ -26,7 +26,7 @@ from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import Run
-from llm_pruner.variants.make import read_layers
+from llm_pruner.variants.score import read_layers
 from llm_pruner.variants.variant import Variant
 
 if TYPE_CHECKING:

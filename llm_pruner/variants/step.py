@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.steps.base import Need, StepInputs, step_class
 from llm_pruner.steps.record import steps_of
 from llm_pruner.system.device import limit_threads, pick_device
@@ -57,7 +58,7 @@ def take_step(
         parent,
         {need: files[need] for need in cls.needs},
         variant.name,
-        sparse=variant.family == "sparse",
+        sparse=get_mechanism(variant.mechanism).masks,
         device=device,
         progress=progress,
     )

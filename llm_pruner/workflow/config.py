@@ -395,7 +395,7 @@ def _method_options(raw: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
 
 def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a method's shared options, those this variant's family understands."""
+    """Of a method's shared options, those this variant's mechanism understands."""
     try:
         bare = resolve(name)
     except ConfigError:

@@ -1,12 +1,14 @@
-"""Options every method of a family understands."""
+"""Options of every method that prunes by width."""
 
 from __future__ import annotations
 
 import math
 import re
-from typing import ClassVar, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+
+from llm_pruner.mechanisms.base import MechanismOptions, Ranking
 
 SEARCH = "search"
 _SPLIT = rf"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$|^{SEARCH}$"
@@ -14,19 +16,7 @@ _BOUND = r"-?\d+(?:\.\d+%|%)?"
 _LAYER_RANGE = rf"^(?:{_BOUND})?:(?:{_BOUND})?$"
 
 
-class FamilyOptions(BaseModel):
-    """Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-    scored: ClassVar[set[str]] = set()
-    """Those of the options that decide what is scored, and not only what is made of the scores."""
-
-
-class DenseOptions(FamilyOptions):
-    pass
-
-
-class WidthOptions(FamilyOptions):
+class WidthOptions(MechanismOptions):
     uniform: bool = False
     """Give every layer the same shape, so that any serving engine loads the model."""
     multiple_of: PositiveInt = 1
@@ -91,6 +81,12 @@ class WidthOptions(FamilyOptions):
         return self
 
     @property
+    def ranking(self) -> Ranking | None:
+        if not self.needs_importance:
+            return None
+        return Ranking(self.importance, {} if self.importance_samples is None else {"samples": self.importance_samples})
+
+    @property
     def needs_importance(self) -> bool:
         """Whether layer importance decides anything."""
         return self.allocation in ("inverse", "proportional") or self.freeze_top_layers > 0
@@ -113,49 +109,3 @@ def _bound(text: str, num_layers: int) -> int | None:
         return int(text)
     layers = math.ceil(abs(float(text[:-1])) / 100 * num_layers)
     return -layers if text.startswith("-") else layers
-
-
-DROPS = {"layer": "layers", "attention": "attention blocks", "mlp": "MLP blocks"}
-"""What depth pruning can take of a layer, and what it takes a number of."""
-
-
-class DepthOptions(FamilyOptions):
-    scored = {"drop"}
-
-    drop: Literal["layer", "attention", "mlp"] = "layer"
-    """What goes of the chosen layers: all, or the ``attention`` or ``mlp`` block alone, by scores of such blocks. A
-    layer without a block is run by a class that travels with the model."""
-    protect_first: NonNegativeInt = 0
-    """Never remove the first n layers; methods that remove one layer after the other pass over them in their order."""
-    protect_last: NonNegativeInt = 0
-    """Never remove the last n layers."""
-
-    def removable(self, num_layers: int) -> range:
-        """The layers that may go.
-
-        >>> DepthOptions(protect_first=1, protect_last=2).removable(8)
-        range(1, 6)
-        """
-        return range(self.protect_first, max(self.protect_first, num_layers - self.protect_last))
-
-
-class SparseOptions(FamilyOptions):
-    pass
-
-
-class SliceOptions(FamilyOptions):
-    multiple_of: PositiveInt = 8
-    """Keep widths that are multiples of this, rounded down."""
-    schedule: Literal["constant", "variance"] = "constant"
-    """``constant`` gives every position the same width. ``variance`` gives each the smallest that keeps a share of its
-    variance (of the sum of its eigenvalues, measured on the unsliced model, without damping), the same share for all,
-    the largest for which the widths are on average no wider than asked."""
-
-
-FAMILY_OPTIONS: dict[str, type[FamilyOptions]] = {
-    "dense": DenseOptions,
-    "width": WidthOptions,
-    "depth": DepthOptions,
-    "sparse": SparseOptions,
-    "slice": SliceOptions,
-}

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llm_pruner.families.job import Job, Outcome
-from llm_pruner.families.options import SliceOptions
+from llm_pruner.mechanisms.job import Job, Outcome
+from llm_pruner.mechanisms.slice.check import check
+from llm_pruner.mechanisms.slice.options import SliceOptions
 from llm_pruner.methods.base import RotationMethod
-from llm_pruner.models.architecture import layer_prefix, read_architecture, refuse_sliced
-from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, own_module, write_config
+from llm_pruner.models.architecture import layer_prefix, read_architecture
+from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
 from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import CheckpointError, PlanError
@@ -24,29 +25,11 @@ if TYPE_CHECKING:
     import torch
 
     from llm_pruner.models.architecture import Architecture
-    from llm_pruner.variants.variant import Variant
 
 NOTEWORTHY_MISS = 0.005
 """A share of the hidden width."""
 
 _NOT_FINITE = "the weights overflow in this dtype or are damaged"
-
-
-def check(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
-    """Raise PlanError if a model of this shape cannot give what the variant takes.
-
-    Args:
-        tokens: calibration tokens there will be, where that is known.
-    """
-    hidden = architecture.hidden_size
-    constant_width(hidden, variant.amount, SliceOptions(**variant.options).multiple_of)
-    refuse_sliced(architecture.config, architecture.folder)
-    if own_module(architecture.config):
-        raise PlanError("its layers differ; slicing wants them alike and whole, as uniform=true leaves them")
-    if tokens is not None and tokens < hidden:
-        raise PlanError(
-            f"{tokens} calibration tokens do not span a hidden width of {hidden}; raise calibration.samples or length"
-        )
 
 
 def prune(job: Job) -> Outcome:

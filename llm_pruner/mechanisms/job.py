@@ -1,4 +1,4 @@
-"""What a family is given and what it gives back."""
+"""What a mechanism is given and what it gives back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Job:
     model: Path
     """The folder to write."""
     scores: list[dict[str, Any]] | None
-    """One entry a layer, as the family's ``score`` returned them."""
+    """One entry a layer, as the mechanism's ``score`` returned them."""
     importance: list[dict[str, Any]] | None
     """The same of the method that ranks layers, where the options ask for it."""
     split: str | None

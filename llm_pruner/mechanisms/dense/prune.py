@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_pruner.families.job import Job, Outcome
+from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.models.checkpoint import link_folder
 from llm_pruner.system.files import staged_directory
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_pruner.families.job import Job, Outcome
+from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.methods.base import SaliencyMethod
 from llm_pruner.models.architecture import component, layer_prefix, read_architecture
 from llm_pruner.models.checkpoint import (
