@@ -20,8 +20,8 @@ from llm_pruner.healing import lora, masked
 from llm_pruner.healing.heal import heal
 from llm_pruner.healing.objective import distillation_loss, next_token_loss
 from llm_pruner.healing.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
-from llm_pruner.models.architecture import component
 from llm_pruner.models.checkpoint import WeightReader
+from llm_pruner.models.layout import component
 from llm_pruner.report.curves import plot_loss_curve, running_mean
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import read_json

@@ -14,9 +14,10 @@ from test_contract import logits
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
 from llm_pruner.derived import quantize_variant
-from llm_pruner.models.architecture import LINEARS, component, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.models.doctor import examine
+from llm_pruner.models.layout import LINEARS, component
 from llm_pruner.quantization import fake_nf4, memory_bytes, quantize_model
 from llm_pruner.steps import NF4Options
 from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError

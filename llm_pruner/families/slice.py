@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from llm_pruner.families.job import Job, Outcome
 from llm_pruner.families.options import SliceOptions
 from llm_pruner.methods.base import RotationMethod
-from llm_pruner.models.architecture import layer_prefix, read_architecture, refuse_sliced
+from llm_pruner.models.architecture import read_architecture, refuse_sliced
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, own_module, write_config
+from llm_pruner.models.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
 from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import CheckpointError, PlanError
@@ -41,6 +42,8 @@ def check(variant: Variant, architecture: Architecture, tokens: int | None = Non
     hidden = architecture.hidden_size
     constant_width(hidden, variant.amount, SliceOptions(**variant.options).multiple_of)
     refuse_sliced(architecture.config, architecture.folder)
+    if not architecture.norms.rotatable:
+        raise PlanError("a norm stands behind a block, and its gain cannot be folded into what follows")
     if own_module(architecture.config):
         raise PlanError("its layers differ; slicing wants them alike and whole, as uniform=true leaves them")
     if tokens is not None and tokens < hidden:
@@ -129,8 +132,8 @@ def sliced_parameters(
         if layer.index == 0:
             enter = basis(0, layer.inputs, 0)
             rotation.project(layer.inputs, enter)
-            embedding = weights.tensor("model.embed_tokens.weight")
-            yield "model.embed_tokens.weight", rotation.rotated_embedding(embedding, enter)
+            embedding = weights.tensor(f"{EMBEDDING}.weight")
+            yield f"{EMBEDDING}.weight", rotation.rotated_embedding(embedding, enter)
         states = layer.without("mlp")
         middle = basis(layer.index, states, position + 1)
         if layer.index < last:
@@ -144,8 +147,8 @@ def sliced_parameters(
         for name, tensor in rotation.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
             yield layer_prefix(layer.index) + name, tensor
         enter = leave
-    head = weights.tensor("lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight")
-    yield "lm_head.weight", (head * weights.tensor("model.norm.weight")).to(head.dtype)
+    head = weights.tensor(f"{HEAD}.weight" if f"{HEAD}.weight" in weights.names() else f"{EMBEDDING}.weight")
+    yield f"{HEAD}.weight", (head * weights.tensor(f"{FINAL_NORM}.weight")).to(head.dtype)
 
 
 def _moments(job: Job, index: int, batches: list[torch.Tensor]) -> torch.Tensor:
