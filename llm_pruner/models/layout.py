@@ -131,7 +131,7 @@ def norm_layout(parts: Iterable[str]) -> NormLayout:
     >>> norm_layout(["self_attn", "mlp", "post_attention_layernorm", "post_feedforward_layernorm"]).between
     'mlp'
     """
-    norms = set(parts) - {ATTENTION, MLP, *SHORTCUTS}
+    norms = {part for part in parts if "dropout" not in part} - {ATTENTION, MLP, *SHORTCUTS}
     for layout in NORMS:
         if norms <= set(layout.names):
             return layout

@@ -4,8 +4,8 @@
 transformers reads it but its own model classes build every layer from the global values. ``dropped_blocks`` names the
 layers without attention or without MLP. ``Ragged`` and the name of a class of transformers, such as
 ``RaggedLlamaModel`` or ``RaggedLlamaForCausalLM``, is that class with each layer built from its own entry. A copy of
-this file travels in every such model folder, so it imports nothing but torch and transformers, and of transformers only the
-class that is asked for.
+this file travels in every such model folder, so it imports nothing but torch and transformers, and of transformers
+only the class that is asked for.
 """
 
 import copy

@@ -4,8 +4,8 @@
 that layer's attention and MLP, the last in front of the output. Each position has a basis of its own, so the residual
 goes through a shortcut matrix from one to the next. Gains of norms are in the linear layers behind them. ``Sliced``
 and the name of a class of transformers, such as ``SlicedLlamaModel`` or ``SlicedLlamaForCausalLM``, is that class with
-these widths. A copy of this file travels in every such model folder, so it imports nothing but torch and transformers, and of
-transformers only the class that is asked for.
+these widths. A copy of this file travels in every such model folder, so it imports nothing but torch and transformers,
+and of transformers only the class that is asked for.
 """
 
 import torch
