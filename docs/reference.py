@@ -1,11 +1,12 @@
 """Writes what the sources already say into the pages, so that the two cannot disagree.
 
-Whole pages are configuration.md and command_line.md. In others a region between ``<!-- generated: NAME -->`` and
-``<!-- end -->`` is written, and the rest is left to people.
+Whole files are configuration.md, command_line.md and config.schema.json. In others a region between
+``<!-- generated: NAME -->`` and ``<!-- end -->`` is written, and the rest is left to people.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,17 +14,21 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import models_json_schema
 from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
 from llm_pruner.cli import app
+from llm_pruner.cli.quick import quick
+from llm_pruner.encoders.options import RowOptions
 from llm_pruner.families.options import FAMILY_OPTIONS
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
+from llm_pruner.steps import STEPS
 from llm_pruner.variants.grammar import GRAMMAR
 from llm_pruner.variants.variant import load_class
-from llm_pruner.workflow.config import Config
+from llm_pruner.workflow.config import Config, EncodersConfig
 
 DOCS = Path(__file__).parent
 _AMOUNTS = {
@@ -39,6 +44,7 @@ _AMOUNTS = {
 def render() -> dict[Path, str]:
     """The content of every page that is generated, wholly or in part."""
     pages = {DOCS / "configuration.md": _configuration(), DOCS / "command_line.md": _command_line()}
+    pages[DOCS / "config.schema.json"] = json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
     index = DOCS / "methods" / "index.md"
     pages[index] = _filled(index, {"methods": _methods()})
     for name in METHODS:
@@ -92,7 +98,7 @@ def _sections(model: type[BaseModel], path: str = "") -> list[str]:
 
 def _table(model: type[BaseModel]) -> str:
     rows = [
-        (f"`{name}`", _default(field.get_default(call_default_factory=True)), _cell(field.description or "", name))
+        (f"`{name}`", _default(field), _cell(field.description or "", name))
         for name, field in model.model_fields.items()
     ]
     return _markdown(rows, ["key", "default", "meaning"])
@@ -105,10 +111,54 @@ def _cell(description: str, name: str) -> str:
     return " ".join(description.split()).replace("|", "\\|").replace("``", "`")
 
 
-def _default(value: Any) -> str:
-    if value is PydanticUndefined:
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
         return "required"
+    value = field.get_default(call_default_factory=True)
     return "see below" if isinstance(value, BaseModel) else f"`{value}`"
+
+
+def _schema() -> dict[str, Any]:
+    """The configuration as a JSON schema, by which editors complete keys and mark wrong ones.
+
+    ``Config`` leaves the options of methods, steps and rows open, since they depend on a name;
+    here they are filled in by name.
+    """
+    classes = {name: load_class(implementation) for name, implementation in METHODS.items()}
+    mechanisms = {name: [FAMILY_OPTIONS[mechanism] for mechanism in cls.families] for name, cls in classes.items()}
+    models = [Config, EncodersConfig, RowOptions, *STEPS.values(), *FAMILY_OPTIONS.values()]
+    models += [cls.Options for cls in classes.values()]
+    references, schema = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
+    reference = {model: found for (model, _), found in references.items()}
+    definitions = schema["$defs"]
+
+    def of(model: type[BaseModel]) -> dict[str, Any]:
+        return definitions[reference[model]["$ref"].rpartition("/")[2]]
+
+    definitions |= {
+        f"{name}.options": {
+            "type": "object",
+            "properties": {
+                key: value
+                for model in [cls.Options, *mechanisms[name]]
+                for key, value in of(model).get("properties", {}).items()
+            },
+            "additionalProperties": False,
+        }
+        for name, cls in classes.items()
+    }
+    options = {name: {"$ref": f"#/$defs/{name}.options"} for name in classes}
+    no_options, own_class = {"type": "null"}, {"type": "object", "required": ["method"]}
+    entries = {rf"^{name}(_[^+]+)?$": {"anyOf": [no_options, keys, own_class]} for name, keys in options.items()}
+    entries |= {rf"\+{step}$": {"anyOf": [no_options, reference[model]]} for step, model in STEPS.items()}
+
+    config = of(Config)
+    config["properties"]["methods"] |= {"properties": options, "additionalProperties": False}
+    config["properties"]["variants"]["items"] = {
+        "anyOf": [{"type": "string"}, {"type": "object", "patternProperties": entries}]
+    }
+    of(EncodersConfig)["properties"]["rows"]["additionalProperties"] = reference[RowOptions]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference[Config], "$defs": definitions}
 
 
 # --- methods -----------------------------------------------------------------------------------------------
@@ -153,7 +203,11 @@ def _options(method: type[Method]) -> str:
 def _command_line() -> str:
     group: Any = typer.main.get_command(app)
     context = typer.Context(group, info_name="llm-pruner")
+    alone = typer.Typer(add_completion=False)
+    alone.command()(quick)
+    whole: Any = typer.main.get_command(alone)
     parts = [f"# Command line\n\n{group.help}\n"]
+    parts.append(get_docs_for_click(obj=whole, ctx=context, indent=1, name="llm-pruner"))
     for name, command in group.commands.items():
         parts.append(get_docs_for_click(obj=command, ctx=context, indent=1, name=name, call_prefix="llm-pruner"))
     # the example that ends a command's help

@@ -18,7 +18,7 @@ from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
 from llm_pruner.workflow.preflight import preflight
-from llm_pruner.steps import HEALING, QUANTIZING
+from llm_pruner.steps.base import step_class
 
 for name, value in resources.ENVIRONMENT.items():
     os.environ.setdefault(name, value)
@@ -39,8 +39,6 @@ if not CONFIG.needs_hub:
 
 SCORES = {score.name: score for variant in VARIANTS.values() for score in variant.scores}
 PLANNED = [name for name, variant in VARIANTS.items() if variant.score]
-HEALED = [name for name, variant in VARIANTS.items() if variant.step and variant.step.name in HEALING]
-QUANTIZED = [name for name, variant in VARIANTS.items() if variant.step and variant.step.name in QUANTIZING]
 DIRECT = [name for name, variant in VARIANTS.items() if not (variant.score or variant.step)]
 SEARCHED = [name for name in PLANNED if VARIANTS[name].options.get("split") == SEARCH]
 
@@ -64,7 +62,7 @@ def code(script, *modules):
 def method_code(script, implementation, family):
     modules = [implementation.partition(":")[0], family_module(family)]
     if not modules[0].startswith("llm_pruner."):
-        modules.append("llm_pruner.pruners")
+        modules.append("llm_pruner.objects.pruners")
     return code(script, *modules)
 
 

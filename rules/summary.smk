@@ -7,6 +7,8 @@ rule summary:
         zero_shot=expand("baselines/{variant}/evaluation/zero_shot.json", variant=VARIANTS),
         efficiency=expand("baselines/{variant}/evaluation/efficiency.json", variant=VARIANTS),
         scores=expand("resources/scores/{score}.json", score=SCORES),
+        # not read, but part of what a run shows
+        curves=expand("results/figures/healing_{variant}.png", variant=TRAINED),
         encoders="results/final_report.json" if CONFIG.encoders.rows else [],
     output:
         workbook=report(

@@ -164,7 +164,7 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     assert [entry["name"] for entry in report["names"]] == ["Teacher", "MSP", "MSP+ptq", "MSP+qkd"]
     assert report["names"][1]["seeds"] == [0, 3] and not report["problems"]
     assert report["names"][1]["reached"]["heads"] == 0.5
-    assert (folder / "results" / "final_report.png").exists() and not list(folder.rglob("checkpoint"))
+    assert (folder / "results" / "final_report.png").exists() and not list(folder.rglob("resume_point"))
     assert "Nothing to be done" in workflow.run("--dry-run", target).stdout
 
     tables = [encoders_table(report), encoder_runs_table(report)]

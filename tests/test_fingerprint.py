@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_pruner.steps import STEPS
 from llm_pruner.workflow import fingerprint
 
 ROOT = Path(__file__).parents[1]
@@ -22,9 +23,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def digests() -> dict[str, str]:
+def clear() -> None:
     for function in (fingerprint._imports, fingerprint._tree, fingerprint._normalised, fingerprint._is_module):
         function.cache_clear()
+
+
+def digests() -> dict[str, str]:
+    clear()
     entries = {
         "wanda width": ("llm_pruner.methods.wanda", "llm_pruner.families.width"),
         "wanda sparse": ("llm_pruner.methods.wanda", "llm_pruner.families.sparse"),
@@ -32,6 +37,16 @@ def digests() -> dict[str, str]:
         "shortgpt depth": ("llm_pruner.methods.shortgpt", "llm_pruner.families.depth"),
     }
     return {name: fingerprint.sources_digest(SCRIPT, *modules) for name, modules in entries.items()}
+
+
+def digests_of_scripts() -> dict[str, str]:
+    """Of every script that Snakemake runs, and of the one that takes a step for every step."""
+    clear()
+    scripts = {path.stem: path for path in SCRIPT.parent.glob("*.py")}
+    step = scripts.pop("step")
+    modules = {name: implementation.partition(":")[0] for name, implementation in STEPS.items()}
+    taken = {f"+{name}": fingerprint.sources_digest(step, module) for name, module in modules.items()}
+    return {**taken, **{name: fingerprint.sources_digest(path) for name, path in scripts.items()}}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +67,32 @@ def test_an_edit_reaches_those_who_run_it(package: Path, file: str, changed: set
     with (package / file).open("a") as source:
         source.write("\nEDITED = True\n")
     after = digests()
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("steps/nf4.py", {"+nf4"}),
+        ("steps/lora.py", {"+lora"}),
+        ("steps/kd.py", {"+kd"}),
+        ("steps/healing.py", {"+lora", "+kd"}),
+        ("training/heal.py", {"+lora", "+kd"}),
+        ("training/adapters.py", {"+lora", "+kd"}),
+        ("training/masked.py", {"+lora", "+kd"}),
+        ("training/objective.py", {"+lora", "+kd"}),
+        ("training/options.py", {"+lora", "+kd"}),
+        ("training/fake_quantize.py", {"encoder_ptq", "encoder_qkd"}),
+        ("variants/step.py", {"+lora", "+kd", "+nf4"}),
+        ("steps/record.py", {"+lora", "+kd", "+nf4", "summary"}),
+        ("steps/__init__.py", set()),
+    ],
+)
+def test_an_edit_of_a_step_reaches_those_who_take_it(package: Path, file: str, changed: set[str]) -> None:
+    before = digests_of_scripts()
+    with (package / file).open("a") as source:
+        source.write("\nEDITED = True\n")
+    after = digests_of_scripts()
     assert {name for name in before if before[name] != after[name]} == changed
 
 

@@ -59,7 +59,7 @@ def test_all_names_are_reachable_and_imports_stay_light() -> None:
     assert all(getattr(llm_pruner, name).__name__ == name for name in llm_pruner.__all__)
     statement = (
         "import sys, llm_pruner; assert not {'torch', 'pydantic'} & set(sys.modules); "
-        "import llm_pruner.importance, llm_pruner.gqa, llm_pruner.data.examples; "
+        "import llm_pruner.objects.layer_importance, llm_pruner.objects.gqa_groups, llm_pruner.objects.examples; "
         "assert not {'torch', 'transformers', 'matplotlib', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", statement], check=True, cwd=Path(llm_pruner.__file__).parents[1])

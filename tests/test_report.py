@@ -449,7 +449,7 @@ def healed(folders: list[Path]) -> Results:
     folder = folders[0].parent / "Magnitude_2000+lora"
     shutil.copytree(folders[0], folder)
     for file, changes in (
-        ("pruning.json", {"variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "lora"}}),
+        ("pruning.json", {"variant": folder.name, "parent": "Magnitude_2000", "steps": [{"name": "lora"}]}),
         ("evaluation/perplexity.json", {"perplexity": 11.0}),
     ):
         write(folder / file, {**json.loads((folder / file).read_text()), **changes})
@@ -472,7 +472,7 @@ def test_few_bits_are_smaller_on_disk_and_no_sparsity(
     pruning = json.loads((folder / "pruning.json").read_text())
     write(
         folder / "pruning.json",
-        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "nf4", "bytes": {}}},
+        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "steps": [{"name": "nf4", "bytes": {}}]},
     )
     quantized = read_results([*folders, folder])
     drawn: list[Figure] = []

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from llm_pruner.cli.common import Json, emit
 from llm_pruner.families.options import FAMILY_OPTIONS
@@ -41,7 +40,7 @@ def _method(name: str) -> dict[str, Any]:
 def _options(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
     return {
         key: {
-            "default": None if field.default is PydanticUndefined else field.default,
+            "default": None if field.is_required() else field.default,
             "description": " ".join((field.description or "").split()),
         }
         for key, field in model.model_fields.items()

@@ -29,9 +29,9 @@ def load_classifier(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
     read_headers(folder)
     check_finite(folder)
     if encoder.config.get("quantization_config"):
-        from llm_pruner.quantization import load_nf4
+        from llm_pruner.models.packed import load_packed
 
-        return load_nf4(classifier_class(encoder), folder, device=device)
+        return load_packed(classifier_class(encoder), folder, device=device)
     return classifier_class(encoder).from_pretrained(folder, dtype="float32").to(device).eval()
 
 

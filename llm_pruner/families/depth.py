@@ -50,7 +50,7 @@ def score(
 
 
 def check(variant: Variant, num_layers: int) -> None:
-    """Raise PlanError unless ``variant`` can be made of a model of so many layers, as far as can be told unscored."""
+    """Raise PlanError unless ``variant`` fits a model with ``num_layers`` layers; needs no scores."""
     options, count = DepthOptions(**variant.options), int(variant.amount)
     removable = len(options.removable(num_layers))
     most = min(removable, num_layers - 1)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 SEARCH = "search"
+_SPLIT = rf"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$|^{SEARCH}$"
 _BOUND = r"-?\d+(?:\.\d+%|%)?"
+_LAYER_RANGE = rf"^(?:{_BOUND})?:(?:{_BOUND})?$"
 
 
 class FamilyOptions(BaseModel):
@@ -28,7 +31,7 @@ class WidthOptions(FamilyOptions):
     """Give every layer the same shape, so that any serving engine loads the model."""
     multiple_of: PositiveInt = 1
     """Keep widths that are multiples of this."""
-    split: str | None = Field(default=None, pattern=r"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$|^" + SEARCH + "$")
+    split: str | None = Field(default=None, json_schema_extra={"pattern": _SPLIT})
     """Shares of the budget that attention and MLP give, such as ``2:8``, or ``search`` for the shares with the lowest
     held-out perplexity; by default both lose at one rate."""
     allocation: Literal["uniform", "inverse", "proportional", "global"] = "uniform"
@@ -42,16 +45,35 @@ class WidthOptions(FamilyOptions):
     alpha: float = Field(default=1.0, gt=0)
     """Power of the normalised importance: larger values set the most important layers further apart."""
     log: bool = True
-    """Take the logarithm of importance first, so that one outlying layer does not make all others alike."""
+    """Use the logarithm of importance, so that one outlier does not flatten the differences between the rest."""
     min_rate: float = Field(default=0.0, ge=0, lt=1)
     """Every layer loses at least this share of its units, as far as whole units allow."""
     max_rate: float = Field(default=1.0, gt=0, le=1)
     """No layer loses more than this share of its units."""
     freeze_top_layers: NonNegativeInt = 0
     """Leave the n most important layers whole."""
-    layer_range: str | None = Field(default=None, pattern=rf"^(?:{_BOUND})?:(?:{_BOUND})?$")
+    layer_range: str | None = Field(default=None, json_schema_extra={"pattern": _LAYER_RANGE})
     """Layers that may lose, first to the one behind the last: ``4:30``, ``2:-1``, or shares of the depth, rounded up,
     ``12.5%:-6.25%``."""
+
+    @field_validator("split")
+    @classmethod
+    def _is_split(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_SPLIT, value):
+            raise ValueError(
+                f"'{value}' is not a split; write the shares of attention and MLP, two whole numbers that are not both "
+                f"0, such as 2:8, or '{SEARCH}'"
+            )
+        return value
+
+    @field_validator("layer_range")
+    @classmethod
+    def _is_range(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(_LAYER_RANGE, value):
+            raise ValueError(
+                f"'{value}' is not a range of layers; write first:end, such as 4:30, 2:-1, 1: or 12.5%:-6.25%"
+            )
+        return value
 
     @model_validator(mode="after")
     def _agree(self) -> WidthOptions:

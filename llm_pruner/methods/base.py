@@ -111,10 +111,9 @@ class LayerScoreMethod(Method):
             count: how many, at most as many as there are.
 
         Raises:
-            PlanError: if the scores cannot say so many.
+            PlanError: if fewer layers are ranked than asked for.
         """
-        lowest = sorted(layers, key=lambda entry: (entry["score"], -entry["index"]))
-        return [entry["index"] for entry in lowest[:count]]
+        return lowest_layers(layers, count)
 
     def notes(self, removed: Sequence[Mapping[str, Any]]) -> list[str]:
         """What a reader of the results should know about the removal of these layers, given their entries."""
@@ -126,6 +125,12 @@ class LayerScoreMethod(Method):
     def naive_evaluations(self, num_layers: int) -> int:
         """Layer evaluations, each of all samples, that the method would take without sharing any between scores."""
         return num_layers
+
+
+def lowest_layers(layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Indices of so many entries, those with the lowest scores first, of equals the later."""
+    lowest = sorted(layers, key=lambda entry: (entry["score"], -entry["index"]))
+    return [entry["index"] for entry in lowest[:count]]
 
 
 class RotationMethod(Method):

@@ -248,7 +248,7 @@ def refuse_quantized(folder: str | os.PathLike[str]) -> None:
 
 
 def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> None:
-    """Raise PlanError for a model of sliced hidden dimensions, whose layers each speak a basis of their own."""
+    """Raise PlanError for a sliced model: each of its layers has its own basis."""
     if config.get("sliced"):
         raise PlanError(f"{place}: its hidden dimensions are sliced already; start from the whole model")
 

@@ -47,9 +47,9 @@ def load(
     config = read_config(folder)
     read_headers(folder)
     if is_quantized(config):
-        from llm_pruner.quantization import load_nf4
+        from llm_pruner.models.packed import load_packed
 
-        return load_nf4(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
+        return load_packed(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
     kwargs = {"device_map": device_map} if device_map else {}
     model = model_class(config).from_pretrained(folder, dtype=dtype, **kwargs)
     return (model if device_map else model.to(device)).eval()
@@ -128,7 +128,7 @@ class Weights(ABC):
 
 
 class WeightReader(Weights):
-    """Those of a checkpoint, memory-mapped for as long as the tensor is: what was read and let go takes no memory."""
+    """Tensors of a checkpoint, each memory-mapped and released with the tensor."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.entries = read_headers(folder)

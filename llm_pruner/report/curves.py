@@ -38,6 +38,13 @@ def plot_loss_curve(
         figure.savefig(staged, dpi=150)
 
 
+def plot_step_curve(record: Mapping[str, Any], path: Path) -> None:
+    """Draw the training of a step, from its ``step.json``, as a PNG."""
+    history, perplexity = record["history"], record["perplexity"]
+    title = f"{record['variant']}: held-out perplexity {perplexity['before']:.1f} → {perplexity['after']:.1f}"
+    plot_loss_curve(path, history["train"], history["held_out"], title=title, label="held out")
+
+
 def running_mean(values: Sequence[float], decay: float) -> list[float]:
     """Exponential running mean, corrected for its start.
 

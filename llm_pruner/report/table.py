@@ -19,6 +19,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from llm_pruner.families.options import DROPS
+from llm_pruner.steps.record import steps_of
 from llm_pruner.system.errors import DataError
 from llm_pruner.system.files import read_json, staged_file, write_text
 
@@ -58,13 +59,13 @@ class Model:
 
     @property
     def is_quantized(self) -> bool:
-        """Its weights are stored in few bits: its step tells the bytes before and after."""
-        return dig(self.pruning, "step", "bytes") is not None
+        """Its weights are stored in few bits: a step tells the bytes before and after."""
+        return any("bytes" in step for step in steps_of(self.pruning))
 
     @property
     def parent(self) -> str | None:
         """The variant that a step, such as healing, made this one of; None if it was pruned."""
-        return self.pruning.get("parent") if self.pruning.get("step") else None
+        return self.pruning.get("parent") if steps_of(self.pruning) else None
 
     def batches(self) -> dict[int, Mapping[str, Any]]:
         """Timings by batch size."""

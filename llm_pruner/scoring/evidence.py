@@ -36,7 +36,7 @@ class Evidence:
 
 
 def _unobserved() -> None:
-    """Changing weights that no later layer is computed from needs no telling."""
+    """No-op: no later layer depends on these weights."""
 
 
 @dataclass(frozen=True)

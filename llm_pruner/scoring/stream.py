@@ -122,11 +122,11 @@ class StreamedLayer:
         return self.module(hidden, **self._arguments[hidden.shape[0]])
 
     def changed(self) -> None:
-        """Say that the layer's weights were changed, so that the next layer sees what the new ones make."""
+        """Call after changing weights in place: drops the cached outputs."""
         self._outputs = None
 
     def leave(self, outputs: list[torch.Tensor]) -> None:
-        """Say what enters the next layer, in place of what this one gives; batches of float [batch, length, hidden]."""
+        """Set the next layer's inputs, batches of float [batch, length, hidden], in place of this one's outputs."""
         self._outputs = outputs
 
     def park(self) -> None:
@@ -152,8 +152,8 @@ class LayerStream:
         batch_size: samples run at once.
         progress: show a progress bar on stderr.
         layers: indices of the layers to run, in order, as if the others were not there; all by default.
-        part: ``layer``, or the ``attention`` or ``mlp`` block that is measured of each. ``layers`` are then those that
-            have it, and the others are run without it and not given out.
+        part: ``layer``, or the ``attention`` or ``mlp`` block that is measured of each. ``layers`` then lists the
+            layers that have this block; the others run without it and are not yielded.
     """
 
     def __init__(

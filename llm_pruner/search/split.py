@@ -1,6 +1,6 @@
-"""Which share of the budget attention should give, and which MLP: tried on held-out samples, without a checkpoint.
+"""Search for the attention : MLP split with the lowest held-out perplexity; no checkpoint is written.
 
-A plan is tried by zeroing, in the dense model, what the units that would go feed into their output projections: the
+To try a plan, the outputs of the units that would go are zeroed in the dense model, before the output projections: the
 logits are those of the pruned model. Coarse steps first, then ever smaller ones around the best.
 """
 

@@ -14,7 +14,7 @@ GQA_2000+lora+nf4              and then stored in 4 bits
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -22,11 +22,23 @@ from pydantic import BaseModel, ValidationError
 
 from llm_pruner.families.options import FAMILY_OPTIONS, DepthOptions, WidthOptions
 from llm_pruner.methods import METHODS
-from llm_pruner.steps import QUANTIZING, STEPS
+from llm_pruner.steps import STEPS
+from llm_pruner.steps.base import step_class
 from llm_pruner.system.errors import ConfigError, explain, nearest
-from llm_pruner.variants.variant import DENSE, Score, Step, Variant, load_class
+from llm_pruner.variants.variant import DENSE, Score, StepSpec, Variant, load_class
 
 Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def either(names: Iterable[str]) -> str:
+    """Names in a sentence.
+
+    >>> either(["lora", "kd", "nf4"])
+    'lora, kd or nf4'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
 
 _NAME = re.compile(
     r"(?P<method>[A-Za-z][A-Za-z0-9]*)"
@@ -37,7 +49,7 @@ _BY_RATIO = ("width", "slice")
 """Mechanisms that a bare ratio may stand for; a method has one of them at most."""
 GRAMMAR = (
     "Method_2000, Method_unstructured_5000, Method_2of4, Method_remove_2, Method_label_2000 or Dense, and any of them "
-    "with +lora, +kd or +nf4"
+    f"with {either(f'+{step}' for step in STEPS)}"
 )
 
 
@@ -111,14 +123,14 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
     name = f"{parent.name}+{step}"
     if step not in STEPS:
         raise ConfigError([f"unknown step '+{step}'{nearest(step, STEPS)}"], name)
-    if parent.step and parent.step.name in QUANTIZING:
-        raise ConfigError([f"nothing can be done to a model in few bits; put +{parent.step.name} last"], name)
-    resolved = checked(STEPS[step], options or {}, name)
+    if parent.step and step_class(parent.step.implementation).terminal:
+        raise ConfigError([f"nothing can follow +{parent.step.name}; put +{parent.step.name} last"], name)
+    resolved = checked(step_class(STEPS[step]).Options, options or {}, name)
     return replace(
         parent,
         name=name,
         parent=parent.name,
-        step=Step(step, resolved.model_dump(mode="json")),
+        step=StepSpec(step, STEPS[step], resolved.model_dump(mode="json")),
         score=None,
         importance=None,
     )

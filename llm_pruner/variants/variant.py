@@ -35,11 +35,13 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepSpec:
     """What is done to a finished model to make another of it, such as healing."""
 
     name: str
     """As written behind the plus of ``GQA_2000+lora``."""
+    implementation: str
+    """``module:Class`` of the step."""
     options: dict[str, Any]
 
 
@@ -69,7 +71,7 @@ class Variant:
     """Scores of layers that decide how much each may lose."""
     parent: str | None = DENSE
     """The variant it is made from; None for Dense."""
-    step: Step | None = None
+    step: StepSpec | None = None
     """What is done to the parent; None where the base model is pruned."""
 
     @property
@@ -97,7 +99,7 @@ class Variant:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Variant:
-        parts = {"score": Score, "importance": Score, "step": Step}
+        parts = {"score": Score, "importance": Score, "step": StepSpec}
         return cls(**{**value, **{key: part(**value[key]) for key, part in parts.items() if value[key]}})
 
 
@@ -118,7 +120,7 @@ def load_class(implementation: str) -> type[Method]:
     if issubclass(found, Method):
         return found
     # by name, so that jobs of other methods do not depend on its sources
-    return import_module("llm_pruner.pruners").pruner_method(implementation)
+    return import_module("llm_pruner.objects.pruners").pruner_method(implementation)
 
 
 def import_class(implementation: str) -> type:

@@ -32,7 +32,7 @@ BLOCK_NORMS = (
 class NoAttention(nn.Module):
     """Adds nothing to the residual stream.
 
-    A cache counts tokens by what its layers hold, and callers ask any of them, so one number a token is kept.
+    The KV cache reads its length from any layer, so this one stores a dummy value per token.
     """
 
     def __init__(self, layer_idx):
