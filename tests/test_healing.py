@@ -16,8 +16,8 @@ from pydantic import ValidationError
 
 import llm_pruner
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.models.architecture import component
 from llm_pruner.models.checkpoint import WeightReader
+from llm_pruner.models.layout import component
 from llm_pruner.report.curves import plot_loss_curve, plot_step_curve, running_mean
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import read_json

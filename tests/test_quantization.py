@@ -13,9 +13,10 @@ from test_contract import logits
 
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
-from llm_pruner.models.architecture import LINEARS, component, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.models.doctor import examine
+from llm_pruner.models.layout import LINEARS, component
 from llm_pruner.models.nf4 import fake_nf4
 from llm_pruner.models.packed import memory_bytes
 from llm_pruner.steps.nf4 import NF4Options, quantize_model

@@ -140,7 +140,10 @@ def test_configuration(make_model: Callable[..., Path], token_file: Path, tmp_pa
     assert after["sliced"] == {"widths": [24] * 8 + [32]}
     assert before["tie_word_embeddings"] and not after["tie_word_embeddings"]
     assert after["architectures"] == ["SlicedQwen3ForCausalLM"]
-    assert after["auto_map"] == {"AutoModelForCausalLM": "modeling_sliced.SlicedQwen3ForCausalLM"}
+    assert after["auto_map"] == {
+        "AutoModel": "modeling_sliced.SlicedQwen3Model",
+        "AutoModelForCausalLM": "modeling_sliced.SlicedQwen3ForCausalLM",
+    }
     same = before.keys() - {"tie_word_embeddings", "architectures"}
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
 

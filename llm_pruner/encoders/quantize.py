@@ -19,12 +19,12 @@ from llm_pruner.encoders.folder import (
     load_classifier,
     save_classifier,
 )
-from llm_pruner.encoders.narrow import Linear8bit
 from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import Bits, QATOptions, QuantizationOptions, TaskOptions
 from llm_pruner.encoders.runs import PTQ, QKD, Workplace
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.encoders.training import Course
+from llm_pruner.models.carried.narrow import Linear8bit
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.nf4 import fake_nf4, nf4_config

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.width.units import cut_along, sum_over_key_value_groups
 from llm_pruner.methods.gqa import GQA
-from llm_pruner.models.architecture import ATTENTION_INPUTS, ATTENTION_OUTPUT, LayerShape
+from llm_pruner.models.architecture import LayerShape
+from llm_pruner.models.layout import ATTENTION, ATTENTION_LINEARS
 from llm_pruner.planning.allocation import keep_highest
 from llm_pruner.planning.plan import LayerPlan
 from llm_pruner.scoring.evidence import Evidence
@@ -22,8 +23,6 @@ from llm_pruner.system.errors import PlanError, PrunerError
 
 if TYPE_CHECKING:
     import torch
-
-_PROJECTIONS = (*ATTENTION_INPUTS, ATTENTION_OUTPUT)
 
 
 def compute_gqa_group_importance(
@@ -46,18 +45,17 @@ def compute_gqa_group_importance(
         PrunerError: if a projection has no gradient.
         PlanError: if ``head_dim`` or ``gqa_ratio`` do not fit the layer.
     """
-    shape, _ = _attention_shape(layer, head_dim, gqa_ratio)
+    shape, head_dim = _attention_shape(layer, head_dim, gqa_ratio)
     method = GQA()
     saliencies = {}
-    for name in _PROJECTIONS:
-        linear = f"self_attn.{name}"
+    for linear in ATTENTION_LINEARS:
         weight = layer.get_parameter(f"{linear}.weight")
         if weight.grad is None:
             raise PrunerError(f"{linear}.weight has no gradient; run loss.backward() first, with requires_grad set")
         # the index only names the layer
         evidence = Evidence(0, linear, gradient=weight.grad)
         saliencies[linear] = method.summed(weight.detach(), evidence, cut_along(linear))
-    return sum_over_key_value_groups(saliencies, shape.key_value_groups)
+    return sum_over_key_value_groups(saliencies, shape, head_dim)
 
 
 def select_gqa_groups_to_prune(
@@ -123,10 +121,10 @@ def prune_attention_by_gqa_groups(
             f"not {list(keep)}"
         )
     plan = LayerPlan(0, keep, ())
-    for name in _PROJECTIONS:
-        linear: Any = layer.get_submodule(f"self_attn.{name}")
+    for name in ATTENTION_LINEARS:
+        linear: Any = layer.get_submodule(name)
         for kind, parameter in list(linear.named_parameters()):
-            smaller = slice_parameter(f"self_attn.{name}.{kind}", parameter.data, plan, shape, head_dim)
+            smaller = slice_parameter(f"{name}.{kind}", parameter.data, plan, shape, head_dim)
             setattr(linear, kind, nn.Parameter(smaller, requires_grad=parameter.requires_grad))
         linear.out_features, linear.in_features = linear.weight.shape
     return len(keep) * shape.heads_per_group, len(keep)
@@ -134,11 +132,12 @@ def prune_attention_by_gqa_groups(
 
 def _attention_shape(layer: Any, head_dim: int | None, gqa_ratio: int | None) -> tuple[LayerShape, int]:
     """Widths of the attention (the rest is left zero) and head_dim, once all agree with the weights."""
-    attention = layer.self_attn
+    attention = layer.get_submodule(ATTENTION)
     head_dim = _agreed("head_dim", head_dim, getattr(attention, "head_dim", None))
     ratio = _agreed("gqa_ratio", gqa_ratio, getattr(attention, "num_key_value_groups", None))
-    queries, keys, values = (getattr(attention, name).weight.shape[0] for name in ATTENTION_INPUTS)
-    columns = getattr(attention, ATTENTION_OUTPUT).weight.shape[1]
+    *inputs, output = (layer.get_submodule(name).weight.shape for name in ATTENTION_LINEARS)
+    queries, keys, values = (rows for rows, _ in inputs)
+    columns = output[1]
     if min(head_dim, ratio) < 1 or keys % head_dim or values != keys or not queries == columns == keys * ratio:
         raise PlanError(
             f"head_dim {head_dim} and gqa_ratio {ratio} do not fit attention with {queries} query, {keys} key and "

@@ -9,12 +9,13 @@ from typing import Any, Literal
 from llm_pruner.models.architecture import check_finite, is_quantized, read_config
 from llm_pruner.models.checkpoint import copy_companions, model_class, write_config
 from llm_pruner.models.headers import bytes_on_disk
+from llm_pruner.models.layout import HEAD, SHORTCUTS
 from llm_pruner.steps.base import Step, StepInputs, StepOutcome
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, staged_directory
 from llm_pruner.system.options import Options
 
-KEPT = ("lm_head", "attn_shortcut", "mlp_shortcut")
+KEPT = (HEAD, *SHORTCUTS)
 """Linear layers of causal models that are no attention or MLP weights; they are not quantised."""
 
 

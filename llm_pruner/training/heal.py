@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.order import sample_order
 from llm_pruner.data.sampling import check_vocabulary
-from llm_pruner.models.architecture import component, read_config
+from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, load, write_config
+from llm_pruner.models.layout import is_linear
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.progress import track
@@ -152,7 +153,7 @@ def _write(model: PreTrainedModel, parent: Path, output: Path, options: HealingO
     with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
         for name in weights.names():
             tensor = weights.tensor(name)
-            if component(name)[0] is not None and name.endswith("_proj.weight"):
+            if is_linear(name):
                 zeros = tensor == 0
                 count += int(zeros.sum())
                 if name.split(".")[-2] in options.targets:

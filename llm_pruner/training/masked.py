@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
+from llm_pruner.models.layout import decoder_layers
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
@@ -45,7 +47,7 @@ class MaskedLowRank(nn.Module):
 def attach(model: PreTrainedModel, options: HealingOptions) -> PreTrainedModel:
     """The model with trainable adapters in its linear layers' weights; everything else is frozen."""
     model.requires_grad_(False)
-    for name, linear in model.model.layers.named_modules():
+    for name, linear in decoder_layers(model).named_modules():
         if isinstance(linear, nn.Linear) and name.rpartition(".")[2] in options.targets:
             parametrize.register_parametrization(linear, "weight", MaskedLowRank(linear.weight, options))
     return model

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 
-from llm_pruner.models.architecture import LINEARS
+from llm_pruner.models.layout import LINEARS
 from llm_pruner.system.errors import nearest
 from llm_pruner.system.options import Options
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.builtin.corpus import load_corpus
 from llm_pruner.data.builtin.options import BOS, EOS, PAD, BuiltinModel
+from llm_pruner.models.layout import decoder_layers
 from llm_pruner.report.curves import plot_loss_curve
 from llm_pruner.system.files import staged_directory, write_json
 from llm_pruner.system.provenance import Run
@@ -206,7 +207,7 @@ class _Task(TrainingTask):
         import torch
 
         spec = self.spec
-        matrices = [parameter for parameter in self.model.model.layers.parameters() if parameter.ndim == 2]
+        matrices = [parameter for parameter in decoder_layers(self.model).parameters() if parameter.ndim == 2]
         owned = {id(parameter) for parameter in matrices}
         rest = [parameter for parameter in self.parameters if id(parameter) not in owned]
         adamw = torch.optim.AdamW(rest, lr=spec.adamw_learning_rate, weight_decay=spec.weight_decay)

@@ -24,6 +24,8 @@ def check(variant: Variant, architecture: Architecture, tokens: int | None = Non
     hidden = architecture.hidden_size
     constant_width(hidden, variant.amount, SliceOptions(**variant.options).multiple_of)
     refuse_sliced(architecture.config, architecture.folder)
+    if not architecture.norms.rotatable:
+        raise PlanError("a norm stands behind a block, and its gain cannot be folded into what follows")
     if own_module(architecture.config):
         raise PlanError("its layers differ; slicing wants them alike and whole, as uniform=true leaves them")
     if tokens is not None and tokens < hidden:

@@ -14,8 +14,9 @@ from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.slice.check import check
 from llm_pruner.mechanisms.slice.options import SliceOptions
 from llm_pruner.methods.base import RotationMethod
-from llm_pruner.models.architecture import layer_prefix, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
+from llm_pruner.models.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
 from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import CheckpointError, PlanError
@@ -112,8 +113,8 @@ def sliced_parameters(
         if layer.index == 0:
             enter = basis(0, layer.inputs, 0)
             rotation.project(layer.inputs, enter)
-            embedding = weights.tensor("model.embed_tokens.weight")
-            yield "model.embed_tokens.weight", rotation.rotated_embedding(embedding, enter)
+            embedding = weights.tensor(f"{EMBEDDING}.weight")
+            yield f"{EMBEDDING}.weight", rotation.rotated_embedding(embedding, enter)
         states = layer.without("mlp")
         middle = basis(layer.index, states, position + 1)
         if layer.index < last:
@@ -127,8 +128,8 @@ def sliced_parameters(
         for name, tensor in rotation.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
             yield layer_prefix(layer.index) + name, tensor
         enter = leave
-    head = weights.tensor("lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight")
-    yield "lm_head.weight", (head * weights.tensor("model.norm.weight")).to(head.dtype)
+    head = weights.tensor(f"{HEAD}.weight" if f"{HEAD}.weight" in weights.names() else f"{EMBEDDING}.weight")
+    yield f"{HEAD}.weight", (head * weights.tensor(f"{FINAL_NORM}.weight")).to(head.dtype)
 
 
 def _moments(job: Job, index: int, batches: list[torch.Tensor]) -> torch.Tensor:

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.methods.base import SaliencyMethod
-from llm_pruner.models.architecture import component, layer_prefix, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import (
     CheckpointWriter,
     WeightReader,
     copy_companions,
     write_config,
 )
+from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
 from llm_pruner.scoring.evidence import Evidence, gather
 from llm_pruner.system.files import staged_directory

@@ -45,8 +45,9 @@ def score(
             evidence.linear: method.summed(weight, evidence, cut_along(evidence.linear))
             for weight, evidence in layer.linears()
         }
-        attention = sum_over_key_value_groups(saliencies, architecture.layers[layer.index].key_value_groups)
-        mlp = sum_over_channels(saliencies)
+        shape = architecture.layers[layer.index]
+        attention = sum_over_key_value_groups(saliencies, shape, architecture.head_dim)
+        mlp = sum_over_channels(saliencies, shape)
         layers.append({"index": layer.index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
     return {"layers": sorted(layers, key=lambda layer: layer["index"])}
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from llm_pruner.models.architecture import ATTENTION_INPUTS, ATTENTION_OUTPUT, MLP_INPUTS, MLP_OUTPUT
+from llm_pruner.models.architecture import LayerShape
+from llm_pruner.models.layout import block_of_linear, cut_of, linears_among, segment_sizes
 
 if TYPE_CHECKING:
     import torch
@@ -13,27 +14,45 @@ if TYPE_CHECKING:
 
 def cut_along(linear: str) -> int:
     """The dimension to sum over so that one number remains for each row or column that can be cut."""
-    return 0 if linear.rpartition(".")[2] in (ATTENTION_OUTPUT, MLP_OUTPUT) else 1
+    cut = cut_of(linear)
+    assert cut
+    return 1 - cut.axis
 
 
-def sum_over_key_value_groups(saliencies: Mapping[str, torch.Tensor], groups: int) -> torch.Tensor:
+def sum_over_key_value_groups(saliencies: Mapping[str, torch.Tensor], shape: LayerShape, head_dim: int) -> torch.Tensor:
     """Saliency of a layer's key-value groups: of the k and v rows of each, the q rows of its (contiguous) query heads
     and the o columns they feed.
 
     Args:
         saliencies: by linear name, one number for each row, or each column of ``o_proj``.
+        shape: of the layer.
 
     Returns:
         [groups]
     """
-    import torch
-
-    linears = [saliencies[f"self_attn.{name}"] for name in (*ATTENTION_INPUTS, ATTENTION_OUTPUT)]
-    return torch.stack([each.view(groups, -1).sum(dim=1) for each in linears]).sum(dim=0)
+    return _summed(saliencies, "attention", shape, head_dim, shape.key_value_groups)
 
 
-def sum_over_channels(saliencies: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def sum_over_channels(saliencies: Mapping[str, torch.Tensor], shape: LayerShape) -> torch.Tensor:
     """Saliency of a layer's MLP channels, [channels]: of the gate and up rows and the down column of each."""
+    return _summed(saliencies, "mlp", shape, 1, shape.channels)
+
+
+def _summed(
+    saliencies: Mapping[str, torch.Tensor], block: str, shape: LayerShape, head_dim: int, units: int
+) -> torch.Tensor:
     import torch
 
-    return torch.stack([saliencies[f"mlp.{name}"] for name in (*MLP_INPUTS, MLP_OUTPUT)]).sum(dim=0)
+    parts = []
+    for name in linears_among({f"{name}.weight" for name in saliencies}):
+        cut = cut_of(name)
+        if cut and block_of_linear(name) == block:
+            sizes = segment_sizes(
+                cut,
+                shape.key_value_groups,
+                shape.channels,
+                heads_per_group=shape.heads_per_group,
+                head_dim=head_dim,
+            )
+            parts += [segment.view(units, -1).sum(dim=1) for segment in saliencies[name].split(sizes)]
+    return torch.stack(parts).sum(dim=0)

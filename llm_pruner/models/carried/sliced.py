@@ -1,14 +1,18 @@
-"""Models whose hidden dimensions are sliced: the class that runs them, complete in this one file.
+"""Models whose hidden dimensions are sliced: the classes that run them, complete in this one file.
 
 ``sliced.widths`` in config.json says how wide the residual stream is: entry 2i where it enters layer i, 2i + 1 between
 that layer's attention and MLP, the last in front of the output. Each position has a basis of its own, so the residual
-goes through a shortcut matrix from one to the next. Gains of norms are in the linear layers behind them. A copy of this
-file travels in every such model folder, so it imports nothing but torch and transformers.
+goes through a shortcut matrix from one to the next. Gains of norms are in the linear layers behind them. ``Sliced``
+and the name of a class of transformers, such as ``SlicedLlamaModel`` or ``SlicedLlamaForCausalLM``, is that class with
+these widths. A copy of this file travels in every such model folder, so it imports nothing but torch and transformers,
+and of transformers only the class that is asked for.
 """
 
 import torch
+import transformers
 from torch import nn
-from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM
+
+PREFIX = "Sliced"
 
 
 class _Norm(nn.Module):
@@ -54,11 +58,11 @@ def _resize(block, inputs, output, before, after):
 
 
 class _SlicedLayers:
-    """Mixed into a causal language model class; the config is the model's own."""
+    """Mixed into a model class, with output weights or without; the config is the model's own."""
 
     def __init__(self, config):
         super().__init__(config)
-        backbone, widths = self.model, config.sliced["widths"]
+        backbone, widths = self.base_model, config.sliced["widths"]
         backbone.embed_tokens = nn.Embedding(config.vocab_size, widths[0], backbone.padding_idx)
         own = type(backbone.layers[0])
         # under the same name, which is how transformers knows what must stay on one device
@@ -66,7 +70,8 @@ class _SlicedLayers:
         for index in range(len(backbone.layers)):
             backbone.layers[index] = sliced(config, index, widths[2 * index : 2 * index + 3])
         backbone.norm = _Norm(config.hidden_size, config.rms_norm_eps)
-        self.lm_head = nn.Linear(widths[-1], config.vocab_size, bias=False)
+        if backbone is not self:
+            self.lm_head = nn.Linear(widths[-1], config.vocab_size, bias=False)
 
     def train(self, mode=True):
         # on CPUs with avx512_bf16 bitsandbytes repacks 4-bit weights in evaluation mode for a kernel that takes
@@ -77,17 +82,10 @@ class _SlicedLayers:
         return super().train(mode)
 
 
-class SlicedLlamaForCausalLM(_SlicedLayers, LlamaForCausalLM):
-    pass
-
-
-class SlicedMistralForCausalLM(_SlicedLayers, MistralForCausalLM):
-    pass
-
-
-class SlicedQwen2ForCausalLM(_SlicedLayers, Qwen2ForCausalLM):
-    pass
-
-
-class SlicedQwen3ForCausalLM(_SlicedLayers, Qwen3ForCausalLM):
-    pass
+def __getattr__(name):
+    if not name.startswith(PREFIX):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    own = getattr(transformers, name.removeprefix(PREFIX))
+    made = type(name, (_SlicedLayers, own), {"__module__": __name__})
+    globals()[name] = made
+    return made
