@@ -23,7 +23,6 @@ def heal_variant(
     tokens: Path,
     held_out: Path,
     teacher: Path,
-    figure: Path | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -37,7 +36,6 @@ def heal_variant(
         tokens: token file to train on.
         held_out: token file of the curve.
         teacher: folder of the dense model.
-        figure: PNG of the loss curve.
 
     Raises:
         CheckpointError: if the training diverges or a zero of a sparse model is lost.
@@ -57,7 +55,6 @@ def heal_variant(
         options,
         keep_zeros=variant.family == "sparse",
         teacher=teacher,
-        figure=figure,
         name=variant.name,
         device=device,
         progress=progress,

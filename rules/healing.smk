@@ -10,12 +10,6 @@ rule heal:
         model=directory("baselines/{variant}/model"),
         record="baselines/{variant}/pruning.json",
         healing="baselines/{variant}/healing.json",
-        figure=report(
-            "results/figures/healing_{variant}.png",
-            caption="../report/healing.rst",
-            category="Healing",
-            labels={"figure": "Loss of {variant}"},
-        ),
     log:
         "logs/heal/{variant}.log",
     benchmark:

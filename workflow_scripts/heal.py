@@ -14,7 +14,6 @@ with job(snakemake, device=snakemake.params.device):
         tokens=Path(snakemake.input.tokens),
         held_out=Path(snakemake.input.held_out),
         teacher=Path(snakemake.input.teacher),
-        figure=Path(snakemake.output.figure),
         device=snakemake.params.device,
         progress=True,
     )

@@ -189,6 +189,7 @@ def heal(
     llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
     """
     from llm_pruner.derived import heal_variant
+    from llm_pruner.report.figures import FIGURES
 
     _check_step(step, HEALING)
     refuse_existing(output, force)
@@ -203,11 +204,11 @@ def heal(
         tokens=tokens,
         held_out=held_out,
         teacher=model_folder(teacher) if teacher else parent.model,
-        figure=output / "healing.png",
         device=device,
         progress=progress,
     )
     _copy_plan(parent.folder, output)
+    FIGURES["healing"].draw(read_json(output / "healing.json"), output / "healing.png")
     perplexity = record["step"]["held_out"]
     text = f"{output / 'model'}: held-out perplexity {perplexity['before']:.2f} → {perplexity['after']:.2f}"
     emit(record, text, as_json)

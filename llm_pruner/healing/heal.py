@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.order import sample_order
-from llm_pruner.data.sampling import check_vocabulary
+from llm_pruner.data.tokens import check_vocabulary
 from llm_pruner.healing.options import DistillationOptions, HealingOptions
 from llm_pruner.models.architecture import component, read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, load, write_config
-from llm_pruner.report.curves import plot_loss_curve
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.progress import track
@@ -32,7 +31,6 @@ def heal(
     *,
     keep_zeros: bool,
     teacher: Path | None = None,
-    figure: Path | None = None,
     name: str = "Healing",
     device: str = "cpu",
     progress: bool = False,
@@ -49,8 +47,7 @@ def heal(
         options: ``LoraOptions`` for the next-token loss, ``DistillationOptions`` to follow ``teacher``.
         keep_zeros: zeros of the targets' weights stay zero (MaskLoRA); for sparse models.
         teacher: folder of the dense model, needed for distillation and otherwise not looked at.
-        figure: PNG of the loss curve.
-        name: what the progress bar and the figure call it.
+        name: what the progress bar calls it.
         device: where both models go.
 
     Returns:
@@ -84,9 +81,6 @@ def heal(
     points.append(objective.measure(model, held_out, options.steps))
     zeros = _write(model, parent, output, options, keep_zeros)
     before, after = points[0]["perplexity"], points[-1]["perplexity"]
-    if figure is not None:
-        title = f"{name}: held-out perplexity {before:.1f} → {after:.1f}"
-        plot_loss_curve(figure, losses, points, title=title, label="held out")
     return {
         "trainable_parameters": trainable,
         "history": {"train": losses, "held_out": points},
