@@ -142,15 +142,18 @@ def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, St
 
 
 def _label_points(axes: Axes, points: pd.DataFrame, below: bool) -> None:
-    """Name the models on the front, outside it, and those at the edge; the others are told apart in the tables."""
+    """Name the models on the front, outside it, and those at the edge; the tables name all."""
+    middle = (points["x"].min() + points["x"].max()) / 2
     for row in points[points["front"] | points["far"]].to_dict("records"):
+        inwards = -1 if row["x"] > middle else 1
+        beyond = 0 if row["far"] else -1 if below else 1
         axes.annotate(
             row["label"],
             (row["x"], row["y"]),
-            (8, 0) if row["far"] else (-6, -6 if below else 6),
+            (inwards * (6 if beyond else 8), 6 * beyond),
             textcoords="offset points",
-            ha="left" if row["far"] else "right",
-            va="center" if row["far"] else "top" if below else "bottom",
+            ha="right" if inwards < 0 else "left",
+            va=("center", "bottom", "top")[beyond],
             fontsize=8.5,
             color=INK,
             path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
