@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
 from llm_pruner.cli import app
-from llm_pruner.data.builtin.training import BuiltinModel
 from llm_pruner.families.options import FAMILY_OPTIONS
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
@@ -74,13 +72,6 @@ def _configuration() -> str:
     parts = ["# Configuration", "Every key may be left out but `variants`. Unknown keys are refused.", "## Top level"]
     parts.append(_table(Config))
     parts += _sections(Config)
-    parts += [
-        "## `model.builtin`",
-        "Size and schedule of the built-in model; lengths in tokens, learning rates are peaks.",
-    ]
-    parts.append(
-        _markdown([(f"`{field.name}`", f"`{field.default}`") for field in fields(BuiltinModel)], ["key", "default"])
-    )
     parts += ["## Variants", f"A name says what is done: {GRAMMAR}. Options by mechanism:"]
     for family, options in FAMILY_OPTIONS.items():
         if options.model_fields:

@@ -41,7 +41,7 @@ if CONFIG.model.kind == "builtin":
             mem_mb=memory_mb,
             runtime=minutes,
         params:
-            model=CONFIG.model.builtin,
+            model=CONFIG.model.builtin.model_dump(),
             seed=CONFIG.seed,
             code=code("train_builtin.py"),
         script:

@@ -10,18 +10,20 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from llm_pruner.data.builtin import tasks, training
 from llm_pruner.data.builtin.corpus import SPLITS, Document, load_corpus, load_split
+from llm_pruner.data.builtin.options import BuiltinModel
 from llm_pruner.data.builtin.tasks import write_tasks
-from llm_pruner.data.builtin.training import BuiltinModel, train_builtin
-from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
+from llm_pruner.data.builtin.training import train_builtin
+from llm_pruner.report.figures import FIGURES
+from llm_pruner.system.errors import CheckpointError, DataError
 
 TINY = BuiltinModel(
     vocab_size=400,
@@ -148,15 +150,16 @@ def test_trained_model_is_an_ordinary_folder(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder, figure, record = tmp_path / "model", tmp_path / "loss.png", tmp_path / "loss.json"
+    folder, record = tmp_path / "model", tmp_path / "loss.json"
     state = torch.get_rng_state()
-    result = train_builtin(folder, TINY, seed=0, figure=figure, record=record, progress=False)
+    result = train_builtin(folder, TINY, seed=0, record=record, progress=False)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
 
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "loss.png", "loss.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "loss.json"}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(contents(folder))
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    FIGURES["training"].draw(result, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(record.read_text()) == result
     assert len(result["history"]["train"]) == TINY.steps
     assert result["history"]["validation"][-1]["loss"] < result["history"]["validation"][0]["loss"]
@@ -210,20 +213,27 @@ def test_interrupted_training_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 @pytest.mark.usefixtures("small_corpus")
 def test_diverging_training_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="lower the learning rates"):
-        train_builtin(tmp_path / "model", replace(TINY, adamw_learning_rate=1e30), seed=0, progress=False)
+        train_builtin(tmp_path / "model", TINY.model_copy(update={"adamw_learning_rate": 1e30}), seed=0, progress=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_misfitting_sizes_are_all_named() -> None:
-    with pytest.raises(ConfigError) as caught:
-        replace(TINY, vocab_size=100, num_key_value_heads=3)
-    assert len(caught.value.problems) == 2
-    assert "vocab_size" in str(caught.value)
-    assert "num_key_value_heads" in str(caught.value)
+@pytest.mark.parametrize(
+    ("sizes", "told"),
+    [
+        ({"vocab_size": 100}, "greater than or equal to 259"),
+        ({"num_key_value_heads": 3}, "num_attention_heads must be a multiple of num_key_value_heads"),
+        ({"sequence_length": 100}, "sequence_length must not exceed max_position_embeddings"),
+        ({"num_hidden_layers": 0}, "greater than 0"),
+        ({"clip": "tight"}, "valid number"),
+    ],
+)
+def test_misfitting_sizes_are_refused(sizes: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        BuiltinModel(**{**TINY.model_dump(), **sizes})
 
 
 def test_learning_rate_rises_then_falls_to_zero() -> None:
-    spec = replace(TINY, steps=100, warmup=0.05)
+    spec = TINY.model_copy(update={"steps": 100, "warmup": 0.05})
     factors = [spec.learning_rate_factor(step) for step in range(101)]
     assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert factors[4:] == sorted(factors[4:], reverse=True)

@@ -153,7 +153,7 @@ def test_every_problem_at_once_each_with_its_place() -> None:
     expected = [
         "model.sorce: unknown key; did you mean 'source'?",
         "model.dtype: Input should be 'auto', 'float32', 'bfloat16' or 'float16', not 'float31'",
-        "model.builtin: unknown key 'step'; did you mean 'steps'?",
+        "model.builtin.step: unknown key; did you mean 'steps'?",
         "calibration.samples: Input should be greater than 0, not 0",
         "perplexty: unknown key; did you mean 'perplexity'?",
         "methods.Wandaa: unknown method; did you mean 'Wanda'?",

@@ -44,7 +44,7 @@ def digests() -> dict[str, str]:
         ("scoring/stream.py", {"wanda width", "wanda sparse", "gqa width", "shortgpt depth"}),
         ("methods/__init__.py", set()),
         ("evaluation/perplexity.py", set()),
-        ("report/figures.py", set()),
+        ("report/canvas.py", set()),
     ],
 )
 def test_an_edit_reaches_those_who_run_it(package: Path, file: str, changed: set[str]) -> None:

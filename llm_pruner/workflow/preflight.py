@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_sparsity, read_encoder
@@ -70,7 +69,7 @@ def known_architecture(config: Config) -> Architecture | None:
     """The base model's shape, if it is known without a download."""
     model = config.model
     if model.kind == "builtin":
-        builtin = {**asdict(config.builtin_model), "model_type": "llama", "tie_word_embeddings": True}
+        builtin = {**config.model.builtin.model_dump(), "model_type": "llama", "tie_word_embeddings": True}
         return planned_architecture(builtin)
     if model.kind == "package":
         return planned_architecture(MODELS[model.source].config)

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.builtin.corpus import load_corpus
-from llm_pruner.system.errors import CheckpointError, ConfigError
+from llm_pruner.data.builtin.options import BOS, EOS, PAD, BuiltinModel
+from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import staged_directory, write_json
 from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import Run
@@ -21,62 +21,10 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-BOS, EOS, PAD = "<s>", "</s>", "<pad>"
-
 _WORDS = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\n+|\s+"
 _SHARDS = 2  # parts of a batch whose gradients are computed side by side
 _CHECKS = 7  # validation points on the curve before the end
 _CHECK_WINDOWS = 48
-
-
-@dataclass(frozen=True)
-class BuiltinModel:
-    """Size and schedule of the built-in model.
-
-    Lengths are in tokens, learning rates are peaks, ``warmup`` is a share of the steps.
-
-    Raises:
-        ConfigError: if the sizes do not fit each other, naming every misfit.
-    """
-
-    vocab_size: int = 2048
-    hidden_size: int = 128
-    num_hidden_layers: int = 8
-    num_attention_heads: int = 8
-    num_key_value_heads: int = 4
-    head_dim: int = 16
-    intermediate_size: int = 384
-    max_position_embeddings: int = 512
-    steps: int = 720
-    batch_size: int = 8
-    sequence_length: int = 128
-    muon_learning_rate: float = 0.03
-    adamw_learning_rate: float = 0.03
-    weight_decay: float = 0.1
-    warmup: float = 0.05
-    clip: float = 1.0
-
-    def __post_init__(self) -> None:
-        alphabet = 256 + len((BOS, EOS, PAD))
-        checks = {
-            f"vocab_size must be at least {alphabet} (every byte and the special tokens)": (
-                self.vocab_size >= alphabet
-            ),
-            "num_attention_heads must be a multiple of num_key_value_heads": (
-                self.num_attention_heads % self.num_key_value_heads == 0
-            ),
-            "sequence_length must lie between 2 and max_position_embeddings": (
-                2 <= self.sequence_length <= self.max_position_embeddings
-            ),
-            "steps and batch_size must be at least 1": min(self.steps, self.batch_size) >= 1,
-        }
-        if problems := [message for message, holds in checks.items() if not holds]:
-            raise ConfigError(problems, source="built-in model")
-
-    def learning_rate_factor(self, step: int) -> float:
-        """Linear warm-up to 1, then linear to zero; ``step`` counts from 0."""
-        warmup = max(1, round(self.warmup * self.steps))
-        return min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup))
 
 
 def train_builtin(
@@ -100,7 +48,7 @@ def train_builtin(
     """
     import torch
 
-    run = Run(options=asdict(spec), seed=seed, device=device)
+    run = Run(options=spec.model_dump(), seed=seed, device=device)
     corpus = load_corpus()
     texts = {split: [document.text for document in corpus[split]] for split in ("train", "validation")}
     tokenizer = train_tokenizer(texts["train"], spec.vocab_size, spec.max_position_embeddings)

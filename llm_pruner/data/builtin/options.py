@@ -1,0 +1,63 @@
+"""Size and training schedule of the built-in base model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, PositiveInt, model_validator
+
+from llm_pruner.system.options import Options
+
+Positive = Annotated[float, Field(gt=0)]
+
+BOS, EOS, PAD = SPECIAL = ("<s>", "</s>", "<pad>")
+
+
+class BuiltinModel(Options):
+    """A small Llama with a byte-level tokenizer of its own."""
+
+    vocab_size: int = Field(default=2048, ge=256 + len(SPECIAL))
+    """Tokens: at least every byte and the special ones."""
+    hidden_size: PositiveInt = 128
+    """Width of the residual stream."""
+    num_hidden_layers: PositiveInt = 8
+    """Decoder layers."""
+    num_attention_heads: PositiveInt = 8
+    """Query heads of a layer."""
+    num_key_value_heads: PositiveInt = 4
+    """Key-value heads of a layer; the query heads are a multiple of them."""
+    head_dim: PositiveInt = 16
+    """Width of a head."""
+    intermediate_size: PositiveInt = 384
+    """MLP channels of a layer."""
+    max_position_embeddings: PositiveInt = 512
+    """Longest text, in tokens."""
+    steps: PositiveInt = 720
+    """Updates of the training."""
+    batch_size: PositiveInt = 8
+    """Samples in an update."""
+    sequence_length: int = Field(default=128, ge=2)
+    """Tokens in a sample; at most the longest text."""
+    muon_learning_rate: Positive = 0.03
+    """Peak learning rate of the layers' matrices."""
+    adamw_learning_rate: Positive = 0.03
+    """Peak learning rate of embeddings and norms."""
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Of both optimisers."""
+    warmup: float = Field(default=0.05, ge=0, le=1)
+    """Share of the steps in which the learning rates rise; then they fall to zero. Both linearly."""
+    clip: Positive = 1.0
+    """Largest norm of an update's gradient."""
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
+        if self.sequence_length > self.max_position_embeddings:
+            raise ValueError("sequence_length must not exceed max_position_embeddings")
+        return self
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Share of the peak learning rates at a step, counted from 0."""
+        warmup = max(1, round(self.warmup * self.steps))
+        return min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup))
