@@ -16,6 +16,7 @@ include: "rules/evaluation.smk"
 include: "rules/encoders_common.smk"
 include: "rules/encoders.smk"
 include: "rules/summary.smk"
+include: "rules/figures.smk"
 
 
 report: "report/workflow.rst"
@@ -30,3 +31,11 @@ rule all:
     default_target: True
     input:
         rules.summary.output,
+        FIGURE_FILES.values(),
+
+
+# The second track alone.
+rule classifiers:
+    input:
+        rules.encoder_report.output,
+        [FIGURE_FILES[name] for name, figure in FIGURES.items() if figure.category == "Classifiers"],

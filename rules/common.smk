@@ -17,6 +17,7 @@ from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
+from llm_pruner.report.figures import FIGURES, RECORDS, RUN
 from llm_pruner.workflow.preflight import preflight
 from llm_pruner.steps.base import step_class
 
@@ -109,6 +110,18 @@ def plan_file(variant):
     """The plan that a variant was cut by, or that what it was made from was cut by."""
     root = VARIANTS[variant].root
     return f"baselines/{root}/plan.json" if root in PLANNED else []
+
+
+MEASURED = {
+    role: expand(f"baselines/{{variant}}/{file}", variant=VARIANTS)
+    for role, file in dict(
+        records="pruning.json",
+        comparisons="analysis/model_comparison.json",
+        perplexity="evaluation/perplexity.json",
+        zero_shot="evaluation/zero_shot.json",
+        efficiency="evaluation/efficiency.json",
+    ).items()
+}
 
 
 def calibration_text(samples, skip=0):

@@ -6,12 +6,6 @@ rule encoder_teacher:
     output:
         model=directory("encoders/Teacher/model"),
         record="encoders/Teacher/record.json",
-        figure=report(
-            "encoders/Teacher/curves.png",
-            caption="../report/encoder_curves.rst",
-            category="Classifiers",
-            labels={"figure": "Training of the teacher"},
-        ),
     log:
         "logs/encoders/Teacher.log",
     benchmark:
@@ -41,12 +35,6 @@ rule encoder_prune:
     output:
         models=[directory(path) for path in encoder_runs("model")],
         records=encoder_runs("record.json"),
-        figures=report(
-            encoder_runs("curves.png"),
-            caption="../report/encoder_curves.rst",
-            category="Classifiers",
-            labels={"figure": "Training of {row}"},
-        ),
     log:
         "logs/encoders/{row}.log",
     benchmark:
@@ -103,12 +91,6 @@ rule encoder_qkd:
     output:
         models=[directory(path) for path in encoder_runs("model")],
         records=encoder_runs("record.json"),
-        figures=report(
-            encoder_runs("curves.png"),
-            caption="../report/encoder_curves.rst",
-            category="Classifiers",
-            labels={"figure": "Training of {row}"},
-        ),
     log:
         "logs/encoders/{row}.log",
     benchmark:
@@ -143,12 +125,6 @@ rule encoder_report:
         data=encoder_data(),
     output:
         report="results/final_report.json",
-        figure=report(
-            "results/final_report.png",
-            caption="../report/encoders.rst",
-            category="Classifiers",
-            labels={"figure": "Accuracy against size and latency"},
-        ),
     log:
         "logs/encoders/report.log",
     benchmark:

@@ -30,12 +30,6 @@ if CONFIG.model.kind == "builtin":
         output:
             model=directory("resources/model"),
             record="resources/model.json",
-            figure=report(
-                "results/figures/training.png",
-                caption="../report/training.rst",
-                category="Base model",
-                labels={"figure": "Training loss"},
-            ),
         log:
             "logs/model.log",
         benchmark:

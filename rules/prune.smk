@@ -7,12 +7,6 @@ rule search:
         held_out="resources/held_out.safetensors",
     output:
         record="resources/search/{variant}.json",
-        figure=report(
-            "results/figures/split_search_{variant}.png",
-            caption="../report/search.rst",
-            category="Decisions",
-            labels={"figure": "Attention : MLP split of {variant}"},
-        ),
     log:
         "logs/search/{variant}.log",
     benchmark:

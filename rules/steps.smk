@@ -47,32 +47,3 @@ rule step:
         code=step_code,
     script:
         "../workflow_scripts/step.py"
-
-
-rule step_curve:
-    input:
-        "baselines/{variant}/step.json",
-    output:
-        report(
-            "results/figures/healing_{variant}.png",
-            caption="../report/healing.rst",
-            category="Healing",
-            labels={"figure": "Loss of {variant}"},
-        ),
-    log:
-        "logs/step_curve/{variant}.log",
-    benchmark:
-        "logs/benchmarks/step_curve/{variant}.tsv"
-    wildcard_constraints:
-        variant=one_of(TRAINED),
-    # too small for a cluster's queue
-    localrule: True
-    conda:
-        "../envs/tables.yaml"
-    resources:
-        mem_mb=1_000,
-        runtime=30,
-    params:
-        code=code("step_curve.py"),
-    script:
-        "../workflow_scripts/step_curve.py"

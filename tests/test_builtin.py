@@ -22,6 +22,7 @@ from llm_pruner.data.builtin.corpus import SPLITS, Document, load_corpus, load_s
 from llm_pruner.data.builtin.options import BuiltinModel
 from llm_pruner.data.builtin.tasks import write_tasks
 from llm_pruner.data.builtin.training import train_builtin
+from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, DataError
 
 TINY = BuiltinModel(
@@ -149,15 +150,16 @@ def test_trained_model_is_an_ordinary_folder(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder, figure, record = tmp_path / "model", tmp_path / "loss.png", tmp_path / "loss.json"
+    folder, record = tmp_path / "model", tmp_path / "loss.json"
     state = torch.get_rng_state()
-    result = train_builtin(folder, TINY, seed=0, figure=figure, record=record, progress=False)
+    result = train_builtin(folder, TINY, seed=0, record=record, progress=False)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
 
-    assert {path.name for path in tmp_path.iterdir()} == {"model", "loss.png", "loss.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"model", "loss.json"}
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(contents(folder))
-    assert figure.read_bytes().startswith(b"\x89PNG")
+    FIGURES["training"].draw(result, tmp_path / "loss.png")
+    assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads(record.read_text()) == result
     assert len(result["history"]["train"]) == TINY.steps
     assert result["history"]["validation"][-1]["loss"] < result["history"]["validation"][0]["loss"]

@@ -46,6 +46,7 @@ from llm_pruner.encoders.teacher import train_teacher
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.models.packed import keep_gradients, memory_bytes, parameter_count
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
+from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.training import loop
@@ -476,7 +477,8 @@ def test_pruning_reaches_its_sparsity_and_keeps_what_it_measured(
     assert best["sparsity"] == pruned["reached"]["parameters"]
     rising = [point["sparsity"] for point in pruned["history"]["points"]]
     assert rising == sorted(rising) and rising[0] == 0
-    assert (tmp_path / "pruned" / "curves.png").read_bytes().startswith(b"\x89PNG")
+    FIGURES["classifier_curves"].draw(pruned, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
     size = (tmp_path / "pruned" / "model" / "model.safetensors").stat().st_size
     assert size < 0.75 * (teacher / "model" / "model.safetensors").stat().st_size
 
@@ -609,7 +611,7 @@ def test_interrupted_training_ends_as_if_nothing_had_been(
     histories = [read_json(folder / "record.json")["history"] for folder in (whole, stopped)]
     assert histories[0] == histories[1] and histories[0]["best"]["step"] > steps
     clear_resume_point(stopped)
-    assert {path.name for path in stopped.iterdir()} == {"model", "record.json", "curves.png"}
+    assert {path.name for path in stopped.iterdir()} == {"model", "record.json"}
     # made again it starts from the end; with another seed it is another training, and the checkpoint is not taken up
     assert weights_of(make("whole")) == weights_of(stopped)
     if kind == "teacher":
@@ -651,7 +653,7 @@ def test_teacher_that_knows_the_task_is_taken_as_it_is(teacher: Path, task: Task
     names = [config["id2label"][str(index)] for index in range(3)]
     assert taken("same", names)["validation"]["accuracy"] == known
     assert read_record(tmp_path / "same")["history"]["train"] == []
-    assert (tmp_path / "same" / "curves.png").exists()
+    FIGURES["classifier_curves"].draw(read_record(tmp_path / "same"), tmp_path / "curves.png")
     assert taken("numbered", ["LABEL_0", "LABEL_1", "LABEL_2"])["validation"]["accuracy"] == known
     # the same names in another order: row 0 of the head is then what the names say, class 2 of the task
     turned = taken("turned", [names[2].upper(), names[0], names[1]])
@@ -807,9 +809,8 @@ def test_report_measures_what_it_can_and_names_the_rest(
     (tmp_path / "broken" / "model" / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
     assert find_run(tmp_path, "Pruned") == tmp_path / "pruned"
     runs = [teacher, *(tmp_path / name for name in ("broken", "pruned", "missing", "ptq"))]
-    report = final_report(
-        runs, tmp_path / "final_report.json", task, figure=tmp_path / "final_report.png", repeats=2, device="cpu"
-    )
+    report = final_report(runs, tmp_path / "final_report.json", task, repeats=2, device="cpu")
+    FIGURES["final_report"].draw(report, tmp_path / "final_report.png")
     assert report == read_json(tmp_path / "final_report.json")
     assert [run["kind"] for run in report["runs"]] == ["Teacher", "Pruned", "PTQ"]
     assert [Path(problem["run"]).name for problem in report["problems"]] == ["broken", "missing"]

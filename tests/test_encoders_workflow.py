@@ -158,13 +158,15 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     workflow.config = {"model": {"device": "cpu"}, "encoders": ENCODERS, "variants": ["Dense"]}
     write_reviews(workflow.run_folder / "reviews.csv")
     target = "results/final_report.json"
-    workflow.run(target)
+    workflow.run("classifiers")
     folder = workflow.run_folder
     report = read_json(folder / target)
     assert [entry["name"] for entry in report["names"]] == ["Teacher", "MSP", "MSP+ptq", "MSP+qkd"]
     assert report["names"][1]["seeds"] == [0, 3] and not report["problems"]
     assert report["names"][1]["reached"]["heads"] == 0.5
-    assert (folder / "results" / "final_report.png").exists() and not list(folder.rglob("resume_point"))
+    drawn = [folder / "encoders" / run / "curves.png" for run in ("Teacher", "MSP/seed_0", "MSP+qkd/seed_3")]
+    assert all(path.exists() for path in [*drawn, folder / "results" / "final_report.png"])
+    assert not list(folder.rglob("resume_point"))
     assert "Nothing to be done" in workflow.run("--dry-run", target).stdout
 
     tables = [encoders_table(report), encoder_runs_table(report)]

@@ -11,6 +11,8 @@ import pytest
 from test_encoders_workflow import ENCODERS, write_reviews
 from test_workflow import ROOT, Workflow
 
+from llm_pruner.report.figures import FIGURES
+
 STAND_IN = Path(__file__).parent / "conda_stand_in"
 # kept between runs; what is in an environment's file decides its folder
 PREFIX = ROOT / ".test-envs"
@@ -42,9 +44,11 @@ def test_every_rule_runs_on_its_own_environment(tmp_path: Path, monkeypatch: pyt
     classifiers = Workflow.create(tmp_path / "classifiers")
     classifiers.config = {"encoders": ENCODERS, "variants": ["Dense"]}
     write_reviews(classifiers.run_folder / "reviews.csv")
-    ran |= rules_run(conda(classifiers, monkeypatch, "results/final_report.json"))
+    ran |= rules_run(conda(classifiers, monkeypatch, "classifiers"))
     sources = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
-    assert ran - {"all"} == set(re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)", sources, re.MULTILINE))
+    made = {rule for rule in ran if not rule.startswith("figure_")}
+    assert {f"figure_{name}" for name in FIGURES} == ran - made
+    assert made - {"all"} == set(re.findall(r"^ *(?:use rule \w+ as|rule) (\w+)", sources, re.MULTILINE))
 
 
 def test_a_missing_package_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

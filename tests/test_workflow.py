@@ -22,6 +22,8 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
+from llm_pruner.report.figures import FIGURES, RUN
+
 pytestmark = pytest.mark.workflow
 # xdist starts with its groups: one worker makes the finished run and does what takes longest, the others come to the
 # rest of this file last
@@ -64,6 +66,7 @@ CONFIG: dict[str, Any] = {
         "GQA_2000+lora+nf4",
     ],
 }
+SUMMARY = {"summary", "all", *(f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN)}
 VARIANTS = ["Dense", *(name for entry in CONFIG["variants"] for name in ([entry] if isinstance(entry, str) else entry))]
 
 
@@ -157,11 +160,12 @@ def workflow(finished: Workflow, tmp_path: Path) -> Workflow:
 
 
 def remade(*jobs: str) -> set[str]:
-    """These jobs, and those that measure the models they make."""
+    """These jobs, and those that measure and draw what they make."""
     models = {job.split()[1] for job in jobs if job.startswith(("prune", "step"))}
-    curves = {f"step_curve {model}" for model in models if model.endswith("+lora")}
-    measured = (f"{rule} {model}" for model in models for rule in ("analyze", "evaluate", "efficiency"))
-    return {*jobs, *curves, *measured}
+    measured = {f"{rule} {model}" for model in models for rule in ("analyze", "evaluate", "efficiency")}
+    drawn = {f"figure_healing {model}" for model in models if model.endswith("+lora")}
+    drawn |= {f"figure_split_search {job.split()[1]}" for job in jobs if job.startswith("search")}
+    return {*jobs, *measured, *drawn}
 
 
 def row(finished: Workflow, variant: str) -> dict[str, str]:
@@ -259,35 +263,34 @@ def test_adding_a_ratio_runs_that_variant_and_the_tables(workflow: Workflow) -> 
         "analyze GQA_3000",
         "evaluate GQA_3000",
         "efficiency GQA_3000",
-        "summary",
-        "all",
+        *SUMMARY,
     }
 
 
 def test_removing_a_variant_runs_the_tables(workflow: Workflow) -> None:
     workflow.config["variants"].remove("Wanda_2of4")
-    assert set(workflow.to_do()) == {"summary", "all"}
+    assert set(workflow.to_do()) == {*SUMMARY}
 
 
 def test_changing_zero_shot_reruns_no_pruning(workflow: Workflow) -> None:
     workflow.config["zero_shot"]["limit"] = 5
-    assert set(workflow.to_do()) == {*(f"evaluate {variant}" for variant in VARIANTS), "summary", "all"}
+    assert set(workflow.to_do()) == {*(f"evaluate {variant}" for variant in VARIANTS), *SUMMARY}
 
 
 def test_changing_an_option_reruns_its_variant(workflow: Workflow) -> None:
     workflow.config["variants"][0] = {"Magnitude_2000": {"uniform": True}}
-    assert set(workflow.to_do()) == {*remade("prune Magnitude_2000"), "summary", "all"}
+    assert set(workflow.to_do()) == {*remade("prune Magnitude_2000"), *SUMMARY}
 
 
 def test_changing_how_one_variant_is_healed_reruns_that(workflow: Workflow) -> None:
     workflow.config["variants"].remove("Wanda_2of4+lora")
     workflow.config["variants"].append({"Wanda_2of4+lora": {"rank": 2}})
-    assert set(workflow.to_do()) == {*remade("step Wanda_2of4+lora"), "summary", "all"}
+    assert set(workflow.to_do()) == {*remade("step Wanda_2of4+lora"), *SUMMARY}
 
 
 def test_changing_the_search_reruns_that_and_what_it_decides(workflow: Workflow) -> None:
     workflow.config["search"] = {"coarse": 20}
-    assert set(workflow.to_do()) == {"search GQA_found_3000", *remade("prune GQA_found_3000"), "summary", "all"}
+    assert set(workflow.to_do()) == {"search GQA_found_3000", *remade("prune GQA_found_3000"), *SUMMARY}
 
 
 STEPS_OF_GQA = {"step GQA_2000+lora", "step GQA_2000+lora+nf4"}
@@ -309,13 +312,26 @@ STEPS_OF_GQA = {"step GQA_2000+lora", "step GQA_2000+lora+nf4"}
         ("steps/nf4.py", {"step GQA_2000+lora+nf4"}),
         ("steps/__init__.py", set()),
         ("search/split.py", {"search GQA_found_3000", "prune GQA_found_3000"}),
-        ("report/figures.py", set()),
     ],
 )
 def test_editing_a_source_reruns_who_uses_it(file: str, first: set[str], workflow: Workflow) -> None:
     with (workflow.root / "llm_pruner" / file).open("a") as source:
         source.write("\nEDITED = True\n")
-    assert set(workflow.to_do()) == {*remade(*first), "summary", "all"}
+    assert set(workflow.to_do()) == {*remade(*first), *SUMMARY}
+
+
+@pytest.mark.parametrize(
+    ("file", "jobs"),
+    [
+        ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
+        ("report/figures/healing.py", {"figure_healing GQA_2000+lora", "figure_healing Wanda_2of4+lora"}),
+        ("report/workbook.py", {"summary"}),
+    ],
+)
+def test_editing_a_figure_or_a_table_reruns_that_alone(file: str, jobs: set[str], workflow: Workflow) -> None:
+    with (workflow.root / "llm_pruner" / file).open("a") as source:
+        source.write("\nEDITED = True\n")
+    assert set(workflow.to_do()) == {*jobs, "all"}
 
 
 def test_touching_sources_without_a_change_reruns_nothing(workflow: Workflow) -> None:

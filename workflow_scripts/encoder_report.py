@@ -11,7 +11,6 @@ with job(snakemake, device=snakemake.params.device):
         [Path(record).parent for record in snakemake.input.runs],
         Path(snakemake.output.report),
         TaskOptions(**snakemake.params.task),
-        figure=Path(snakemake.output.figure),
         device=snakemake.params.device,
         progress=True,
         **snakemake.params.timing,

@@ -13,7 +13,6 @@ with job(snakemake, device=snakemake.params.job["device"]):
         scores=Path(snakemake.input.scores),
         importance=Path(importance) if importance else None,
         held_out=Path(snakemake.input.held_out),
-        figure=Path(snakemake.output.figure),
         progress=True,
         **snakemake.params.search,
         **snakemake.params.job,

@@ -2,12 +2,6 @@ from pathlib import Path
 
 from llm_pruner.analysis.summary import write_summary
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
-from llm_pruner.report.figures import (
-    plot_layer_rates,
-    plot_layer_reduction,
-    plot_layer_scores,
-    plot_quality_against_size,
-)
 from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
 from llm_pruner.report.workbook import write_workbook
 from llm_pruner.system.files import read_json
@@ -25,9 +19,3 @@ with job(snakemake):
     write_csv(summary_table(results), output.csv)
     write_markdown(summary_table(results), output.markdown)
     write_summary(models, Path(output.structures).parent)
-    plot_quality_against_size(results, output.quality)
-    plot_quality_against_size(results, output.accuracy, "zero_shot_acc")
-    plot_layer_reduction(results, output.reduction)
-    scores = [read_json(path) for path in snakemake.input.scores]
-    plot_layer_scores(scores, output.layer_scores, results)
-    plot_layer_rates(scores, output.layer_rates, results)

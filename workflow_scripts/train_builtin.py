@@ -9,6 +9,5 @@ with job(snakemake, terminal=True):
         Path(snakemake.output.model),
         BuiltinModel(**snakemake.params.model),
         seed=snakemake.params.seed,
-        figure=Path(snakemake.output.figure),
         record=Path(snakemake.output.record),
     )

@@ -160,11 +160,13 @@ def make_variant(
                 score, base, tokens, output / "scores" / f"{score.name}.json", **job
             )
     if variant.options.get("split") == SEARCH:
+        from llm_pruner.report.figures import FIGURES
         from llm_pruner.search.split import search_split
 
-        found, figure = output / "search.json", output / "split_search.png"
+        found = output / "search.json"
         judged_by = held_out or text.draw(base, output / "held_out.safetensors", held_out=True)
-        search_split(variant, base, found, held_out=judged_by, figure=figure, **files, **job)
+        searched = search_split(variant, base, found, held_out=judged_by, **files, **job)
+        FIGURES["split_search"].draw(searched, output / "split_search.png")
         files["search"] = found
     if tokens and not variant.scores:
         files["calibration"] = tokens

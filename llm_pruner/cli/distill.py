@@ -222,6 +222,7 @@ def report(
     """
     from llm_pruner.encoders.report import final_report
     from llm_pruner.report.encoders import encoders_table
+    from llm_pruner.report.figures import FIGURES
     from llm_pruner.report.table import markdown
 
     folders = [folder for place in runs for folder in _runs(place)]
@@ -232,11 +233,11 @@ def report(
         folders,
         output / "final_report.json",
         tasked,
-        figure=output / "final_report.png",
         **timing.model_dump(),
         device=device,
         progress=progress,
     )
+    FIGURES["final_report"].draw(made, output / "final_report.png")
     emit(made, markdown(encoders_table(made)), as_json)
     finish(f"{problem['run']}: {problem['problem']}" for problem in made["problems"])
 
@@ -279,7 +280,11 @@ def _is_teacher(folder: Path) -> bool:
 
 
 def _done(record: dict[str, Any], output: Path, as_json: bool) -> None:
+    from llm_pruner.report.figures import FIGURES
+
     clear_resume_point(output)
+    if "history" in record:
+        FIGURES["classifier_curves"].draw(record, output / "curves.png")
     lines = [f"{output / 'model'}: {record['name']}, {record['bytes_on_disk'] / 1e6:,.2f} MB"]
     if record.get("validation"):
         lines[0] += f", validation accuracy {record['validation']['accuracy']:.2%}"

@@ -307,9 +307,9 @@ def _take(
         Plan.read(parent.folder / "plan.json").write(output / "plan.json")
     taken = read_json(output / "step.json")
     if "history" in taken:
-        from llm_pruner.report.curves import plot_step_curve
+        from llm_pruner.report.figures import FIGURES
 
-        plot_step_curve(taken, output / "healing.png")
+        FIGURES["healing"].draw(taken, output / "healing.png")
     last = record["steps"][-1]
     emit(record, f"{output / 'model'}: {cls(**last['options']).describe(last)}", as_json)
 

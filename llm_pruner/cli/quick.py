@@ -114,7 +114,7 @@ def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bo
     from llm_pruner.exports.mergekit import base_dtype, write_mergekit_yaml
     from llm_pruner.objects.plots import plot_layer_importance
     from llm_pruner.planning.plan import Plan
-    from llm_pruner.report.figures import plot_layer_reduction
+    from llm_pruner.report.figures import FIGURES
     from llm_pruner.report.table import read_results
 
     length = min(_LENGTH, _context(base))
@@ -130,7 +130,7 @@ def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bo
         scores = read_json(output / "scores" / f"{variant.score.name}.json")["layers"]
         plot_layer_importance(scores, figures / "layer_importance.png", removed=plan.removed_layers)
     write_analysis(base, output / "model", written if plan else None, output / "analysis", output.absolute().name)
-    plot_layer_reduction(read_results([output]), figures / "layer_reduction.png")
+    FIGURES["layer_reduction"].draw(read_results([output]), figures / "layer_reduction.png")
     return record
 
 

@@ -190,20 +190,16 @@ def plot(
 
     llm-pruner plot --result-dir baselines --output figures
     """
-    from llm_pruner.report import figures
+    from llm_pruner.report.figures import FIGURES, RUN
     from llm_pruner.report.table import read_results
 
     whole, damaged = _readable(variant_folders([result_dir]))
-    results = read_results(whole)
     usual = [place / "resources" / "scores" for place in (result_dir, result_dir.absolute().parent)]
     folder = scores or next((place for place in usual if place.is_dir()), None)
-    held = [read_json(path) for path in sorted(folder.glob("*.json"))] if folder else []
-    figures.plot_quality_against_size(results, output / "quality_against_size.png")
-    figures.plot_quality_against_size(results, output / "accuracy_against_size.png", "zero_shot_acc")
-    figures.plot_layer_reduction(results, output / "layer_reduction.png")
-    figures.plot_layer_rates(held, output / "layer_rates.png", results)
-    if held:
-        figures.plot_layer_scores(held, output / "layer_scores.png", results)
+    results = read_results(whole, scores=sorted(folder.glob("*.json")) if folder else ())
+    for name, figure in FIGURES.items():
+        if figure.shows == RUN:
+            figure.draw(results, output / f"{name}.png")
     drawn = sorted(str(path) for path in output.glob("*.png"))
     emit({"figures": drawn}, "\n".join(drawn), as_json)
     finish(damaged)

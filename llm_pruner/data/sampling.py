@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.sources import SOURCES, TOKEN_SUFFIX, is_file, load_texts
-from llm_pruner.data.tokens import read_tokens, write_tokens
+from llm_pruner.data.tokens import check_vocabulary, read_tokens, write_tokens
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.system.errors import DataError
 
@@ -137,18 +137,6 @@ def encode_evaluation(
     facts = {"source": source, "split": split, "bytes_per_token": len(text.encode()) / len(ids)}
     tokens = torch.tensor([ids], dtype=torch.int64)
     write_tokens(output, tokens, {**facts, **_digest(tokens)})
-
-
-def check_vocabulary(tokens: torch.Tensor, model: Path, source: str) -> None:
-    """Raise DataError if token ids do not fit the model's vocabulary."""
-    from llm_pruner.models.architecture import read_config
-
-    size = read_config(model)["vocab_size"]
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= size:
-        raise DataError(
-            f"{source}: token ids {low} … {high} do not fit a vocabulary of {size}; another model's tokens?"
-        )
 
 
 def _separator(source: str) -> str:

@@ -56,3 +56,15 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     with safe_open(path, framework="np") as handle:
         return json.loads((handle.metadata() or {}).get("facts", "{}"))
+
+
+def check_vocabulary(tokens: torch.Tensor, model: Path, source: str) -> None:
+    """Raise DataError if token ids do not fit the model's vocabulary."""
+    from llm_pruner.models.architecture import read_config
+
+    size = read_config(model)["vocab_size"]
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0 or high >= size:
+        raise DataError(
+            f"{source}: token ids {low} … {high} do not fit a vocabulary of {size}; another model's tokens?"
+        )

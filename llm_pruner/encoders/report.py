@@ -18,7 +18,6 @@ from llm_pruner.encoders.training import evaluate
 from llm_pruner.evaluation.efficiency import timed
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.packed import memory_bytes, parameter_count
-from llm_pruner.report.encoder_figures import plot_final_report
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError, PrunerError
 from llm_pruner.system.files import write_json
@@ -38,14 +37,13 @@ def final_report(
     output: Path,
     task: TaskOptions,
     *,
-    figure: Path | None = None,
     batch_size: int = 32,
     repeats: int = 20,
     threads: int | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Measure every run on the task's test split, and write JSON and figure; a broken one is named, the rest goes on.
+    """Measure every run on the task's test split, and write JSON; a broken one is named, the rest goes on.
 
     Latency is that of a forward pass over examples of the test split, the fastest of ``repeats``, one model after the
     other.
@@ -53,7 +51,6 @@ def final_report(
     Args:
         runs: folders with ``model`` and ``record.json``.
         output: the JSON to write.
-        figure: PNG of accuracy against size and latency.
         batch_size: examples in a batch, beside single ones.
         threads: of torch on a CPU; all the job was given by default.
 
@@ -89,8 +86,6 @@ def final_report(
         "problems": problems,
         "run": run.describe(),
     }
-    if figure:
-        plot_final_report(report, figure)
     write_json(output, report)
     return report
 

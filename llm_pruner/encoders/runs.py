@@ -100,9 +100,7 @@ class Workplace:
         save: Callable[[PreTrainedModel, Any, Path], None] = save_classifier,
         tokenizer: Any = None,
     ) -> dict[str, Any]:
-        """Write the model, the record and the curves. The resume point stays; see ``clear_resume_point``."""
-        from llm_pruner.report.curves import plot_classifier_curves
-
+        """Write the model and the record. The resume point stays; see ``clear_resume_point``."""
         reader = tokenizer or load_encoder_tokenizer(source, self.task_options.length)
         with staged_directory(self.output / "model") as folder:
             save(model, reader, folder)
@@ -117,7 +115,6 @@ class Workplace:
             **extra,
             "run": self.run.describe(),
         }
-        plot_classifier_curves(self.output / "curves.png", history, title=f"{name}, seed {self.options.seed}")
         write_json(self.output / "record.json", record)
         return record
 

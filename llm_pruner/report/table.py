@@ -92,6 +92,8 @@ class Results:
 
     models: tuple[Model, ...]
     base: Model
+    scores: tuple[Mapping[str, Any], ...] = ()
+    """Contents of the scores files that the models were made from."""
 
     @property
     def tasks(self) -> list[str]:
@@ -107,15 +109,22 @@ class Results:
         return sorted(_union(model.batches() for model in self.models))
 
 
-def read_results(model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dense") -> Results:
+def read_results(
+    model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dense", scores: Iterable[Path] = ()
+) -> Results:
     """Read every result file of the given model folders; a file that is missing is empty, not an error.
+
+    Args:
+        model_dirs: folders of variants.
+        base: name of the model that all are compared with.
+        scores: files of ``resources/scores``, for the figures.
 
     Raises:
         DataError: for a damaged file, naming it.
     """
     models = sorted((_read_model(Path(folder)) for folder in model_dirs), key=lambda model: model.name != base)
     found = next((model for model in models if model.name == base), Model(base))
-    return Results(tuple(models), found)
+    return Results(tuple(models), found, tuple(_read_object(path) for path in scores))
 
 
 def _read_model(folder: Path) -> Model:

@@ -19,8 +19,7 @@ from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
-from llm_pruner.report.figures import ceiling
-from llm_pruner.report.style import UNKNOWN, method_styles, run_styles
+from llm_pruner.report.style import UNKNOWN, ceiling, method_styles, run_styles
 from llm_pruner.report.table import (
     SHARE,
     TEXT,

@@ -20,7 +20,6 @@ from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.models.layout import LINEARS, decoder_layers, expand, output_linears
 from llm_pruner.planning.plan import Plan
-from llm_pruner.report.search import plot_split_search
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import read_json, write_json
@@ -44,7 +43,6 @@ def search_split(
     scores: Path,
     held_out: Path,
     importance: Path | None = None,
-    figure: Path | None = None,
     coarse: int = 10,
     fine: int = 2,
     patience: int = 3,
@@ -63,7 +61,6 @@ def search_split(
         scores: JSON of ``compute_scores``.
         held_out: token file; neither what scores were computed on nor what perplexity is reported on.
         importance: layer scores, where the variant's options ask for them.
-        figure: PNG of perplexity against attention's share.
         coarse: first step in percent of the budget.
         fine: smallest step in percent.
         patience: stop going up after so many different plans in a row that are no better.
@@ -108,8 +105,6 @@ def search_split(
         "held_out": {"samples": len(ids), "length": ids.shape[1]},
         "run": run.describe(),
     }
-    if figure:
-        plot_split_search(result, figure)
     write_json(output, result)
     journal.remove()
     return result

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.order import sample_order
-from llm_pruner.data.sampling import check_vocabulary
+from llm_pruner.data.tokens import check_vocabulary
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, load, write_config
 from llm_pruner.models.layout import is_linear

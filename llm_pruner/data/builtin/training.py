@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.data.builtin.corpus import load_corpus
 from llm_pruner.data.builtin.options import BOS, EOS, PAD, BuiltinModel
 from llm_pruner.models.layout import decoder_layers
-from llm_pruner.report.curves import plot_loss_curve
 from llm_pruner.system.files import staged_directory, write_json
 from llm_pruner.system.provenance import Run
 from llm_pruner.training.loop import Schedule, TrainingTask, fit
@@ -34,15 +33,14 @@ def train_builtin(
     spec: BuiltinModel,
     *,
     seed: int,
-    figure: Path | None = None,
     record: Path | None = None,
     progress: bool = True,
     device: str = "cpu",
 ) -> dict[str, Any]:
     """Train tokenizer and model on the built-in corpus and write them to ``output`` as a Hugging Face folder.
 
-    ``figure`` is a PNG of the loss curve and ``record`` the returned description as JSON: losses in nats per
-    token, validation perplexity over non-overlapping windows of ``sequence_length``, bits per byte.
+    ``record`` is the returned description as JSON: losses in nats per token, validation perplexity over
+    non-overlapping windows of ``sequence_length``, bits per byte.
 
     The same seed gives the same weights, to the bit, on the same machine, however many threads there are.
 
@@ -84,8 +82,6 @@ def train_builtin(
     with staged_directory(output) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    if figure is not None:
-        _draw(result, figure)
     if record is not None:
         write_json(record, result)
     return result
@@ -269,12 +265,3 @@ def _mean_loss(model: LlamaForCausalLM, windows: torch.Tensor, batch_size: int, 
             return model(input_ids=batch, labels=batch, use_cache=False).loss.item() * len(batch)
 
     return sum(pool.map(total, windows.split(batch_size))) / len(windows)
-
-
-def _draw(result: dict[str, Any], path: Path) -> None:
-    """Loss over steps, as a PNG."""
-    quality, history = result["validation"], result["history"]
-    size = f"perplexity {quality['perplexity']:.1f}, {quality['bits_per_byte']:.2f} bits per byte"
-    plot_loss_curve(
-        path, history["train"], history["validation"], title=f"Built-in model: validation {size}", label="validation"
-    )

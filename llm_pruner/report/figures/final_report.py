@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from llm_pruner.report.canvas import new_figure, plain, save
 from llm_pruner.report.style import method_styles
-from llm_pruner.system.files import staged_file
 
 
-def plot_final_report(report: Mapping[str, Any], path: Path) -> None:
+def draw(record: Mapping[str, Any], path: Path) -> None:
     """Draw test accuracy against size on disk and latency as a PNG; a bar is the standard deviation over seeds.
 
     Args:
-        report: what ``final_report`` returns.
+        record: what ``final_report`` returns.
     """
-    from matplotlib.figure import Figure
-
-    names = report["names"]
+    names = record["names"]
     styles = method_styles(entry["name"] for entry in names)
-    figure = Figure(figsize=(11, 5), layout="constrained")
+    figure = new_figure(11, 5)
     panels = figure.subplots(1, 2, sharey=True)
     for axes, key, scale, label in (
         (panels[0], "bytes_on_disk", 1e6, "size on disk (MB)"),
@@ -40,15 +38,14 @@ def plot_final_report(report: Mapping[str, Any], path: Path) -> None:
                 label=f"{entry['name']} ({entry['kind']})" if entry["name"] != entry["kind"] else entry["name"],
             )
         axes.set(xlabel=label)
-        axes.grid(alpha=0.3)
+        plain(axes)
     panels[0].set(ylabel="test accuracy (%)")
     seeds = ": mean over seeds, bars of one standard deviation" if any(len(e["seeds"]) > 1 for e in names) else ""
-    task = report["task"]
+    task = record["task"]
     figure.suptitle(
         f"Classifiers on {task['name']}{seeds}\n"
         f"{task['test_examples']} test examples: one accuracy has a standard error of up to "
-        f"{100 * report['standard_error']:.1f} points"
+        f"{100 * record['standard_error']:.1f} points"
     )
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center")
-    with staged_file(path) as staged:
-        figure.savefig(staged, dpi=150)
+    save(figure, path)

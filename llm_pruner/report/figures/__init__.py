@@ -1,0 +1,128 @@
+"""The figures of a run, by name. Adding one is a file here, a line below and a caption in ``report/``.
+
+The module of a figure has ``draw(subject, path)``, which writes a PNG. The subject is ``Results`` for a figure of the
+whole run, and otherwise the record that a job left as JSON: no job that trains, scores, searches or prunes draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+RUN = "run"
+"""What a figure shows that is drawn from everything a run measured."""
+RECORDS = {
+    "base": "resources/model.json",
+    "healed": "baselines/{variant}/step.json",
+    "searched": "resources/search/{variant}.json",
+    "teacher": "encoders/Teacher/record.json",
+    "classifier": "encoders/{row}/seed_{seed}/record.json",
+    "classifiers": "results/final_report.json",
+}
+"""What else a figure may show, and the record it is drawn from."""
+
+
+@dataclass(frozen=True)
+class FigureFile:
+    """Where a figure stands in a run, and in Snakemake's report."""
+
+    file: str
+    """Name of a module in this package."""
+    shows: str
+    """``RUN``, or a key of ``RECORDS``."""
+    output: str
+    """The PNG; its wildcards are those of the record."""
+    caption: str
+    """Name of a file in ``report/``."""
+    category: str
+    label: str
+
+    @property
+    def module(self) -> str:
+        """Dotted name of the module."""
+        return f"{__name__}.{self.file}"
+
+    def draw(self, subject: Any, path: Path) -> None:
+        """Draw ``subject`` as a PNG."""
+        drawing: Callable[[Any, Path], None] = import_module(self.module).draw
+        drawing(subject, path)
+
+
+FIGURES: dict[str, FigureFile] = {
+    "quality_against_size": FigureFile(
+        "quality_against_size",
+        RUN,
+        "results/figures/quality_against_size.png",
+        "quality",
+        "Comparison",
+        "Perplexity against size",
+    ),
+    "accuracy_against_size": FigureFile(
+        "accuracy_against_size",
+        RUN,
+        "results/figures/accuracy_against_size.png",
+        "quality",
+        "Comparison",
+        "Zero-shot accuracy against size",
+    ),
+    "layer_reduction": FigureFile(
+        "layer_reduction",
+        RUN,
+        "results/figures/layer_reduction.png",
+        "reduction",
+        "Comparison",
+        "What went from each layer",
+    ),
+    "layer_scores": FigureFile(
+        "layer_scores", RUN, "results/figures/layer_scores.png", "layer_scores", "Comparison", "Scores by layer"
+    ),
+    "layer_rates": FigureFile(
+        "layer_rates",
+        RUN,
+        "results/figures/layer_rates.png",
+        "layer_rates",
+        "Decisions",
+        "Importance and rate by layer",
+    ),
+    "training": FigureFile(
+        "training", "base", "results/figures/training.png", "training", "Base model", "Training loss"
+    ),
+    "healing": FigureFile(
+        "healing", "healed", "results/figures/healing_{variant}.png", "healing", "Healing", "Loss of {variant}"
+    ),
+    "split_search": FigureFile(
+        "split_search",
+        "searched",
+        "results/figures/split_search_{variant}.png",
+        "search",
+        "Decisions",
+        "Attention : MLP split of {variant}",
+    ),
+    "teacher_curves": FigureFile(
+        "classifier_curves",
+        "teacher",
+        "encoders/Teacher/curves.png",
+        "encoder_curves",
+        "Classifiers",
+        "Training of the teacher",
+    ),
+    "classifier_curves": FigureFile(
+        "classifier_curves",
+        "classifier",
+        "encoders/{row}/seed_{seed}/curves.png",
+        "encoder_curves",
+        "Classifiers",
+        "Training of {row}",
+    ),
+    "final_report": FigureFile(
+        "final_report",
+        "classifiers",
+        "results/final_report.png",
+        "encoders",
+        "Classifiers",
+        "Accuracy against size and latency",
+    ),
+}

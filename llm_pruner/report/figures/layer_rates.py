@@ -1,0 +1,65 @@
+"""Figure of how important layers are, and of what each lost by width."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.report.canvas import GRID, new_figure, save
+from llm_pruner.report.figures.layer_scores import layer_series
+from llm_pruner.report.style import UNKNOWN, run_styles
+from llm_pruner.report.table import Model, Results
+
+
+def draw(results: Results, path: str | os.PathLike[str]) -> None:
+    """How important layers are, and the share of its parameters that each lost by width.
+
+    Drawn are the models whose options let layers lose differently; all width models if there are none. Of the scores,
+    those of layers that decided something, or all of layers if none did.
+    """
+    scores = results.scores
+    styles = run_styles(results, (score["method"] for score in scores))
+    thinned = [
+        model for model in results.models if model.mechanism and model.mechanism.thins_layers and not model.parent
+    ]
+    drawn = [model for model in thinned if _varies(model)] or thinned
+    layers = max((len(model.comparison.get("layers") or ()) for model in drawn), default=8)
+    figure = new_figure(max(8.0, 0.3 * layers), 6.4)
+    importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
+    rankings = [score for score in scores if get_mechanism(score["mechanism"]).ranks_layers]
+    used = {name for model in drawn for name in model.pruning.get("scores") or ()}
+    ranking = [score for score in rankings if score["id"] in used] or rankings
+    for place, score in enumerate(ranking):
+        bar = 0.8 / len(ranking)
+        values = layer_series(score)["score"]
+        if min(values) > 0:  # one layer may outweigh all others by far
+            importance.set_yscale("log")
+        offset = (place - (len(ranking) - 1) / 2) * bar
+        colour = styles[score["method"]].colour
+        importance.bar(np.arange(len(values)) + offset, values, bar, color=colour, label=score["id"])
+    for number, model in enumerate(drawn):
+        style = styles[model.method or UNKNOWN]
+        lost = {one["layer_idx"]: one["reduction_ratio"] for one in model.comparison.get("layers") or ()}
+        dashes = ("-", "--", ":", "-.")[number % 4]
+        rates.plot(
+            list(lost), list(lost.values()), color=style.colour, marker=style.marker, linestyle=dashes, label=model.name
+        )
+    importance.set_ylabel("Importance relative\nto the largest")
+    rates.set(xlabel="Layer of the base model", ylabel="Share of the layer's parameters removed")
+    rates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axes in (importance, rates):
+        axes.grid(axis="y", **GRID)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(frameon=False, fontsize=8.5)
+    save(figure, path)
+
+
+def _varies(model: Model) -> bool:
+    """Whether the model's options let layers lose differently."""
+    return model.mechanism is not None and model.mechanism.varies(model.pruning.get("options") or {})

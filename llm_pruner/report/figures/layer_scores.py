@@ -1,0 +1,79 @@
+"""Figure of how important each score finds each layer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.report.canvas import GRID, new_figure, save
+from llm_pruner.report.style import run_styles
+from llm_pruner.report.table import Results
+
+
+def draw(results: Results, path: str | os.PathLike[str]) -> None:
+    """How important each score finds each layer: one panel a score, one bar a layer.
+
+    A depth score has one value per layer. Of a width score the mean over the layer's key-value groups and the
+    mean over its MLP channels stand side by side. Each is divided by its largest magnitude, as the units of two
+    scores have nothing in common.
+    """
+    scores = results.scores
+    styles = run_styles(results, (score["method"] for score in scores))
+    columns = min(3, max(1, len(scores)))
+    rows = max(1, math.ceil(len(scores) / columns))
+    layers = max((len(score["layers"]) for score in scores), default=8)
+    figure = new_figure(columns * max(4.2, 0.16 * layers), 0.4 + 2.5 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, score in zip(panels, scores, strict=False):
+        _draw_scores(axes, score, styles[score["method"]].colour)
+    for axes in panels[len(scores) :]:
+        axes.set_axis_off()
+    figure.supxlabel("Layer", fontsize=10)
+    figure.supylabel("Score relative to the largest", fontsize=10)
+    save(figure, path)
+
+
+def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
+    indices = np.array([layer["index"] for layer in score["layers"]])
+    series = layer_series(score)
+    width = 0.8 / len(series)
+    for place, (name, values) in enumerate(series.items()):
+        offset = (place - (len(series) - 1) / 2) * width
+        axes.bar(
+            indices + offset,
+            values,
+            width,
+            color=colour,
+            alpha=1 if place == 0 else 0.45,
+            zorder=2,
+            label=name,
+        )
+    axes.set_title(f"{score['id']} ({score['mechanism']})", fontsize=10, loc="left")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(MultipleLocator(0.5))
+    axes.axhline(0, color="#555555", linewidth=0.8, zorder=3)
+    axes.set_ylim(min(0.0, *(value * 1.1 for values in series.values() for value in values)), 1.25)
+    axes.grid(axis="y", **GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if len(series) > 1:
+        axes.legend(frameon=False, fontsize=8, ncols=len(series), loc="upper right", borderaxespad=0.1)
+
+
+def layer_series(score: Mapping[str, Any]) -> dict[str, list[float]]:
+    """One normalised value per layer: ``{"score": ...}`` of a depth score, attention and MLP of a width score."""
+    series = [get_mechanism(score["mechanism"]).series(layer) for layer in score["layers"]]
+    return {part: _normalised([layer[part] for layer in series]) for part in series[0]}
+
+
+def _normalised(values: Sequence[float]) -> list[float]:
+    """Divided by the largest magnitude; all zeros stay zeros."""
+    largest = max((abs(value) for value in values), default=0.0)
+    return [value / largest if largest else 0.0 for value in values]

@@ -1,0 +1,191 @@
+"""Figure of perplexity against size, and what it shares with that of accuracy."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.report.canvas import FAINT, INK, QUIET, new_figure, plain, save
+from llm_pruner.report.style import UNKNOWN, Style, ceiling, run_styles
+from llm_pruner.report.table import Model, Results, summary_table
+
+_FRONT: dict[str, Any] = {"color": QUIET, "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 1}
+_HEALED: dict[str, Any] = {"arrowstyle": "-|>", "color": QUIET, "linewidth": 1.1, "shrinkA": 5, "shrinkB": 5}
+_EDGE_STEP = 1.09
+_QUALITIES = {
+    "perplexity": ("Perplexity (lower is better)", False),
+    "zero_shot_acc": ("Zero-shot accuracy ± standard error (higher is better)", True),
+}
+"""Column of the summary to the axis label and whether larger is better."""
+_SIZES = {
+    "bytes_on_disk": ("Weights on disk", {1e9: " GB", 1e6: " MB", 1e3: " kB"}),
+    "nonzero": ("Non-zero parameters (models in few bits left out)", {1e9: "B", 1e6: "M", 1e3: "k"}),
+}
+"""Column of the summary to the axis label and its units."""
+
+Quality = Literal["perplexity", "zero_shot_acc"]
+
+
+def draw(results: Results, path: str | os.PathLike[str]) -> None:
+    """Perplexity over size, as ``draw_quality``."""
+    draw_quality(results, path, "perplexity")
+
+
+def draw_quality(results: Results, path: str | os.PathLike[str], quality: Quality) -> None:
+    """Quality over bytes on disk, and over non-zero parameters where the run has sparse models.
+
+    A structured model is really smaller, and so is one in few bits; a sparse one is stored at full size and gains only
+    in the second panel, where NF4, whose zeros are those of a number format, has no place. It is drawn hollow in both.
+    An arrow leads from a model to what healing or quantising made of it. The models that no other beats in size and
+    quality are joined and named. A model far worse than the others is drawn at the edge and named with its quality.
+    """
+    frame = summary_table(results).frame
+    styles = run_styles(results)
+    parents = {model.name: model.parent for model in results.models if model.parent}
+    sizes = list(_SIZES) if any(model.is_sparse for model in results.models) else ["bytes_on_disk"]
+    weights = frame[~frame["variant"].isin([model.name for model in results.models if model.is_quantized])]
+    figure = new_figure(8 * len(sizes), 7.6)
+    axes = [figure.add_subplot(1, len(sizes), place) for place in range(1, len(sizes) + 1)]
+    panels = [_panel_points(weights if size == "nonzero" else frame, size, quality) for size in sizes]
+    for panel, size, points in zip(axes, sizes, panels, strict=True):
+        _draw_panel(panel, points, size, quality, styles, parents)
+    drawn = set().union(*(points["variant"] for points in panels))
+    _add_legend(figure, [model for model in results.models if model.name in drawn], styles)
+    save(figure, path)
+
+
+def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
+    """The models that have both numbers: where each is drawn, its label, and whether it is on the front."""
+    points = frame.dropna(subset=[size, quality])
+    x, values = points[size].astype(float), points[quality].astype(float)
+    larger_is_better = _QUALITIES[quality][1]
+    costs = 1 - values if larger_is_better else values
+    limit = ceiling(costs.tolist())
+    far = costs > limit
+    # one above the other, the worst at the very edge, so that none hides another
+    edge = limit * _EDGE_STEP ** (costs[far].rank(method="first") - 1)
+    y = values.mask(far, 1 - edge if larger_is_better else edge)
+    told = "↓ {:.0%}" if larger_is_better else "↑ {:,.0f}"
+    labels = [
+        f"{name} {told.format(value)}" if is_far else name
+        for name, value, is_far in zip(points["variant"], values, far, strict=True)
+    ]
+    front = pareto_front(x.tolist(), values.tolist(), larger_is_better)
+    return points.assign(x=x, y=y, label=labels, far=far, front=np.array(front, dtype=bool))
+
+
+def _draw_panel(
+    axes: Axes,
+    points: pd.DataFrame,
+    size: str,
+    quality: str,
+    styles: Mapping[str, Style],
+    parents: Mapping[str, str],
+) -> None:
+    label, units = _SIZES[size]
+    axes.set(xlabel=label, ylabel=_QUALITIES[quality][0])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value, units)))
+    plain(axes)
+    axes.margins(x=0.12, y=0.08)
+    if quality == "zero_shot_acc":
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        near = points[~points["far"]]
+        errors = near["zero_shot_stderr"].astype(float)
+        axes.errorbar(near["x"], near["y"], yerr=errors, fmt="none", ecolor=FAINT, elinewidth=1.2, zorder=2)
+    elif points["y"].max() > 3 * points["y"].min():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5, 7)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    front = points[points["front"]].sort_values(["x", "y"])
+    axes.plot(front["x"], front["y"], drawstyle="steps-post", **_FRONT)
+    places = {row["variant"]: (row["x"], row["y"]) for row in points.to_dict("records")}
+    for name, parent in parents.items():
+        if {name, parent} <= places.keys():
+            axes.annotate("", places[name], places[parent], arrowprops=_HEALED, zorder=2)
+    for row in points.fillna({"method": UNKNOWN, "mechanism": ""}).to_dict("records"):
+        hollow = row["mechanism"] != "" and get_mechanism(row["mechanism"]).masks
+        axes.plot(row["x"], row["y"], **_point(styles[row["method"]], hollow))
+    _label_points(axes, points, below=quality == "perplexity")
+
+
+def _point(style: Style, hollow: bool) -> dict[str, Any]:
+    return {
+        "marker": style.marker,
+        "markersize": 13 if style.marker == "*" else 8.5,
+        "markerfacecolor": "white" if hollow else style.colour,
+        "markeredgecolor": style.colour if hollow else "white",
+        "markeredgewidth": 1.8 if hollow else 0.8,
+        "linestyle": "none",
+        "zorder": 3,
+    }
+
+
+def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, Style]) -> None:
+    """Every drawn method, hollow where it is sparse, and the front."""
+    kinds = dict.fromkeys((model.method or UNKNOWN, model.is_sparse) for model in models)
+    handles = [
+        Line2D([], [], **_point(styles[method], sparse), label=f"{method} (sparse)" if sparse else method)
+        for method, sparse in kinds
+    ]
+    handles.append(Line2D([], [], **_FRONT, label="best at its size"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
+
+
+def _label_points(axes: Axes, points: pd.DataFrame, below: bool) -> None:
+    """Name the models on the front, outside it, and those at the edge; the tables name all."""
+    middle = (points["x"].min() + points["x"].max()) / 2
+    for row in points[points["front"] | points["far"]].to_dict("records"):
+        inwards = -1 if row["x"] > middle else 1
+        beyond = 0 if row["far"] else -1 if below else 1
+        axes.annotate(
+            row["label"],
+            (row["x"], row["y"]),
+            (inwards * (6 if beyond else 8), 6 * beyond),
+            textcoords="offset points",
+            ha="right" if inwards < 0 else "left",
+            va=("center", "bottom", "top")[beyond],
+            fontsize=8.5,
+            color=INK,
+            path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
+            zorder=4,
+        )
+
+
+def pareto_front(sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False) -> list[bool]:
+    """Which points no other point beats: none is at most as large and at least as good, and better in one.
+
+    Equal points are on the front together.
+    """
+    costs = [-quality if larger_is_better else quality for quality in qualities]
+    order = sorted(range(len(costs)), key=lambda index: (sizes[index], costs[index]))
+    front = [False] * len(costs)
+    best, size_of_best = math.inf, math.nan
+    for index in order:
+        if costs[index] < best:
+            best, size_of_best = costs[index], sizes[index]
+            front[index] = True
+        elif costs[index] == best and sizes[index] == size_of_best:
+            front[index] = True
+    return front
+
+
+def short(value: float, units: Mapping[float, str]) -> str:
+    """A number in the largest unit that fits.
+
+    >>> short(1_500_000, {1e9: "B", 1e6: "M", 1e3: "k"})
+    '1.5M'
+    """
+    scale = next((scale for scale in units if value >= scale), 1)
+    return f"{value / scale:.4g}{units.get(scale, '')}"

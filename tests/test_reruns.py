@@ -1,0 +1,82 @@
+"""An edit of a file reruns these jobs, and no other: by the digest of the sources that each job runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from llm_pruner.methods import METHODS
+from llm_pruner.report.figures import FIGURES, RUN
+from llm_pruner.workflow import fingerprint
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "workflow_scripts"
+DRAWN = {f"figure_{name}" for name in FIGURES}
+OF_RUN = {f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN}
+READS_TEXT = {"train_builtin", "builtin_tasks", "draw_samples", "evaluation_tokens"} | {
+    f"encoder_{job}" for job in ("teacher", "prune", "ptq", "qkd", "report")
+}
+NO_JOBS = {"figure_of_run", "figure_of_record", "job", "profile", "__init__"}
+"""Scripts that a figure's module belongs to, and files that no rule runs."""
+
+
+def entries() -> dict[str, tuple[str | Path, ...]]:
+    """What the digest of each job starts from; of methods, all together."""
+    scripts = {path.stem: path for path in SCRIPTS.glob("*.py")}
+    jobs: dict[str, tuple[str | Path, ...]] = {name: (path,) for name, path in scripts.items() if name not in NO_JOBS}
+    methods = [target.partition(":")[0] for target in METHODS.values()]
+    for name in ("score", "prune"):
+        jobs[name] = (scripts[name], *methods)
+    for name, figure in FIGURES.items():
+        script = scripts["figure_of_run" if figure.shows == RUN else "figure_of_record"]
+        jobs[f"figure_{name}"] = (script, figure.module)
+    return jobs
+
+
+def digests() -> dict[str, str]:
+    for function in (fingerprint._imports, fingerprint._tree, fingerprint._normalised, fingerprint._is_module):
+        function.cache_clear()
+    return {name: fingerprint.sources_digest(*starts) for name, starts in entries().items()}
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package that may be edited."""
+    copy = tmp_path / "llm_pruner"
+    shutil.copytree(ROOT / "llm_pruner", copy)
+    monkeypatch.setattr(fingerprint, "_root", lambda: copy)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("file", "jobs"),
+    [
+        ("report/canvas.py", DRAWN),
+        ("report/style.py", {"summary", *DRAWN}),
+        ("report/table.py", {"summary", *OF_RUN}),
+        ("report/workbook.py", {"summary"}),
+        ("report/encoders.py", {"summary"}),
+        ("report/figures/__init__.py", set()),
+        ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
+        ("report/figures/quality_against_size.py", {"figure_quality_against_size", "figure_accuracy_against_size"}),
+        ("report/figures/classifier_curves.py", {"figure_teacher_curves", "figure_classifier_curves"}),
+        ("report/figures/loss_curve.py", DRAWN - OF_RUN - {"figure_split_search", "figure_final_report"}),
+        ("data/builtin/corpus.py", READS_TEXT),
+    ],
+)
+def test_an_edit_reruns_these_jobs_and_no_other(package: Path, file: str, jobs: set[str]) -> None:
+    before = digests()
+    with (package / file).open("a") as source:
+        source.write("\nEDITED = True\n")
+    after = digests()
+    assert {name for name in before if before[name] != after[name]} == jobs
+
+
+@pytest.mark.parametrize("job", sorted(entries().keys() - DRAWN - {"summary"}))
+def test_only_figures_and_tables_run_the_report(job: str) -> None:
+    digests()
+    reached = {file for entry in entries()[job] for file in fingerprint._closure(fingerprint._file(entry))}
+    report = ROOT / "llm_pruner" / "report"
+    assert not [file for file in reached if report in file.parents]
