@@ -15,8 +15,8 @@ include: "rules/analysis.smk"
 include: "rules/evaluation.smk"
 include: "rules/encoders_common.smk"
 include: "rules/encoders.smk"
-include: "rules/summary.smk"
 include: "rules/figures.smk"
+include: "rules/summary.smk"
 
 
 report: "report/workflow.rst"
