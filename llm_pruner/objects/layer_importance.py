@@ -170,14 +170,10 @@ class UnbalancedStructuredPruningCalculator:
         if strategy not in STRATEGIES:
             raise PlanError(f"unknown strategy '{strategy}'{nearest(strategy, STRATEGIES)}")
         try:
+            # at one rate for all, importance and how it is weighed decide nothing
+            weighed = {} if strategy == "uniform" else {"alpha": alpha, "log": use_log_transform}
             options = WidthOptions.model_validate(
-                {
-                    "allocation": strategy,
-                    "alpha": alpha,
-                    "min_rate": min_rate,
-                    "max_rate": max_rate,
-                    "log": use_log_transform,
-                }
+                {"allocation": strategy, "min_rate": min_rate, "max_rate": max_rate, **weighed}
             )
         except ValidationError as error:
             raise PlanError("; ".join(map(explain, error.errors()))) from None
