@@ -8,7 +8,7 @@ RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
 PIP := $(BIN)/pip install --quiet --constraint constraints.txt
 
-.PHONY: summary quick everything classifiers report profile docs test test-fast test-slurm test-envs lint format clean help
+.PHONY: summary quick everything classifiers report profile docs test test-fast test-slurm test-envs lint style format clean help
 .DEFAULT_GOAL := help
 
 help: ## Show the targets.
@@ -65,11 +65,14 @@ test-slurm: $(DEV) ## Through a SLURM of one node started here: root, apt-get in
 test-envs: $(DEV) ## Every rule on its own environment's packages alone: installs 5 GB into .test-envs/.
 	$(BIN)/python -m pytest -m envs
 
-lint: $(DEV) ## Style, types and the workflow's own linter.
+style: $(DEV) ## What a commit is checked for: seconds.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile rules
+
+lint: style ## Style, types, imports between rooms and the workflow's own linter.
+	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(BIN)/snakemake --lint
 
 format: $(DEV) ## Put sources into their format.

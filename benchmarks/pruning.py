@@ -28,7 +28,8 @@ from llm_pruner.models.architecture import planned_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, model_class, write_config
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
 from llm_pruner.variants.grammar import resolve
-from llm_pruner.variants.make import compute_scores, prune
+from llm_pruner.variants.make import prune
+from llm_pruner.variants.score import compute_scores
 
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden": 512, "heads": 8, "groups": 4, "channels": 1536, "vocabulary": 1024, "layers": 4},

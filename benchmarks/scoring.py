@@ -26,7 +26,7 @@ from tabulate import tabulate
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llm_pruner.data.tokens import read_tokens, write_tokens
-from llm_pruner.families.width import cut_along, sum_over_channels, sum_over_key_value_groups
+from llm_pruner.mechanisms.width.units import cut_along, sum_over_channels, sum_over_key_value_groups
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.architecture import LINEARS, read_architecture

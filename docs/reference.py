@@ -1,11 +1,12 @@
 """Writes what the sources already say into the pages, so that the two cannot disagree.
 
-Whole pages are configuration.md and command_line.md. In others a region between ``<!-- generated: NAME -->`` and
-``<!-- end -->`` is written, and the rest is left to people.
+Whole files are configuration.md, command_line.md and config.schema.json. In others a region between
+``<!-- generated: NAME -->`` and ``<!-- end -->`` is written, and the rest is left to people.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -13,32 +14,30 @@ from typing import Any
 
 import typer
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import models_json_schema
 from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
 from llm_pruner.cli import app
-from llm_pruner.families.options import FAMILY_OPTIONS
+from llm_pruner.cli.quick import quick
+from llm_pruner.encoders.options import RowOptions
+from llm_pruner.mechanisms import all_mechanisms, get_mechanism
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
+from llm_pruner.steps import STEPS
+from llm_pruner.steps.base import step_class
 from llm_pruner.variants.grammar import GRAMMAR
 from llm_pruner.variants.variant import load_class
-from llm_pruner.workflow.config import Config
+from llm_pruner.workflow.config import Config, EncodersConfig
 
 DOCS = Path(__file__).parent
-_AMOUNTS = {
-    "dense": [""],
-    "width": ["_2000"],
-    "depth": ["_remove_2"],
-    "sparse": ["_unstructured_5000", "_2of4"],
-    "slice": ["_2000"],
-}
-"""What follows a method's name in those of variants, by mechanism."""
 
 
 def render() -> dict[Path, str]:
     """The content of every page that is generated, wholly or in part."""
     pages = {DOCS / "configuration.md": _configuration(), DOCS / "command_line.md": _command_line()}
+    pages[DOCS / "config.schema.json"] = json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
     index = DOCS / "methods" / "index.md"
     pages[index] = _filled(index, {"methods": _methods()})
     for name in METHODS:
@@ -73,9 +72,9 @@ def _configuration() -> str:
     parts.append(_table(Config))
     parts += _sections(Config)
     parts += ["## Variants", f"A name says what is done: {GRAMMAR}. Options by mechanism:"]
-    for family, options in FAMILY_OPTIONS.items():
-        if options.model_fields:
-            parts += [f"### {family}", _table(options)]
+    for mechanism in all_mechanisms():
+        if mechanism.Options.model_fields:
+            parts += [f"### {mechanism.name}", _table(mechanism.Options)]
     links = ", ".join(f"[{name}](methods/{method_page(name).name}#options)" for name in METHODS)
     parts += ["## Methods", f"Options of a method stand on its page: {links}."]
     return "\n\n".join(parts) + "\n"
@@ -92,7 +91,7 @@ def _sections(model: type[BaseModel], path: str = "") -> list[str]:
 
 def _table(model: type[BaseModel]) -> str:
     rows = [
-        (f"`{name}`", _default(field.get_default(call_default_factory=True)), _cell(field.description or "", name))
+        (f"`{name}`", _default(field), _cell(field.description or "", name))
         for name, field in model.model_fields.items()
     ]
     return _markdown(rows, ["key", "default", "meaning"])
@@ -105,10 +104,61 @@ def _cell(description: str, name: str) -> str:
     return " ".join(description.split()).replace("|", "\\|").replace("``", "`")
 
 
-def _default(value: Any) -> str:
-    if value is PydanticUndefined:
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
         return "required"
+    value = field.get_default(call_default_factory=True)
     return "see below" if isinstance(value, BaseModel) else f"`{value}`"
+
+
+def _schema() -> dict[str, Any]:
+    """The configuration as a JSON schema, by which editors complete keys and mark wrong ones.
+
+    ``Config`` leaves the options of methods, steps and rows open, since they depend on a name;
+    here they are filled in by name.
+    """
+    classes = {name: load_class(implementation) for name, implementation in METHODS.items()}
+    mechanisms = {name: [get_mechanism(each).Options for each in cls.mechanisms] for name, cls in classes.items()}
+    steps = {name: step_class(implementation).Options for name, implementation in STEPS.items()}
+    models = [
+        Config,
+        EncodersConfig,
+        RowOptions,
+        *steps.values(),
+        *(mechanism.Options for mechanism in all_mechanisms()),
+    ]
+    models += [cls.Options for cls in classes.values()]
+    references, schema = models_json_schema([(model, "validation") for model in dict.fromkeys(models)])
+    reference = {model: found for (model, _), found in references.items()}
+    definitions = schema["$defs"]
+
+    def of(model: type[BaseModel]) -> dict[str, Any]:
+        return definitions[reference[model]["$ref"].rpartition("/")[2]]
+
+    definitions |= {
+        f"{name}.options": {
+            "type": "object",
+            "properties": {
+                key: value
+                for model in [cls.Options, *mechanisms[name]]
+                for key, value in of(model).get("properties", {}).items()
+            },
+            "additionalProperties": False,
+        }
+        for name, cls in classes.items()
+    }
+    options = {name: {"$ref": f"#/$defs/{name}.options"} for name in classes}
+    no_options, own_class = {"type": "null"}, {"type": "object", "required": ["method"]}
+    entries = {rf"^{name}(_[^+]+)?$": {"anyOf": [no_options, keys, own_class]} for name, keys in options.items()}
+    entries |= {rf"\+{step}$": {"anyOf": [no_options, reference[model]]} for step, model in steps.items()}
+
+    config = of(Config)
+    config["properties"]["methods"] |= {"properties": options, "additionalProperties": False}
+    config["properties"]["variants"]["items"] = {
+        "anyOf": [{"type": "string"}, {"type": "object", "patternProperties": entries}]
+    }
+    of(EncodersConfig)["properties"]["rows"]["additionalProperties"] = reference[RowOptions]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference[Config], "$defs": definitions}
 
 
 # --- methods -----------------------------------------------------------------------------------------------
@@ -116,16 +166,20 @@ def _default(value: Any) -> str:
 
 def _methods() -> str:
     rows = [
-        (f"[{name}]({method_page(name).name})", method.title, ", ".join(method.families))
+        (f"[{name}]({method_page(name).name})", method.title, ", ".join(method.mechanisms))
         for name, method in ((name, load_class(METHODS[name])) for name in METHODS)
     ]
     return _markdown(rows, ["method", "what goes, or stays", "mechanisms"])
 
 
 def _about(method: type[Method]) -> str:
-    variants = [f"`{method.name}{amount}`" for family in method.families for amount in _AMOUNTS[family]]
-    lines = [f"{method.title}.", f"- Prunes by: {', '.join(method.families)}; variants such as {', '.join(variants)}."]
-    if method.families == ("dense",):
+    mechanisms = [get_mechanism(name) for name in method.mechanisms]
+    variants = [f"`{method.name}{amount}`" for mechanism in mechanisms for amount in mechanism.examples]
+    lines = [
+        f"{method.title}.",
+        f"- Prunes by: {', '.join(method.mechanisms)}; variants such as {', '.join(variants)}.",
+    ]
+    if all(mechanism.asks == "nothing" for mechanism in mechanisms):
         lines[1] = f"- Prunes nothing; the variant is {variants[0]}."
     if method.paper:
         source = re.sub(r"arXiv:([0-9.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", method.paper)
@@ -138,7 +192,11 @@ def _about(method: type[Method]) -> str:
 def _options(method: type[Method]) -> str:
     own = _table(method.Options) if method.Options.model_fields else "It has no options of its own."
     sets = [f"`{key}: {value}`" for key, value in method.defaults.items()]
-    shared = [f"[{name}](../configuration.md#{name})" for name in method.families if FAMILY_OPTIONS[name].model_fields]
+    shared = [
+        f"[{name}](../configuration.md#{name})"
+        for name in method.mechanisms
+        if get_mechanism(name).Options.model_fields
+    ]
     lines = [own]
     if sets:
         lines.append(f"Unless a variant says otherwise it sets {', '.join(sets)}.")
@@ -153,7 +211,11 @@ def _options(method: type[Method]) -> str:
 def _command_line() -> str:
     group: Any = typer.main.get_command(app)
     context = typer.Context(group, info_name="llm-pruner")
+    alone = typer.Typer(add_completion=False)
+    alone.command()(quick)
+    whole: Any = typer.main.get_command(alone)
     parts = [f"# Command line\n\n{group.help}\n"]
+    parts.append(get_docs_for_click(obj=whole, ctx=context, indent=1, name="llm-pruner"))
     for name, command in group.commands.items():
         parts.append(get_docs_for_click(obj=command, ctx=context, indent=1, name=name, call_prefix="llm-pruner"))
     # the example that ends a command's help

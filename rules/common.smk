@@ -12,14 +12,14 @@ from llm_pruner.workflow import locks, resources, snakemake_private
 from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.system.errors import PrunerError
-from llm_pruner.families import family_module
-from llm_pruner.families.options import SEARCH
+from llm_pruner.mechanisms import get_mechanism, job_modules
+from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
 from llm_pruner.report.figures import FIGURES, RECORDS, RUN
 from llm_pruner.workflow.preflight import preflight
-from llm_pruner.steps import HEALING, QUANTIZING
+from llm_pruner.steps.base import step_class
 
 for name, value in resources.ENVIRONMENT.items():
     os.environ.setdefault(name, value)
@@ -40,8 +40,6 @@ if not CONFIG.needs_hub:
 
 SCORES = {score.name: score for variant in VARIANTS.values() for score in variant.scores}
 PLANNED = [name for name, variant in VARIANTS.items() if variant.score]
-HEALED = [name for name, variant in VARIANTS.items() if variant.step and variant.step.name in HEALING]
-QUANTIZED = [name for name, variant in VARIANTS.items() if variant.step and variant.step.name in QUANTIZING]
 DIRECT = [name for name, variant in VARIANTS.items() if not (variant.score or variant.step)]
 SEARCHED = [name for name in PLANNED if VARIANTS[name].options.get("split") == SEARCH]
 
@@ -62,10 +60,11 @@ def code(script, *modules):
 
 
 @cache
-def method_code(script, implementation, family):
-    modules = [implementation.partition(":")[0], family_module(family)]
+def method_code(script, implementation, *job):
+    """Digest of the sources of a job that runs a method, and of its mechanism the modules ``job``."""
+    modules = [implementation.partition(":")[0], *job]
     if not modules[0].startswith("llm_pruner."):
-        modules.append("llm_pruner.pruners")
+        modules.append("llm_pruner.objects.pruners")
     return code(script, *modules)
 
 

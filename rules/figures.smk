@@ -2,7 +2,7 @@
 SHOWN = {
     RUN: [{}],
     "base": [{}] if CONFIG.model.kind == "builtin" else [],
-    "healed": [{"variant": variant} for variant in HEALED],
+    "healed": [{"variant": variant} for variant in TRAINED],
     "searched": [{"variant": variant} for variant in SEARCHED],
     "teacher": [{}] if ENCODERS.rows else [],
     "classifier": [

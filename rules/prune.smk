@@ -56,7 +56,7 @@ rule prune:
         variant=lambda wildcards: VARIANTS[wildcards.variant].to_dict(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
         code=lambda wildcards: method_code(
-            "prune.py", VARIANTS[wildcards.variant].implementation, VARIANTS[wildcards.variant].family
+            "prune.py", VARIANTS[wildcards.variant].implementation, *job_modules(VARIANTS[wildcards.variant].mechanism)
         ),
     script:
         "../workflow_scripts/prune.py"

@@ -22,7 +22,9 @@ rule score:
         score=lambda wildcards: asdict(SCORES[wildcards.score]),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
         code=lambda wildcards: method_code(
-            "score.py", SCORES[wildcards.score].implementation, SCORES[wildcards.score].family
+            "score.py",
+            SCORES[wildcards.score].implementation,
+            get_mechanism(SCORES[wildcards.score].mechanism).score_with,
         ),
     script:
         "../workflow_scripts/score.py"

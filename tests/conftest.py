@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,8 @@ def build_model(family: str, **overrides: Any) -> Any:
 def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
     """Score, where the method scores, and prune; gives the record of the pruning."""
     from llm_pruner.variants.grammar import resolve
-    from llm_pruner.variants.make import compute_scores, prune
+    from llm_pruner.variants.make import prune
+    from llm_pruner.variants.score import compute_scores
 
     variant = resolve(name, options)
     files = {}
@@ -83,16 +84,17 @@ FOREIGN = """
 import os, sys
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+import transformers
+what, result = sys.argv[2:4]
 tokens = load_file(sys.argv[1])["input_ids"]
-for number, (folder, trust) in enumerate(zip(sys.argv[2::2], sys.argv[3::2])):
+for number, (folder, trust) in enumerate(zip(sys.argv[4::2], sys.argv[5::2])):
     if os.fork():
         assert os.wait()[1] == 0, folder
         continue
-    model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=trust == "True")
+    model = getattr(transformers, what).from_pretrained(folder, trust_remote_code=trust == "True")
     assert not any(name.startswith("llm_pruner") for name in sys.modules)
     with torch.inference_mode():
-        save_file({"logits": model(tokens).logits.clone()}, f"{number}.safetensors")
+        save_file({result: model(tokens)[result].clone()}, f"{number}.safetensors")
     os._exit(0)
 """
 
@@ -104,12 +106,24 @@ def foreign_logits(folders: Mapping[Path, bool], token_file: Path, room: Path) -
         folders: models, and whether their own code may run.
         room: an empty folder to work in.
     """
+    return _foreign("AutoModelForCausalLM", "logits", folders, token_file, room)
+
+
+def foreign_states(folders: Iterable[Path], token_file: Path, room: Path) -> dict[Path, torch.Tensor]:
+    """What models without output weights compute in such a process, which runs their own code."""
+    return _foreign("AutoModel", "last_hidden_state", dict.fromkeys(folders, True), token_file, room)
+
+
+def _foreign(
+    loader: str, result: str, folders: Mapping[Path, bool], token_file: Path, room: Path
+) -> dict[Path, torch.Tensor]:
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"HF_HOME": str(room / "home"), "HF_HUB_OFFLINE": "1"}
     given = [str(part) for pair in folders.items() for part in pair]
     room.mkdir()
-    subprocess.run([sys.executable, "-P", "-c", FOREIGN, token_file, *given], check=True, cwd=room, env=environment)
-    return {folder: load_file(room / f"{number}.safetensors")["logits"] for number, folder in enumerate(folders)}
+    command = [sys.executable, "-P", "-c", FOREIGN, token_file, loader, result, *given]
+    subprocess.run(command, check=True, cwd=room, env=environment)
+    return {folder: load_file(room / f"{number}.safetensors")[result] for number, folder in enumerate(folders)}
 
 
 def project_out(model: Any, tokens: torch.Tensor, widths: list[int]) -> Any:

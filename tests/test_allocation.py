@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_pruner.families.options import WidthOptions
+from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, planned_architecture
 from llm_pruner.planning.allocation import (
     GroupScores,

@@ -232,14 +232,6 @@ def test_misfitting_sizes_are_refused(sizes: dict[str, Any], told: str) -> None:
         BuiltinModel(**{**TINY.model_dump(), **sizes})
 
 
-def test_learning_rate_rises_then_falls_to_zero() -> None:
-    spec = TINY.model_copy(update={"steps": 100, "warmup": 0.05})
-    factors = [spec.learning_rate_factor(step) for step in range(101)]
-    assert factors[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert factors[4:] == sorted(factors[4:], reverse=True)
-    assert factors[100] == 0
-
-
 # Tasks
 
 

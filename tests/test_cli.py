@@ -223,7 +223,7 @@ def test_heal(make_model: Callable[..., Path], token_file: Path, tmp_path: Path)
     record = run_json("heal", *place, *few, "--step", "lora", "--output", tmp_path / "healed")
     assert record["variant"] == "ShortGPT_remove_1+lora" and record["parent"] == "ShortGPT_remove_1"
     assert (tmp_path / "healed" / "plan.json").read_text() == (tmp_path / "pruned" / "plan.json").read_text()
-    assert (tmp_path / "healed" / "healing.json").exists() and (tmp_path / "healed" / "healing.png").exists()
+    assert (tmp_path / "healed" / "step.json").exists() and (tmp_path / "healed" / "healing.png").exists()
     run("heal", *place, "--step", "kd", "--output", tmp_path / "kd", code=2)
     other = run("heal", *place, "--step", "nf4", "--output", tmp_path / "kd", code=1)
     assert "--step: no 'nf4' here; known: kd, lora" in other.stderr
@@ -231,12 +231,30 @@ def test_heal(make_model: Callable[..., Path], token_file: Path, tmp_path: Path)
     assert "did you mean 'lora'?" in wrong.stderr
 
 
+def test_step(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
+    base = make_model()
+    make("ShortGPT_remove_1", {}, base, token_file, tmp_path / "pruned")
+    place = ["--model", tmp_path / "pruned", "--output", tmp_path / "taught", "--no-progress"]
+    files = ["--tokens", token_file, "--held-out", token_file]
+    few = ["--option", "steps=2", "--option", "batch_size=2", "--option", "checks=2"]
+    assert "--base" in run("step", "kd", *place, *files, code=2).stderr
+    assert "--tokens" in run("step", "lora", *place, code=2).stderr
+    assert "NAME: no 'lra' here; did you mean 'lora'?" in run("step", "lra", *place, code=1).stderr
+    taught = run_json("step", "kd", *place, *files, *few, "--base", base)
+    assert (tmp_path / "taught" / "healing.png").exists() and (tmp_path / "taught" / "plan.json").exists()
+    small = run_json("step", "nf4", "--model", tmp_path / "taught", "--output", tmp_path / "small")
+    assert small["variant"] == "ShortGPT_remove_1+kd+nf4" and small["parent"] == "ShortGPT_remove_1+kd"
+    assert small["steps"][0] == taught["steps"][0]
+    assert [step["name"] for step in small["steps"]] == ["kd", "nf4"]
+    assert not (tmp_path / "small" / "healing.png").exists()
+
+
 def test_quantize(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
     make("ShortGPT_remove_1", {}, make_model(), token_file, tmp_path / "pruned")
     place = ["--model", tmp_path / "pruned", "--output", tmp_path / "small"]
     record = run_json("quantize", *place, "--option", "double_quant=true")
-    assert record["variant"] == "ShortGPT_remove_1+nf4" and record["step"]["options"]["double_quant"] is True
-    assert record["step"]["bytes"]["after"] < record["step"]["bytes"]["before"]
+    assert record["variant"] == "ShortGPT_remove_1+nf4" and record["steps"][0]["options"]["double_quant"] is True
+    assert record["steps"][0]["bytes"]["after"] < record["steps"][0]["bytes"]["before"]
     assert (tmp_path / "small" / "plan.json").exists()
     assert "small" in run("quantize", *place, code=1).stderr  # there already
     # the model folder itself is as good, and so is any model that was not made here

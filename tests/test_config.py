@@ -29,7 +29,7 @@ def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "family", "structure", "amount"),
+    ("name", "method", "mechanism", "structure", "amount"),
     [
         ("Dense", "Dense", "dense", "dense", 0.0),
         ("Magnitude_2000", "Magnitude", "width", "width", 0.2),
@@ -42,9 +42,14 @@ def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:
         ("SliceGPT_2000", "SliceGPT", "slice", "slice", 0.2),
     ],
 )
-def test_names(name: str, method: str, family: str, structure: str, amount: float) -> None:
+def test_names(name: str, method: str, mechanism: str, structure: str, amount: float) -> None:
     variant = resolve(name)
-    assert (variant.method, variant.family, variant.structure, variant.amount) == (method, family, structure, amount)
+    assert (variant.method, variant.mechanism, variant.structure, variant.amount) == (
+        method,
+        mechanism,
+        structure,
+        amount,
+    )
 
 
 @pytest.mark.parametrize(
@@ -108,8 +113,10 @@ def test_everything_goes_on_where_the_default_ended() -> None:
     assert rows <= more
     shared = Config.model_validate({**everything, "variants": ["Dense"]}).model_dump()
     for section, own in Config.model_validate({**default, "variants": ["Dense"]}).model_dump().items():
-        if section in ("model", "calibration", "perplexity", "zero_shot", "efficiency", "nf4"):
+        if section in ("model", "calibration", "perplexity", "zero_shot", "efficiency"):
             assert {**shared[section], "held_out": None} == {**own, "held_out": None}, section
+        if section == "steps":
+            assert shared[section]["nf4"] == own["nf4"]
 
 
 def test_the_quick_look_is_small_and_needs_no_network() -> None:
@@ -159,7 +166,7 @@ def test_every_problem_at_once_each_with_its_place() -> None:
         "methods.Wandaa: unknown method; did you mean 'Wanda'?",
         "methods.GQA.sample: unknown option; did you mean 'samples'?",
         "variants[1]: 'Magnitude_2000' is listed twice; give one a label, such as GQA_uniform_2000",
-        "variants[2]: 'Wanda_2000': split: String should match pattern",
+        "variants[2]: 'Wanda_2000': split: '0:0' is not a split; write the shares of attention and MLP",
         "variants[3]: 'GQA_2000': unifrom: unknown option; did you mean 'uniform'?",
         "variants[3]: 'GQA_2000': samples: Input should be greater than 0, not -1",
         "variants[4]: 'Foo_10': not a variant name; write Method_2000",
@@ -171,7 +178,7 @@ def test_every_problem_at_once_each_with_its_place() -> None:
 
 def test_what_is_healed_comes_after_what_it_is_made_from() -> None:
     raw = {
-        "healing": {"lora": {"rank": 4, "steps": 7}},
+        "steps": {"lora": {"rank": 4, "steps": 7}},
         "variants": ["GQA_uniform_2000+lora", {"GQA_uniform_2000": {"uniform": True}}, {"GQA_3000+kd": {"rank": 2}}],
     }
     _, variants = load_config(raw)
@@ -187,7 +194,7 @@ def test_what_is_healed_comes_after_what_it_is_made_from() -> None:
 def test_problems_of_healing_and_allocation_are_said_once() -> None:
     found = problems(
         {
-            "healing": {"lora": {"rnak": 4}, "kd": {"temperature": 0}},
+            "steps": {"lora": {"rnak": 4}, "kd": {"temperature": 0}},
             "variants": [
                 "GQA_2000+lorra",
                 {"GQA_3000+lora": {"targets": ["q_prj"]}},
@@ -200,18 +207,25 @@ def test_problems_of_healing_and_allocation_are_said_once() -> None:
         }
     )
     expected = [
-        "healing.lora.rnak: unknown key; did you mean 'rank'?",
-        "healing.kd.temperature: Input should be greater than 0, not 0",
+        "steps.lora.rnak: unknown key; did you mean 'rank'?",
+        "steps.kd.temperature: Input should be greater than 0, not 0",
         "variants[0]: 'GQA_2000+lorra': unknown step '+lorra'; did you mean 'lora'?",
         "variants[1]: 'GQA_3000+lora': targets: unknown linear layer 'q_prj'; did you mean 'q_proj'?",
         "variants[2]: 'GQA_4000': unifrom: unknown option; did you mean 'uniform'?",
         "variants[4]: 'GQA_one_1000': importance: 'Wanda' scores no layers",
         "variants[5]: 'GQA_two_1000': uniform gives all layers one shape and cannot be combined with layer_range",
-        "variants[6]: 'GQA_three_1000': layer_range: String should match pattern",
+        "variants[6]: 'GQA_three_1000': layer_range: '1-3' is not a range of layers; write first:end, such as 4:30",
     ]
     for message in expected:
         assert any(problem.startswith(message) for problem in found), (message, found)
     assert len(found) == len(expected)
+
+
+def test_steps_that_stood_elsewhere_are_answered_with_their_new_place() -> None:
+    found = problems(
+        {"healing": {"samples": 9, "lora": {"rank": 4}, "kd": {}}, "nf4": {"double_quant": True}, "variants": ["Dense"]}
+    )
+    assert sorted(found) == ["healing.kd: is steps.kd now", "healing.lora: is steps.lora now", "nf4: is steps.nf4 now"]
 
 
 @pytest.mark.parametrize(

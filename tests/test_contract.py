@@ -43,8 +43,8 @@ CASES = [
     # as many layers ranked as the largest amount needs, where a method ranks one after the other
     (f"{method}{suffix}", options | (ALL_STEPS if "steps" in load_class(METHODS[method]).Options.model_fields else {}))
     for method in METHODS
-    for family in load_class(METHODS[method]).families
-    for suffix, options in AMOUNTS[family]
+    for mechanism in load_class(METHODS[method]).mechanisms
+    for suffix, options in AMOUNTS[mechanism]
     # half of the four layers kept whole leaves no room for one shape for all, nor for wide multiples
     if not ({"uniform", "multiple_of"} & options.keys() and "layer_range" in load_class(METHODS[method]).defaults)
     if options.get("drop") in (None, *load_class(METHODS[method]).parts)
@@ -131,21 +131,21 @@ def test_contract(
 def check_size(record: dict[str, Any], options: dict[str, Any], before: Any, after: Any) -> None:
     """What was reached is what is on disk, and as near to what was asked as whole units allow."""
     removed = before.total_parameters - after.total_parameters
-    if record["family"] == "dense":
+    if record["mechanism"] == "dense":
         assert removed == 0
     elif options.get("drop"):
         blocks = [block for index in range(after.num_layers) for block in after.dropped_blocks(index)]
         assert blocks == [options["drop"]] * record["asked"]["amount"]
         assert record["reached"] == {"amount": len(blocks), "of": record["asked"]["of"]}
-    elif record["family"] == "depth":
+    elif record["mechanism"] == "depth":
         assert before.num_layers - after.num_layers == record["asked"]["amount"] == record["reached"]["amount"]
-    elif record["family"] == "sparse":
+    elif record["mechanism"] == "sparse":
         assert removed == 0
         zeros = sum(entry.numel - entry.count_nonzero() for name, entry in after.tensors.items() if "_proj.w" in name)
         assert zeros / before.linear_parameters() == record["reached"]["amount"]
         # counts are rounded down in every row
         assert record["asked"]["amount"] * 0.9 < record["reached"]["amount"] <= record["asked"]["amount"]
-    elif record["family"] == "slice":
+    elif record["mechanism"] == "slice":
         widths, hidden = after.config["sliced"]["widths"], before.hidden_size
         mean = sum(widths[:-1]) / (2 * before.num_layers)
         assert len(widths) == 2 * before.num_layers + 1 and widths[-1] == hidden
@@ -246,7 +246,7 @@ def test_impossible_amounts(
         "GQA_2000",
         "Magnitude_2000",
         "SliceGPT_2500",
-        *(f"{method}_remove_1" for method in METHODS if "depth" in load_class(METHODS[method]).families),
+        *(f"{method}_remove_1" for method in METHODS if "depth" in load_class(METHODS[method]).mechanisms),
     ],
 )
 def test_damaged_weights(name: str, token_file: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.exports.mergekit import mergekit_yaml, write_mergekit_yaml
 from llm_pruner.exports.uniform import write_uniform
-from llm_pruner.families import depth
+from llm_pruner.mechanisms.depth.check import check as check_depth
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.methods.avss import AVSS
 from llm_pruner.methods.pruneme import PruneMe
@@ -365,7 +365,7 @@ def test_impossible_counts(
 ) -> None:
     """Told before anything is scored, and again by the pruning itself."""
     with pytest.raises(PlanError) as found:
-        depth.check(resolve(name, options), 4)
+        check_depth(resolve(name, options), 4)
     assert message.removeprefix(f"{name}: ") in str(found.value)
     with pytest.raises(PlanError) as found:
         make(name, options, make_model("llama"), token_file, tmp_path)
@@ -379,7 +379,7 @@ def test_possible_counts() -> None:
         ("ShortGPT_remove_2", {"protect_first": 1, "protect_last": 1}),
         ("SLEB_remove_3", {"steps": 3}),
     ):
-        depth.check(resolve(name, options), 4)
+        check_depth(resolve(name, options), 4)
 
 
 def as_mergekit_reads(text: str, model: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib.util
+import json
 import pkgutil
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jsonschema
 import pytest
 import torch
 import yaml
@@ -24,10 +26,13 @@ import llm_pruner
 from llm_pruner.cli import app
 from llm_pruner.data.tokens import write_tokens
 from llm_pruner.methods import METHODS
+from llm_pruner.system.errors import ConfigError
 from llm_pruner.workflow.config import load_config
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
+SCHEMA = DOCS / "config.schema.json"
+CONFIGURATIONS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 
@@ -52,6 +57,55 @@ def reference() -> ModuleType:
 def test_generated_pages_are_current(reference: ModuleType) -> None:
     stale = [name_of(page) for page, text in reference.render().items() if page.read_text() != text]
     assert not stale, "run: python docs/reference.py"
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=name_of)
+def test_configurations_name_the_schema_and_fit_it(path: Path) -> None:
+    text = path.read_text()
+    named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", text)
+    assert named and (path.parent / named[1]).samefile(SCHEMA)
+    assert not wrong_places(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    ("raw", "place"),
+    [
+        ({"modle": {}}, ""),
+        ({"model": {"dtype": "float31"}}, "model.dtype"),
+        ({"model": {"builtin": {"step": 3}}}, "model.builtin"),
+        ({"methods": {"Wandaa": {}}}, "methods"),
+        ({"methods": {"GQA": {"taylr": "first"}}}, "methods.GQA"),
+        ({"variants": [{"GQA_2000": {"split": "0:0"}}]}, "variants.0"),
+        ({"variants": [{"GQA_2000": {"unifrom": True}}]}, "variants.0"),
+        ({"variants": [{"GQA_2000+lora": {"rnak": 4}}]}, "variants.0"),
+        ({"encoders": {"rows": {"half": {"strat": "other"}}}}, "encoders.rows.half"),
+    ],
+)
+def test_schema_refuses_what_the_configuration_does(raw: dict[str, Any], place: str) -> None:
+    raw = {"variants": ["Dense"], **raw}
+    assert wrong_places(raw) == [place]
+    with pytest.raises(ConfigError):
+        load_config(raw)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"GQA_uniform_2000": {"uniform": True, "split": "2:8", "taylor": "first"}},
+        {"GQA_2000": None},
+        {"GQA_2000+lora": {"rank": 4}},
+        {"Mine_2000": {"method": "my_pruners:Mine", "anything": 1}},
+        {"GQA_2000": {"method": "my_pruners:Mine", "anything": 1}},
+    ],
+)
+def test_schema_knows_the_options_of_a_variant_by_its_name(entry: dict[str, Any]) -> None:
+    assert not wrong_places({"variants": [entry]})
+
+
+def wrong_places(raw: dict[str, Any]) -> list[str]:
+    """Where a configuration does not fit the schema for editors."""
+    validator = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
+    return [".".join(str(part) for part in error.absolute_path) for error in validator.iter_errors(raw)]
 
 
 def test_every_method_has_a_page_and_every_page_a_method(reference: ModuleType) -> None:

@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from llm_pruner.cli import app
-from llm_pruner.encoders import training
 from llm_pruner.encoders.architecture import Encoder, Widths, check_sparsity, read_encoder
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer, save_classifier
 from llm_pruner.encoders.importance import GradientWindow, Groups, choose, importance, magnitudes, normalise
@@ -39,17 +38,18 @@ from llm_pruner.encoders.options import (
 from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
 from llm_pruner.encoders.report import by_name, final_report, told_apart
-from llm_pruner.encoders.runs import clear_checkpoint, find_run, read_record
+from llm_pruner.encoders.runs import clear_resume_point, find_run, read_record
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
 from llm_pruner.encoders.teacher import train_teacher
 from llm_pruner.encoders.training import evaluate
-from llm_pruner.quantization import keep_gradients, memory_bytes, parameter_count
+from llm_pruner.models.packed import keep_gradients, memory_bytes, parameter_count
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json, write_json
+from llm_pruner.training import loop
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 20},
@@ -520,12 +520,12 @@ def test_dynamic_schedule_gives_groups_back_where_accuracy_falls() -> None:
     model = build("distilbert")
     groups = Groups(encoder_of(model))
     course = PruningCourse(Student(model, model, options), groups, Masks(model, groups), options, final_step=8)
-    course.checked(0.9)
+    course.checked({"accuracy": 0.9})
     reached = []
     for step, accuracy in ((4, 0.89), (6, 0.5), (6, 0.6), (7, 0.9), (8, 0.9)):
         course.begin(step)
         reached.append(course.reached())
-        course.checked(accuracy)
+        course.checked({"accuracy": accuracy})
     # half of the cosine, then 85 % of it; halved after the fall, and again; up again after the recovery
     assert [one["heads"] for one in reached] == pytest.approx([4 / 12, 7 / 12, 3 / 12, 2 / 12, 4 / 12])
     assert reached[2]["neurons"] < reached[1]["neurons"]
@@ -592,25 +592,25 @@ def test_interrupted_training_ends_as_if_nothing_had_been(
         return output
 
     whole = make("whole")
-    save, saved = training._Loop._save, []
+    save, saved = loop._Loop._save, []
 
-    def killed_after_the_third(loop: Any, folder: Path) -> None:
-        save(loop, folder)
+    def killed_after_the_third(running: Any, folder: Path) -> None:
+        save(running, folder)
         saved.append(folder)
         if len(saved) == 3:
             raise Killed
 
     with monkeypatch.context() as patched:
-        patched.setattr(training._Loop, "_save", killed_after_the_third)
+        patched.setattr(loop._Loop, "_save", killed_after_the_third)
         with pytest.raises(Killed):
             make("stopped")
-    steps = read_json(tmp_path / "stopped" / "checkpoint" / "state.json")["loop"]["step"]
+    steps = read_json(tmp_path / "stopped" / "resume_point" / "state.json")["history"]["step"]
     assert steps > 0 and not (tmp_path / "stopped" / "model").exists()
     stopped = make("stopped")
     assert weights_of(stopped) == weights_of(whole)
     histories = [read_json(folder / "record.json")["history"] for folder in (whole, stopped)]
     assert histories[0] == histories[1] and histories[0]["best"]["step"] > steps
-    clear_checkpoint(stopped)
+    clear_resume_point(stopped)
     assert {path.name for path in stopped.iterdir()} == {"model", "record.json"}
     # made again it starts from the end; with another seed it is another training, and the checkpoint is not taken up
     assert weights_of(make("whole")) == weights_of(stopped)
@@ -626,9 +626,9 @@ def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pyte
         arguments += ["--option", option]
     command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *arguments]
     process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-    state = tmp_path / "killed" / "checkpoint" / "state.json"
+    state = tmp_path / "killed" / "resume_point" / "state.json"
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (state.exists() and read_json(state)["loop"]["step"] > 0):
+    while time.monotonic() < deadline and not (state.exists() and read_json(state)["history"]["step"] > 0):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -166,7 +166,7 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     assert report["names"][1]["reached"]["heads"] == 0.5
     drawn = [folder / "encoders" / run / "curves.png" for run in ("Teacher", "MSP/seed_0", "MSP+qkd/seed_3")]
     assert all(path.exists() for path in [*drawn, folder / "results" / "final_report.png"])
-    assert not list(folder.rglob("checkpoint"))
+    assert not list(folder.rglob("resume_point"))
     assert "Nothing to be done" in workflow.run("--dry-run", target).stdout
 
     tables = [encoders_table(report), encoder_runs_table(report)]

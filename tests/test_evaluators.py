@@ -15,16 +15,9 @@ import pytest
 import torch
 from conftest import WORDS, build_model
 
-from llm_pruner.data import questions
-from llm_pruner.data.questions import (
-    BENCHMARKS,
-    load_dataset_from_hub,
-    load_eval_dataset,
-    normalize_item,
-    safe_sample,
-    upload_dataset_to_hub,
-)
-from llm_pruner.evaluation.generation import (
+from llm_pruner.models.checkpoint import load
+from llm_pruner.objects import plots, questions
+from llm_pruner.objects.generation import (
     clean_output,
     count_parameters,
     format_prompt,
@@ -32,10 +25,16 @@ from llm_pruner.evaluation.generation import (
     get_device,
     mean_and_error,
 )
-from llm_pruner.evaluation.holistic import HolisticEvaluator, last_number, normalise_answer
-from llm_pruner.evaluation.semantic import ModelEvaluator, mean_pooling_encoder
-from llm_pruner.models.checkpoint import load
-from llm_pruner.report import evaluations as figures
+from llm_pruner.objects.holistic import HolisticEvaluator, last_number, normalise_answer
+from llm_pruner.objects.questions import (
+    BENCHMARKS,
+    load_dataset_from_hub,
+    load_eval_dataset,
+    normalize_item,
+    safe_sample,
+    upload_dataset_to_hub,
+)
+from llm_pruner.objects.semantic import HiddenStates, ModelEvaluator
 from llm_pruner.system.errors import DataError
 
 PNG = b"\x89PNG"
@@ -108,7 +107,7 @@ def test_packaged_sample() -> None:
         assert all(item["answer"] in item["choices"] for item in own if "choices" in item)
         assert all(("choices" in item) == (benchmark.scoring == "choice") for item in own)
     assert all(last_number(item["working"]) is not None for item in everything if item["task"] == "gsm8k")
-    assert resources.files("llm_pruner.data").joinpath(questions.SAMPLE).is_file()
+    assert resources.files("llm_pruner.objects").joinpath(questions.SAMPLE).is_file()
 
 
 def test_fewer_questions_are_the_first_of_more_and_tasks_take_turns() -> None:
@@ -130,11 +129,11 @@ def test_hub_unless_offline(monkeypatch: pytest.MonkeyPatch) -> None:
         return [RAW[next(task for task, own in BENCHMARKS.items() if own.repo_id == repo_id)]] * 2
 
     monkeypatch.setattr(questions, "load_dataset_from_hub", rows)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setattr(questions, "is_reachable", lambda: True)
     drawn = load_eval_dataset(6)
     assert drawn == [{**COMMON[task], "task": task, "source": "hub"} for task in BENCHMARKS]
     assert asked == [(own.repo_id, own.config, own.split) for own in BENCHMARKS.values()]
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(questions, "is_reachable", lambda: False)
     assert {item["source"] for item in load_eval_dataset(6)} == {"packaged"}
     assert load_eval_dataset(6, "hub") == drawn
 
@@ -416,21 +415,18 @@ def test_models_are_compared_by_one_embedder(folder: Path, tokenizer: Any, tmp_p
 
 
 def test_offline_the_model_embeds_itself(folder: Path, tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(
-        "llm_pruner.evaluation.semantic.mean_pooling_encoder", lambda *given: asked.append(given) or Letters()
-    )
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    assert ModelEvaluator(folder, device="cpu").embedder == "self"
-    assert ModelEvaluator(folder, embedder="self", device="cpu").embedder == "self"
-    assert asked == [(folder, "cpu")] * 2
-    with pytest.raises(DataError, match="takes its folder"):
-        ModelEvaluator(load(folder), tokenizer, device="cpu")
+    for evaluator in (
+        ModelEvaluator(folder, device="cpu"),
+        ModelEvaluator(folder, embedder="self", device="cpu"),
+        ModelEvaluator(load(folder), tokenizer, device="cpu"),
+    ):
+        assert evaluator.embedder == "self" and evaluator.encoder.model is evaluator.model
+        assert evaluator.max_new_tokens == 32  # half of the context
 
 
-def test_mean_pooling_is_the_mean_of_the_last_hidden_states(folder: Path, tokenizer: Any) -> None:
-    pytest.importorskip("sentence_transformers")
-    encoder = mean_pooling_encoder(folder, "cpu")
+def test_a_model_embeds_by_the_mean_of_its_last_hidden_states(folder: Path, tokenizer: Any) -> None:
+    encoder = HiddenStates(load(folder), tokenizer)
     texts = ["the w1 w2", "w3", "w4 w5 w6 w7 is a"]
     model = load(folder)
     expected = []
@@ -447,7 +443,12 @@ def test_sentence_transformers_folder_as_embedder(
 ) -> None:
     """A saved embedder is found in its folder, also offline, and the results are those of the same one at hand."""
     pytest.importorskip("sentence_transformers")
-    encoder: Any = mean_pooling_encoder(folder, "cpu")
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    transformer = Transformer(str(folder), max_seq_length=64)
+    transformer.tokenizer.pad_token_id = 0
+    encoder = SentenceTransformer(modules=[transformer, Pooling(32, "mean")], device="cpu")
     encoder.save(str(tmp_path / "embedder"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     saved, itself = (
@@ -469,15 +470,16 @@ def test_figures_are_drawn(make_model: Callable[..., Path], tokens: torch.Tensor
     wider = {**benchmark, "tasks": {**benchmark["tasks"], "gsm8k": {"score": 0.0, "stderr": 0.0}}}
     base, pruned = make_model("llama"), make_model("llama", num_hidden_layers=3)
     drawn = {
-        "importance": lambda path: figures.plot_layer_importance(scores, path, removed=[1]),
-        "activation": lambda path: figures.plot_activation_comparison(
+        "importance": lambda path: plots.plot_layer_importance(scores, path, removed=[1]),
+        "importance_plain": lambda path: plots.plot_layer_importance({0: 0.5, 1: 90.0, 2: 0.3}, path),
+        "activation": lambda path: plots.plot_activation_comparison(
             base, load(pruned), tokens, path, kept=[0, 1, 3], device="cpu"
         ),
-        "activation_plain": lambda path: figures.plot_activation_comparison(base, pruned, tokens, path, device="cpu"),
-        "semantic": lambda path: figures.plot_semantic_comparison(
+        "activation_plain": lambda path: plots.plot_activation_comparison(base, pruned, tokens, path, device="cpu"),
+        "semantic": lambda path: plots.plot_semantic_comparison(
             {"a": similarity, "b": {**similarity, "stderr": 0.1, "chance": 0.4}}, path
         ),
-        "holistic": lambda path: figures.plot_holistic_benchmark({"a": benchmark, "b": wider}, path),
+        "holistic": lambda path: plots.plot_holistic_benchmark({"a": benchmark, "b": wider}, path),
     }
     for name, draw in drawn.items():
         draw(tmp_path / f"{name}.png")

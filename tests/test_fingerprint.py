@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from llm_pruner.mechanisms import MECHANISMS, get_mechanism, job_modules
+from llm_pruner.steps import STEPS
 from llm_pruner.workflow import fingerprint
 
 ROOT = Path(__file__).parents[1]
-SCRIPT = ROOT / "workflow_scripts" / "prune.py"
+SCRIPTS = ROOT / "workflow_scripts"
+METHOD_OF = {"dense": "dense", "width": "wanda", "depth": "shortgpt", "sparse": "wanda", "slice": "slicegpt"}
 
 
 @pytest.fixture
@@ -22,27 +25,69 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return copy
 
 
-def digests() -> dict[str, str]:
+def clear() -> None:
     for function in (fingerprint._imports, fingerprint._tree, fingerprint._normalised, fingerprint._is_module):
         function.cache_clear()
-    entries = {
-        "wanda width": ("llm_pruner.methods.wanda", "llm_pruner.families.width"),
-        "wanda sparse": ("llm_pruner.methods.wanda", "llm_pruner.families.sparse"),
-        "gqa width": ("llm_pruner.methods.gqa", "llm_pruner.families.width"),
-        "shortgpt depth": ("llm_pruner.methods.shortgpt", "llm_pruner.families.depth"),
-    }
-    return {name: fingerprint.sources_digest(SCRIPT, *modules) for name, modules in entries.items()}
+
+
+def digests() -> dict[str, str]:
+    clear()
+    return {name: fingerprint.sources_digest(*entries) for name, entries in jobs().items()}
+
+
+def jobs() -> dict[str, tuple[str | Path, ...]]:
+    """Entry points of the jobs of one method for each mechanism, as the rules give them: ``score width``."""
+    found: dict[str, tuple[str | Path, ...]] = {}
+    for name, method in METHOD_OF.items():
+        mechanism = get_mechanism(name)
+        if mechanism.score_with:
+            found[f"score {name}"] = (SCRIPTS / "score.py", f"llm_pruner.methods.{method}", mechanism.score_with)
+        found[f"prune {name}"] = (SCRIPTS / "prune.py", f"llm_pruner.methods.{method}", *job_modules(name))
+    return found
+
+
+SCORING = {"score width", "score depth"}
+STREAMED = SCORING | {"prune sparse", "prune slice"}
+ALL = {*SCORING, *(f"prune {name}" for name in METHOD_OF)}
+
+
+def digests_of_scripts() -> dict[str, str]:
+    """Of every script that Snakemake runs, and of the one that takes a step for every step."""
+    clear()
+    scripts = {path.stem: path for path in SCRIPTS.glob("*.py")}
+    step = scripts.pop("step")
+    modules = {name: implementation.partition(":")[0] for name, implementation in STEPS.items()}
+    taken = {f"+{name}": fingerprint.sources_digest(step, module) for name, module in modules.items()}
+    return {**taken, **{name: fingerprint.sources_digest(path) for name, path in scripts.items()}}
 
 
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
-        ("methods/wanda.py", {"wanda width", "wanda sparse"}),
-        ("planning/masks.py", {"wanda sparse"}),
-        ("planning/allocation.py", {"wanda width", "gqa width"}),
-        ("families/depth.py", {"shortgpt depth"}),
-        ("scoring/stream.py", {"wanda width", "wanda sparse", "gqa width", "shortgpt depth"}),
+        ("methods/wanda.py", {"score width", "prune width", "prune sparse"}),
         ("methods/__init__.py", set()),
+        ("scoring/stream.py", STREAMED),
+        ("planning/masks.py", {"prune sparse"}),
+        ("planning/allocation.py", {"prune width"}),
+        ("planning/slice_widths.py", {"prune slice"}),
+        ("surgery/cut.py", {"prune width", "prune depth"}),
+        ("surgery/rotation.py", {"prune slice"}),
+        ("mechanisms/dense/prune.py", {"prune dense"}),
+        ("mechanisms/width/__init__.py", {"prune width"}),
+        ("mechanisms/width/score.py", {"score width"}),
+        ("mechanisms/width/units.py", {"score width"}),
+        ("mechanisms/width/options.py", {"prune width"}),
+        ("mechanisms/width/plan.py", {"prune width"}),
+        ("mechanisms/width/prune.py", {"prune width"}),
+        ("mechanisms/depth/__init__.py", {"prune depth"}),
+        ("mechanisms/depth/score.py", {"score depth"}),
+        ("mechanisms/depth/options.py", {"prune depth"}),
+        ("mechanisms/depth/check.py", {"prune depth"}),
+        ("mechanisms/depth/prune.py", {"prune depth"}),
+        ("mechanisms/sparse/prune.py", {"prune sparse"}),
+        ("mechanisms/slice/prune.py", {"prune slice"}),
+        ("mechanisms/job.py", ALL - SCORING),
+        ("mechanisms/base.py", ALL),
         ("evaluation/perplexity.py", set()),
         ("report/canvas.py", set()),
     ],
@@ -55,9 +100,39 @@ def test_an_edit_reaches_those_who_run_it(package: Path, file: str, changed: set
     assert {name for name in before if before[name] != after[name]} == changed
 
 
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("steps/nf4.py", {"+nf4"}),
+        ("steps/lora.py", {"+lora"}),
+        ("steps/kd.py", {"+kd"}),
+        ("steps/healing.py", {"+lora", "+kd"}),
+        ("training/heal.py", {"+lora", "+kd"}),
+        ("training/adapters.py", {"+lora", "+kd"}),
+        ("training/masked.py", {"+lora", "+kd"}),
+        ("training/objective.py", {"+lora", "+kd"}),
+        ("training/options.py", {"+lora", "+kd"}),
+        ("training/fake_quantize.py", {"encoder_ptq", "encoder_qkd"}),
+        ("variants/step.py", {"+lora", "+kd", "+nf4"}),
+        ("steps/record.py", {"+lora", "+kd", "+nf4", "summary"}),
+        ("steps/__init__.py", set()),
+    ],
+)
+def test_an_edit_of_a_step_reaches_those_who_take_it(package: Path, file: str, changed: set[str]) -> None:
+    before = digests_of_scripts()
+    with (package / file).open("a") as source:
+        source.write("\nEDITED = True\n")
+    after = digests_of_scripts()
+    assert {name for name in before if before[name] != after[name]} == changed
+
+
 def test_comments_docstrings_and_formatting_do_not_count(package: Path) -> None:
     before = digests()
     path = package / "methods" / "wanda.py"
     text = path.read_text().replace('"""|W_ij|', '"""Another description: |W_ij|')
     path.write_text("# a comment\n\n\n" + text)
     assert digests() == before
+
+
+def test_every_mechanism_is_in_the_table() -> None:
+    assert set(METHOD_OF) == set(MECHANISMS)

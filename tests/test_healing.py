@@ -16,16 +16,18 @@ from pydantic import ValidationError
 
 import llm_pruner
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.healing import lora, masked
-from llm_pruner.healing.heal import heal
-from llm_pruner.healing.objective import distillation_loss, next_token_loss
-from llm_pruner.healing.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
-from llm_pruner.models.architecture import component
 from llm_pruner.models.checkpoint import WeightReader
+from llm_pruner.models.layout import component
 from llm_pruner.report.figures import FIGURES
 from llm_pruner.report.figures.loss_curve import plot_loss_curve, running_mean
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import read_json
+from llm_pruner.training import adapters, masked
+from llm_pruner.training.distillation import distillation_loss
+from llm_pruner.training.heal import heal
+from llm_pruner.training.objective import next_token_loss
+from llm_pruner.training.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
+from llm_pruner.training.schedule import rate
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "checks": 3}
 PARENTS: dict[str, tuple[dict[str, Any], bool]] = {
@@ -125,39 +127,39 @@ def test_learns_and_saves_what_it_learned(
     assert measured == pytest.approx(result["perplexity"]["after"], rel=1e-6)
 
 
-@pytest.mark.parametrize("adapters", [lora, masked])
-def test_only_adapters_are_trained_and_in_float32(adapters: Any) -> None:
+@pytest.mark.parametrize("change", [adapters, masked])
+def test_only_adapters_are_trained_and_in_float32(change: Any) -> None:
     model = build_model("llama").to(torch.bfloat16)
     names = {name for name, _ in model.named_parameters()}
     shapes = [weight.shape for name, weight in model.named_parameters() if is_target(name)]
-    adapted = adapters.attach(model, LoraOptions(rank=3))
+    adapted = change.attach(model, LoraOptions(rank=3))
     trained = [parameter for parameter in adapted.parameters() if parameter.requires_grad]
     assert {parameter.dtype for parameter in trained} == {torch.float32}
     assert sum(parameter.numel() for parameter in trained) == sum(3 * (rows + columns) for rows, columns in shapes)
-    assert {name for name, _ in adapters.merge(adapted).named_parameters()} == names
+    assert {name for name, _ in change.merge(adapted).named_parameters()} == names
 
 
-@pytest.mark.parametrize("adapters", [lora, masked])
-def test_adapters_start_at_nothing_and_merge_as_trained(adapters: Any, tokens: torch.Tensor) -> None:
+@pytest.mark.parametrize("change", [adapters, masked])
+def test_adapters_start_at_nothing_and_merge_as_trained(change: Any, tokens: torch.Tensor) -> None:
     model, plain = build_model("llama"), build_model("llama")
-    adapted = adapters.attach(model, LoraOptions(dropout=0.5)).eval()
+    adapted = change.attach(model, LoraOptions(dropout=0.5)).eval()
     with torch.no_grad():
         assert torch.equal(adapted(tokens).logits, plain(tokens).logits)
         for parameter in adapted.parameters():
             if parameter.requires_grad:
                 parameter.normal_(0, 0.1)
         trained = adapted(tokens).logits
-        merged = adapters.merge(adapted.train()).eval()(tokens).logits
+        merged = change.merge(adapted.train()).eval()(tokens).logits
     assert (trained - plain(tokens).logits).abs().max() > 0.1
     torch.testing.assert_close(merged, trained, rtol=1e-4, atol=1e-4)
-    assert adapters is lora or torch.equal(merged, trained)
+    assert change is adapters or torch.equal(merged, trained)
 
 
 def test_masked_and_ordinary_adapters_agree_without_zeros(tokens: torch.Tensor) -> None:
     """Two implementations of the same change: the same values give the same gradients."""
     trained = []
-    for adapters in (lora, masked):
-        adapted = adapters.attach(build_model("llama"), LoraOptions(alpha=5))
+    for change in (adapters, masked):
+        adapted = change.attach(build_model("llama"), LoraOptions(alpha=5))
         trained.append([parameter for parameter in adapted.parameters() if parameter.requires_grad])
         generator = torch.Generator().manual_seed(0)
         for parameter in trained[-1]:
@@ -188,7 +190,7 @@ def test_lost_zeros_are_noticed(
 ) -> None:
     parent = make_parent("Magnitude_2of4", {}, make_model("llama"))
     for function in ("attach", "merge"):
-        monkeypatch.setattr(masked, function, getattr(lora, function))
+        monkeypatch.setattr(masked, function, getattr(adapters, function))
     with pytest.raises(CheckpointError, match=r"zeros of 'model\.layers"):
         run(parent / "model", keep_zeros=True)
     assert not list(tmp_path.glob("*healed*"))
@@ -293,6 +295,25 @@ def test_samples_are_gone_through_again(
     assert [point["step"] for point in history["held_out"]] == [0, 5, 10]
 
 
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_every_update_counts(
+    schedule: str, make_model: Callable[..., Path], run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    """Also the first of a warm-up: a training of one update alone changes weights."""
+    parent = make_model("llama")
+    options = LoraOptions(**(QUICK | {"steps": 1, "warmup": 0.9, "checks": 2, "schedule": schedule}))
+    points = run(parent, options)["history"]["held_out"]
+    assert points[1]["loss"] != points[0]["loss"]
+
+
+def test_rate_rises_to_the_peak_and_falls_towards_zero() -> None:
+    assert [rate(step, 6, 0.5) for step in range(6)] == pytest.approx([1 / 3, 2 / 3, 1, 1, 2 / 3, 1 / 3])
+    cosine = [rate(step, 6, 0.5, "cosine") for step in range(6)]
+    assert cosine == pytest.approx([1 / 3, 2 / 3, 1, 1, 3 / 4, 1 / 4])
+    assert [rate(step, 2, 0.0) for step in range(2)] == [1, 0.5]
+    assert [rate(step, 2, 1.0) for step in range(2)] == [0.5, 1]
+
+
 def test_divergence_leaves_nothing_behind(
     make_model: Callable[..., Path], run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -378,7 +399,7 @@ def test_running_mean_starts_at_the_first_value(tmp_path: Path) -> None:
 
 def test_importing_is_cheap() -> None:
     code = (
-        "import sys, llm_pruner.healing.heal, llm_pruner.healing.options, llm_pruner.healing.lora;"
+        "import sys, llm_pruner.training.heal, llm_pruner.training.options, llm_pruner.training.adapters;"
         "assert not {'torch', 'transformers', 'peft', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -37,7 +37,7 @@ from llm_pruner import (
 from llm_pruner.data.builtin import corpus
 from llm_pruner.data.sampling import draw_samples
 from llm_pruner.data.tokens import read_tokens, write_tokens
-from llm_pruner.families.width import score
+from llm_pruner.mechanisms.width.score import score
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.checkpoint import load
 
@@ -59,7 +59,7 @@ def test_all_names_are_reachable_and_imports_stay_light() -> None:
     assert all(getattr(llm_pruner, name).__name__ == name for name in llm_pruner.__all__)
     statement = (
         "import sys, llm_pruner; assert not {'torch', 'pydantic'} & set(sys.modules); "
-        "import llm_pruner.importance, llm_pruner.gqa, llm_pruner.data.examples; "
+        "import llm_pruner.objects.layer_importance, llm_pruner.objects.gqa_groups, llm_pruner.objects.examples; "
         "assert not {'torch', 'transformers', 'matplotlib', 'datasets'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", statement], check=True, cwd=Path(llm_pruner.__file__).parents[1])

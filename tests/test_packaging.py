@@ -52,6 +52,34 @@ def test_constraints_agree_with_pyproject() -> None:
     assert "snakemake-software-deployment-plugin-conda" not in constraints
 
 
+def imported(*places: str) -> set[str]:
+    """Packages of others that these folders import anywhere, and files of the folders themselves left out."""
+    files = [path for place in places for path in (ROOT / place).rglob("*.py")]
+    names = set()
+    for path in files:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names.add(node.module or "")
+    own = {"llm_pruner", "workflow_scripts", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - own
+
+
+@pytest.mark.parametrize(
+    ("places", "extras"),
+    [
+        (["llm_pruner", "workflow_scripts"], ["semantic"]),
+        (["docs"], ["docs"]),
+        (["tests", "benchmarks"], ["dev", "semantic"]),
+    ],
+)
+def test_what_is_imported_is_declared(places: list[str], extras: list[str]) -> None:
+    pins = [*PROJECT["dependencies"], *(pin for extra in extras for pin in PROJECT["optional-dependencies"][extra])]
+    declared = {normal(re.sub(r"(\[.*\])?==.*", "", pin)) for pin in pins} | {"yaml"}
+    assert {normal(name) for name in imported(*places)} <= declared
+
+
 def test_profiles_agree_on_when_to_rerun() -> None:
     """A profile replaces the default one, it does not build on it."""
     default, slurm = (

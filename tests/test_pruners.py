@@ -15,13 +15,13 @@ import torch
 import yaml
 from conftest import build_model
 
-from llm_pruner.families import depth
-from llm_pruner.families.job import Job
+from llm_pruner.mechanisms.depth.prune import prune as prune_depth
+from llm_pruner.mechanisms.depth.score import score as score_layers
+from llm_pruner.mechanisms.job import Job
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions
 from llm_pruner.models.checkpoint import load
-from llm_pruner.planning.plan import Plan
-from llm_pruner.pruners import (
+from llm_pruner.objects.pruners import (
     AblationPruner,
     AVSSPruner,
     BasePruner,
@@ -31,6 +31,7 @@ from llm_pruner.pruners import (
     checked_entries,
     pruner_method,
 )
+from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.variant import Score, Variant, load_class
@@ -68,22 +69,32 @@ class LastTokenPruner(BasePruner):
 
 class FirstLayersPruner(BasePruner):
     def select_layers(self, scores, ratio=None, threshold=None, count=None):
-        return [entry["index"] for entry in scores][:count]
+        return list(scores)[:count]
 
 
 class TooManyPruner(BasePruner):
     def select_layers(self, scores, ratio=None, threshold=None, count=None):
-        return [entry["index"] for entry in scores][: count + 1]
+        return list(scores)[: count + 1]
 
 
 class TwicePruner(BasePruner):
     def select_layers(self, scores, ratio=None, threshold=None, count=None):
-        return [scores[0]["index"]] * count
+        return [min(scores)] * count
 
 
 class HalfPruner(BasePruner):
     def compute_layer_scores(self, eval_data):
-        return super().compute_layer_scores(eval_data)[::2]
+        scores = super().compute_layer_scores(eval_data)
+        return {layer: scores[layer] for layer in list(scores)[::2]}
+
+
+class PlainPruner(SmartPruner):
+    def compute_layer_scores(self, eval_data):
+        return {layer: float(-layer) for layer in range(self.num_layers)}
+
+    def select_layers(self, scores, ratio=0.2, threshold=None):
+        lowest = sorted(scores, key=scores.get)
+        return lowest[: int(len(scores) * ratio)]
 
 
 class PatientPruner(SmartPruner):
@@ -128,12 +139,13 @@ def test_scores_and_selection_are_those_of_the_method(
     name: str, loaded: bool, make_model: Callable[..., Path], tokens: torch.Tensor
 ) -> None:
     folder = make_model("qwen2")
-    pruner = PRUNERS[name](load(folder) if loaded else folder, device="cpu", batch_size=4, samples=5)
-    method: Any = load_class(METHODS[name])(samples=5)
-    expected = depth.score(method, folder, tokens[:5], device="cpu", batch_size=4, progress=False)["layers"]
-    entries = pruner.compute_layer_scores(tokens)
-    assert [entry["score"] for entry in entries] == pytest.approx([entry["score"] for entry in expected], rel=1e-5)
-    assert pruner.select_layers(entries, count=2) == sorted(method.select(expected, 2))
+    options = {"samples": 5, **({"steps": 2} if name == "Smart" else {})}
+    pruner = PRUNERS[name](load(folder) if loaded else folder, device="cpu", batch_size=4, **options)
+    method: Any = load_class(METHODS[name])(**options)
+    expected = score_layers(method, folder, tokens[:5], device="cpu", batch_size=4, progress=False)["layers"]
+    scores = pruner.compute_layer_scores(tokens)
+    assert list(scores.values()) == pytest.approx([entry["score"] for entry in expected], rel=1e-5)
+    assert pruner.select_layers(scores, count=2) == sorted(method.select(expected, 2))
     assert pruner.description() == f"{name}: {method.title}" + f" ({method.paper})" * bool(method.paper)
 
 
@@ -162,8 +174,7 @@ def test_a_ratio_is_rounded_down_but_not_by_the_error_of_floats() -> None:
 @pytest.mark.parametrize(
     ("amount", "message"),
     [
-        ({}, "exactly one of ratio, threshold and count"),
-        ({"ratio": 0.5, "count": 1}, "exactly one"),
+        ({"ratio": 0.5, "count": 1}, "at most one of ratio, threshold and count"),
         ({"ratio": 1.0}, "between 0 and 1, not 1"),
         ({"ratio": 0.0}, "between 0 and 1, not 0"),
         ({"count": 0}, r"0 of 4 layers cannot go, only 1 … 3 can"),
@@ -192,6 +203,9 @@ def test_texts_and_items_are_cut_into_samples(make_model: Callable[..., Path]) -
     expected = torch.tensor([3 + ord(letter) % 90 for letter in text][:20]).view(2, 10)
     for data in ([item], [text], text):
         assert torch.equal(pruner.ids(data), expected)
+    usual = BasePruner(make_model("llama"), Letters(), device="cpu")
+    assert usual.ids(text).shape == (2, len(text) // 2)  # two samples, however short the text
+    assert usual.ids(text * 100).shape[1] == 64  # and none longer than the context
     assert len(pruner.compute_layer_scores([item])) == 4
     few = BasePruner(make_model("llama"), Letters(), device="cpu", seq_len=10, samples=1)
     assert torch.equal(few.ids(text), expected[:1])
@@ -220,9 +234,10 @@ def test_saved_model_is_the_base_without_the_layers(
     make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path
 ) -> None:
     base = make_model("mistral")
-    plan = AblationPruner(base, device="cpu").prune_and_save([2, 0], tmp_path / "out", model_id="someone/model")
+    pruned, plan = AblationPruner(base, device="cpu").prune_and_save([2, 0], tmp_path / "out", "someone/model")
     assert plan.removed_layers == (0, 2) and Plan.read(tmp_path / "out" / "plan.json") == plan
-    assert loss(load(tmp_path / "out" / "model"), tokens) == pytest.approx(loss(load(base), tokens, (0, 2)), rel=1e-5)
+    for model in (pruned, load(tmp_path / "out")):
+        assert loss(model, tokens) == pytest.approx(loss(load(base), tokens, (0, 2)), rel=1e-5)
     merge = yaml.safe_load((tmp_path / "out" / "mergekit.yaml").read_text())
     ranges = [source["layer_range"] for part in merge["slices"] for source in part["sources"]]
     assert ranges == [[1, 2], [3, 4]] and merge["dtype"] == "float32"
@@ -237,8 +252,6 @@ def test_mergekit_yaml_of_a_loaded_model(make_model: Callable[..., Path], tmp_pa
     assert merge["dtype"] == "bfloat16"
     with pytest.raises(PrunerError, match="give model_id"):
         BasePruner(build_model("llama"), device="cpu").export_mergekit_yaml([1], tmp_path / "merge.yaml")
-    with pytest.raises(PrunerError, match="make the pruner with the folder"):
-        pruner.prune_and_save([1], tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +324,7 @@ def test_own_pruner_from_python(
     expected = [(after - before)[:, -1].norm(dim=-1).mean().item() ** 2 for before, after in states]
     assert [entry["score"] for entry in entries] == pytest.approx(expected, rel=1e-4)
     lowest = sorted(range(4), key=expected.__getitem__)[:2]
-    plan = pruner.prune_and_save(pruner.select_layers(entries, ratio=0.5), tmp_path / "out")
+    _, plan = pruner.prune_and_save(pruner.select_layers(entries, ratio=0.5), tmp_path / "out")
     assert plan.removed_layers == tuple(sorted(lowest))
 
 
@@ -322,11 +335,11 @@ def test_own_pruner_as_a_method(
     implementation = f"{own}:LastTokenPruner"
     base = make_model("llama")
     method_class = pruner_method(implementation)
-    assert (method_class.name, method_class.families) == ("LastTokenPruner", ("depth",))
+    assert (method_class.name, method_class.mechanisms) == ("LastTokenPruner", ("depth",))
     assert method_class.title == "How far a layer moves the last token" and method_class.paper == ""
     assert method_class().calibrated and method_class(samples=2).first_samples(tokens).shape[0] == 2
     method = method_class(power=2.0)
-    scored = depth.score(method, base, tokens, device="cpu", batch_size=4, progress=False)
+    scored = score_layers(method, base, tokens, device="cpu", batch_size=4, progress=False)
     pruner = __import__(own).LastTokenPruner(base, device="cpu", batch_size=4, power=2.0)
     assert scored["layers"] == pruner.compute_layer_scores(tokens)  # with the key it adds
     assert scored["layer_evaluations"]["run"] == 4
@@ -344,7 +357,7 @@ def test_own_pruner_as_a_method(
         4,
         False,
     )
-    outcome = depth.prune(job)
+    outcome = prune_depth(job)
     assert outcome.plan is not None and outcome.reached == 2
     assert outcome.plan.removed_layers == tuple(pruner.select_layers(scored["layers"], count=2))
     assert read_json(tmp_path / "model" / "config.json")["num_hidden_layers"] == 2
@@ -355,9 +368,9 @@ def test_own_selection_and_inherited_scores_as_a_method(
 ) -> None:
     base = make_model("llama")
     method = pruner_method(f"{own}:FirstLayersPruner")()
-    entries = depth.score(method, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    entries = score_layers(method, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
     shortgpt: Any = load_class(METHODS["ShortGPT"])()
-    assert entries == depth.score(shortgpt, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    assert entries == score_layers(shortgpt, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
     assert method.layer_scores(BasePruner(base, device="cpu").stream(tokens)) == pytest.approx(
         [entry["score"] for entry in entries]
     )
@@ -368,8 +381,13 @@ def test_own_selection_and_inherited_scores_as_a_method(
     for name, message in (("TooManyPruner", "selects 3 layers where 2 are asked for"), ("TwicePruner", "distinct")):
         with pytest.raises(PlanError, match=message):
             pruner_method(f"{own}:{name}")().select(entries, 2)
+    plain = pruner_method(f"{own}:PlainPruner")()
+    scored = score_layers(plain, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    assert scored == [{"index": layer, "score": float(-layer)} for layer in range(4)]
+    for count in (1, 2, 3):  # which it takes as a share
+        assert plain.select(scored, count) == list(range(3, 3 - count, -1))
     with pytest.raises(PrunerError, match=r"HalfPruner: scores must be of layers 0 … 3, once each, not \[0, 2\]"):
-        depth.score(pruner_method(f"{own}:HalfPruner")(), base, tokens, device="cpu", batch_size=4, progress=False)
+        score_layers(pruner_method(f"{own}:HalfPruner")(), base, tokens, device="cpu", batch_size=4, progress=False)
 
 
 @pytest.mark.parametrize(
@@ -399,12 +417,13 @@ def test_options_of_another_kind_are_refused() -> None:
 
 @pytest.mark.parametrize("entries", [[1.0, 2.0], [{"index": 0}], [{"index": 0, "score": "high"}]])
 def test_scores_of_another_form(entries: Any) -> None:
-    with pytest.raises(PrunerError, match="must be entries with an 'index' and a 'score'"):
+    with pytest.raises(PrunerError, match="mine: scores must be a mapping from layer to number, or entries"):
         checked_entries(entries, len(entries), "mine")
 
 
 def test_entries_are_ordered() -> None:
     assert checked_entries([SCORES[2], SCORES[0], SCORES[1]], 3, "mine") == SCORES[:3]
+    assert checked_entries({2: 0.3, 0: 0.5, 1: 0.1}, 3, "mine") == SCORES[:3]
     check_removable([2, 0], range(3))
 
 

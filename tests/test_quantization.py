@@ -13,15 +13,17 @@ from test_contract import logits
 
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
-from llm_pruner.derived import quantize_variant
-from llm_pruner.models.architecture import LINEARS, component, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.models.doctor import examine
-from llm_pruner.quantization import fake_nf4, memory_bytes, quantize_model
-from llm_pruner.steps import NF4Options
+from llm_pruner.models.layout import LINEARS, component
+from llm_pruner.models.nf4 import fake_nf4
+from llm_pruner.models.packed import memory_bytes
+from llm_pruner.steps.nf4 import NF4Options, quantize_model
 from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.grammar import derive, resolve
+from llm_pruner.variants.step import take_step
 from llm_pruner.workflow.config import load_config
 
 PARENTS: dict[str, dict[str, Any]] = {
@@ -54,7 +56,7 @@ def test_computes_with_the_quantized_weights(
 ) -> None:
     parent, output = make_parent(name, PARENTS[name], make_model(family)), tmp_path / "small"
     variant = derive(resolve(name, PARENTS[name]), "nf4")
-    record = quantize_variant(variant, parent / "model", read_json(parent / "pruning.json"), output)
+    record = take_step(variant, parent / "model", read_json(parent / "pruning.json"), output, files={})
     model = llm_pruner.load(output / "model")
     expected = logits(quantized_by_hand(parent / "model"), tokens)
     torch.testing.assert_close(logits(model, tokens), expected, rtol=1e-4, atol=1e-4)
@@ -68,7 +70,7 @@ def test_computes_with_the_quantized_weights(
     assert after["totals"]["parameters"] == before["totals"]["parameters"]
     assert read_architecture(output / "model").layers == read_architecture(parent / "model").layers
     assert after["totals"]["bytes_on_disk"] < before["totals"]["bytes_on_disk"]
-    assert record["step"]["bytes"] == {
+    assert record["steps"][-1]["bytes"] == {
         "before": before["totals"]["bytes_on_disk"],
         "after": after["totals"]["bytes_on_disk"],
     }
@@ -121,9 +123,11 @@ def test_what_cannot_be_done(make_model: Callable[..., Path], token_file: Path, 
     assert not (tmp_path / "again").exists() and not (tmp_path / "out" / "model").exists()
     with pytest.raises(ConfigError, match=r"put \+nf4 last"):
         load_config({"variants": ["GQA_2000+nf4+lora"]}, "config")
-    with pytest.raises(ConfigError, match=r"nf4\.double_quantt: unknown key; did you mean 'double_quant'"):
-        load_config({"variants": ["Dense+nf4"], "nf4": {"double_quantt": True}}, "config")
-    config, variants = load_config({"variants": ["GQA_2000+lora+nf4"], "nf4": {"double_quant": True}}, "config")
+    with pytest.raises(ConfigError, match=r"steps\.nf4\.double_quantt: unknown key; did you mean 'double_quant'"):
+        load_config({"variants": ["Dense+nf4"], "steps": {"nf4": {"double_quantt": True}}}, "config")
+    config, variants = load_config(
+        {"variants": ["GQA_2000+lora+nf4"], "steps": {"nf4": {"double_quant": True}}}, "config"
+    )
     assert list(variants) == ["Dense", "GQA_2000", "GQA_2000+lora", "GQA_2000+lora+nf4"]
     assert variants["GQA_2000+lora+nf4"].step.options["double_quant"] is True
     assert config.heals and not load_config({"variants": ["GQA_2000+nf4"]}, "config")[0].heals

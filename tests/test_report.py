@@ -125,7 +125,7 @@ def write(path: Path, value: Any) -> None:
 def folders(tmp_path: Path) -> list[Path]:
     """Five models; Random has no perplexity, ShortGPT no zero-shot, Wanda and Random no efficiency results."""
     dense = analysis("Dense", BASE)
-    for name, (method, family, structure, asked, reached) in KINDS.items():
+    for name, (method, mechanism, structure, asked, reached) in KINDS.items():
         folder = tmp_path / "baselines" / name
         write(folder / "analysis" / "model_comparison.json", compare(dense, analysis(name, LAYERS[name])))
         write(
@@ -133,7 +133,7 @@ def folders(tmp_path: Path) -> list[Path]:
             {
                 "variant": name,
                 "method": method,
-                "family": family,
+                "mechanism": mechanism,
                 "structure": structure,
                 "parent": None if name == "Dense" else "Dense",
                 "asked": asked,
@@ -247,9 +247,10 @@ def test_depth_and_sparse_models_say_what_they_took(folders: list[Path]) -> None
     short, sparse = row(frame, "ShortGPT_remove_1"), row(frame, "Wanda_2of4")
     assert (short["asked"], short["layers"], short["parameter_reduction"]) == ("1 layer", 1, 0.5)
     assert (sparse["parameters"], sparse["nonzero"], sparse["parameter_reduction"]) == (800, 400, 0)
-    assert amount_text({"amount": 2, "of": "layers"}) == "2 layers"
-    assert amount_text({"amount": 0.5, "of": "weights"}) == "50.00 % zeros"
-    assert amount_text(None) is None
+    assert amount_text({"mechanism": "depth", "asked": {"amount": 2, "of": "layers"}}, "asked") == "2 layers"
+    zeroed = {"mechanism": "sparse", "reached": {"amount": 0.5, "of": "weights"}}
+    assert amount_text(zeroed, "reached") == "50.00 % zeros"
+    assert amount_text({}, "asked") is None
 
 
 def test_what_was_not_measured_is_empty_and_never_zero(folders: list[Path], tmp_path: Path) -> None:
@@ -416,10 +417,10 @@ def test_styles_are_distinct_and_depend_on_order_alone(results: Results) -> None
 
 
 def test_scores_are_normalised_to_their_largest_magnitude() -> None:
-    depth = {"family": "depth", "layers": [{"index": 0, "score": -4.0}, {"index": 1, "score": 2.0}]}
+    depth = {"mechanism": "depth", "layers": [{"index": 0, "score": -4.0}, {"index": 1, "score": 2.0}]}
     assert layer_series(depth) == {"score": [-1.0, 0.5]}
     width = {
-        "family": "width",
+        "mechanism": "width",
         "layers": [
             {"index": 0, "attention": [1.0, 3.0], "mlp": [0.0, 0.0]},
             {"index": 1, "attention": [8.0, 0.0], "mlp": [0.0, 0.0]},
@@ -434,7 +435,7 @@ def healed(folders: list[Path]) -> Results:
     folder = folders[0].parent / "Magnitude_2000+lora"
     shutil.copytree(folders[0], folder)
     for file, changes in (
-        ("pruning.json", {"variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "lora"}}),
+        ("pruning.json", {"variant": folder.name, "parent": "Magnitude_2000", "steps": [{"name": "lora"}]}),
         ("evaluation/perplexity.json", {"perplexity": 11.0}),
     ):
         write(folder / file, {**json.loads((folder / file).read_text()), **changes})
@@ -457,7 +458,7 @@ def test_few_bits_are_smaller_on_disk_and_no_sparsity(
     pruning = json.loads((folder / "pruning.json").read_text())
     write(
         folder / "pruning.json",
-        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "step": {"name": "nf4", "bytes": {}}},
+        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "steps": [{"name": "nf4", "bytes": {}}]},
     )
     quantized = read_results([*folders, folder])
     drawn: list[Figure] = []
@@ -500,8 +501,13 @@ def test_figures_of_healed_models(healed: Results, results: Results, tmp_path: P
 
 def test_every_figure_is_drawn(results: Results, tmp_path: Path) -> None:
     scores = (
-        {"id": "ShortGPT", "method": "ShortGPT", "family": "depth", "layers": [{"index": 0, "score": 0.4}]},
-        {"id": "GQA", "method": "GQA", "family": "width", "layers": [{"index": 0, "attention": [1.0], "mlp": [2.0]}]},
+        {"id": "ShortGPT", "method": "ShortGPT", "mechanism": "depth", "layers": [{"index": 0, "score": 0.4}]},
+        {
+            "id": "GQA",
+            "method": "GQA",
+            "mechanism": "width",
+            "layers": [{"index": 0, "attention": [1.0], "mlp": [2.0]}],
+        },
     )
     for name in OF_RUN:
         FIGURES[name].draw(replace(results, scores=scores), tmp_path / f"{name}.png")

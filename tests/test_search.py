@@ -18,7 +18,7 @@ from llm_pruner.search import split as module
 from llm_pruner.search.split import search_split
 from llm_pruner.system.errors import PlanError
 from llm_pruner.variants.grammar import resolve
-from llm_pruner.variants.make import compute_scores
+from llm_pruner.variants.score import compute_scores
 
 OPTIONS = {"split": "search", "allocation": "inverse"}
 

@@ -140,7 +140,10 @@ def test_configuration(make_model: Callable[..., Path], token_file: Path, tmp_pa
     assert after["sliced"] == {"widths": [24] * 8 + [32]}
     assert before["tie_word_embeddings"] and not after["tie_word_embeddings"]
     assert after["architectures"] == ["SlicedQwen3ForCausalLM"]
-    assert after["auto_map"] == {"AutoModelForCausalLM": "modeling_sliced.SlicedQwen3ForCausalLM"}
+    assert after["auto_map"] == {
+        "AutoModel": "modeling_sliced.SlicedQwen3Model",
+        "AutoModelForCausalLM": "modeling_sliced.SlicedQwen3ForCausalLM",
+    }
     same = before.keys() - {"tie_word_embeddings", "architectures"}
     assert {key: after[key] for key in same} == {key: before[key] for key in same}
 
@@ -303,7 +306,7 @@ def test_doctor(sliced: Path) -> None:
 
 def test_names() -> None:
     variant = resolve("SliceGPT_2000")
-    assert (variant.family, variant.structure, variant.asked) == ("slice", "slice", {"amount": 0.2, "of": "hidden"})
+    assert (variant.mechanism, variant.structure, variant.asked) == ("slice", "slice", {"amount": 0.2, "of": "hidden"})
     assert variant.scores == () and variant.calibrated
     with pytest.raises(ConfigError, match="SliceGPT cannot prune by sparse, only by slice"):
         resolve("SliceGPT_2of4")

@@ -123,7 +123,7 @@ def start_scoring(run: ClusterRun, node: SlurmNode, command: str, *arguments: st
 def test_every_job_asks_for_what_its_rule_says(finished: ClusterRun, node: SlurmNode) -> None:
     assert sorted(requests(job) for job in node.jobs(finished.run_folder)) == [
         ("Dense_analyze_evaluate_prune_directly", 2, 3000, 60, 1),
-        ("GQA_2000+lora_analyze_evaluate_heal", 2, 3000, 60, 1),
+        ("GQA_2000+lora_analyze_evaluate_step", 2, 3000, 60, 1),
         ("GQA_2000_analyze_evaluate_prune", 2, 3000, 60, 1),
         ("builtin_tasks", 1, 2000, 30, 0),
         ("efficiency", 2, 2000, 30, 1),

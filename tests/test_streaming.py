@@ -13,8 +13,9 @@ import torch
 from conftest import FAMILIES
 
 from llm_pruner.methods.ablation import Ablation
-from llm_pruner.models.architecture import LINEARS, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
+from llm_pruner.models.layout import LINEARS
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.scoring.evidence import gather, input_norms
 from llm_pruner.scoring.stream import LayerStream

@@ -52,7 +52,8 @@ CONFIG: dict[str, Any] = {
     "perplexity": {"window": 32, "max_windows": 40},
     "zero_shot": {"items": 12},
     "efficiency": {"prompt_length": 16, "new_tokens": 4, "repeats": 1},
-    "healing": {"samples": 16, "length": 32, "lora": {"steps": 6, "batch_size": 4, "learning_rate": 0.005}},
+    "healing": {"samples": 16, "length": 32},
+    "steps": {"lora": {"steps": 6, "batch_size": 4, "learning_rate": 0.005}},
     "variants": [
         "Magnitude_2000",
         "GQA_2000",
@@ -160,9 +161,9 @@ def workflow(finished: Workflow, tmp_path: Path) -> Workflow:
 
 def remade(*jobs: str) -> set[str]:
     """These jobs, and those that measure and draw what they make."""
-    models = {job.split()[1] for job in jobs if job.startswith(("prune", "heal", "quantize"))}
+    models = {job.split()[1] for job in jobs if job.startswith(("prune", "step"))}
     measured = {f"{rule} {model}" for model in models for rule in ("analyze", "evaluate", "efficiency")}
-    drawn = {f"figure_healing {job.split()[1]}" for job in jobs if job.startswith("heal")}
+    drawn = {f"figure_healing {model}" for model in models if model.endswith("+lora")}
     drawn |= {f"figure_split_search {job.split()[1]}" for job in jobs if job.startswith("search")}
     return {*jobs, *measured, *drawn}
 
@@ -221,7 +222,7 @@ def test_healed_models_keep_shapes_and_zeros(finished: Workflow) -> None:
         )
         assert after["totals"] == before["totals"] and after["layers"] == before["layers"]
         record = json.loads((baselines / f"{variant}+lora" / "pruning.json").read_text())
-        assert record["parent"] == variant and record["step"]["options"]["steps"] == 6
+        assert record["parent"] == variant and record["steps"][0]["options"]["steps"] == 6
 
 
 @first
@@ -284,7 +285,7 @@ def test_changing_an_option_reruns_its_variant(workflow: Workflow) -> None:
 def test_changing_how_one_variant_is_healed_reruns_that(workflow: Workflow) -> None:
     workflow.config["variants"].remove("Wanda_2of4+lora")
     workflow.config["variants"].append({"Wanda_2of4+lora": {"rank": 2}})
-    assert set(workflow.to_do()) == {*remade("heal Wanda_2of4+lora"), *SUMMARY}
+    assert set(workflow.to_do()) == {*remade("step Wanda_2of4+lora"), *SUMMARY}
 
 
 def test_changing_the_search_reruns_that_and_what_it_decides(workflow: Workflow) -> None:
@@ -292,22 +293,24 @@ def test_changing_the_search_reruns_that_and_what_it_decides(workflow: Workflow)
     assert set(workflow.to_do()) == {"search GQA_found_3000", *remade("prune GQA_found_3000"), *SUMMARY}
 
 
-STEPS_OF_GQA = {"heal GQA_2000+lora", "quantize GQA_2000+lora+nf4"}
+STEPS_OF_GQA = {"step GQA_2000+lora", "step GQA_2000+lora+nf4"}
 
 
 @pytest.mark.parametrize(
     ("file", "first"),
     [
-        ("methods/wanda.py", {"prune_directly Wanda_2of4", "heal Wanda_2of4+lora"}),
+        ("methods/wanda.py", {"prune_directly Wanda_2of4", "step Wanda_2of4+lora"}),
         (
             "methods/gqa.py",
             {"score GQA", "search GQA_found_3000", "prune GQA_found_3000", "prune GQA_2000", *STEPS_OF_GQA},
         ),
         ("methods/ablation.py", {"score Ablation", "search GQA_found_3000", "prune GQA_found_3000"}),
-        ("families/sparse.py", {"prune_directly Wanda_2of4", "heal Wanda_2of4+lora"}),
-        ("families/slice.py", {"prune_directly SliceGPT_2500"}),
+        ("mechanisms/sparse/prune.py", {"prune_directly Wanda_2of4", "step Wanda_2of4+lora"}),
+        ("mechanisms/slice/prune.py", {"prune_directly SliceGPT_2500"}),
         ("surgery/rotation.py", {"prune_directly SliceGPT_2500"}),
-        ("healing/masked.py", {*STEPS_OF_GQA, "heal Wanda_2of4+lora"}),
+        ("training/masked.py", {*STEPS_OF_GQA, "step Wanda_2of4+lora"}),
+        ("steps/nf4.py", {"step GQA_2000+lora+nf4"}),
+        ("steps/__init__.py", set()),
         ("search/split.py", {"search GQA_found_3000", "prune GQA_found_3000"}),
     ],
 )
@@ -410,7 +413,7 @@ def kill_in_the_middle(workflow: Workflow, job: str, target: str) -> None:
                 "evaluate/Magnitude_2000": "baselines/Magnitude_2000/evaluation/zero_shot.json",
                 "prune/Magnitude_2000": "baselines/Magnitude_2000/model",
                 "prune/SliceGPT_2500": "baselines/SliceGPT_2500/model",
-                "heal/GQA_2000+lora": "baselines/GQA_2000+lora/model",
+                "step/GQA_2000+lora": "baselines/GQA_2000+lora/model",
             },
             None,
             id="after",
@@ -470,7 +473,7 @@ def test_profile_sums_the_run_by_rule(finished: Workflow) -> None:
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     jobs = {cells[0]: int(cells[1]) for line in output.splitlines()[2:] if (cells := line.strip("| ").split("|"))}
     jobs = {rule.strip(): count for rule, count in jobs.items()}
-    made = jobs["prune"] + jobs["heal"] + jobs["quantize"]
+    made = jobs["prune"] + jobs["step"]
     assert jobs["evaluate"] == jobs["efficiency"] == made == len(VARIANTS)
     assert jobs["train_builtin"] == 1 and jobs["total"] == sum(jobs.values()) - jobs["total"]
 

@@ -5,7 +5,7 @@ from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.device):
     # torch comes with these, and the GPU is claimed first
-    from llm_pruner.encoders.runs import clear_checkpoint
+    from llm_pruner.encoders.runs import clear_resume_point
     from llm_pruner.encoders.teacher import train_teacher
 
     output = Path(snakemake.output.record).parent
@@ -17,4 +17,4 @@ with job(snakemake, device=snakemake.params.device):
         device=snakemake.params.device,
         progress=True,
     )
-    clear_checkpoint(output)
+    clear_resume_point(output)

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from llm_pruner.variants.make import compute_scores
+from llm_pruner.variants.score import compute_scores
 from llm_pruner.variants.variant import Score
 from workflow_scripts.job import job
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_pruner.models.architecture import Architecture, component, read_architecture
+from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.headers import bytes_on_disk
+from llm_pruner.models.layout import component
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, PlanError
 

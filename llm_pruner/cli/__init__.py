@@ -10,7 +10,7 @@ import os
 
 import typer
 
-from llm_pruner.cli import distill, evaluate, export, fetch, methods, prune, results
+from llm_pruner.cli import distill, evaluate, export, fetch, methods, prune, quick, results
 from llm_pruner.cli.common import Commands
 
 app = typer.Typer(
@@ -22,8 +22,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+app.callback(invoke_without_command=True)(quick.quick)
 for panel, commands in (
-    ("Make models", (fetch.fetch, prune.prune, prune.score, prune.heal, prune.quantize)),
+    ("Make models", (fetch.fetch, prune.prune, prune.score, prune.step, prune.heal, prune.quantize)),
     ("Look at models", (evaluate.evaluate, results.analyze, results.analyze_batch, evaluate.doctor)),
     ("Compare", (results.compare, results.summarize, results.table, results.plot)),
     ("About", (methods.methods,)),

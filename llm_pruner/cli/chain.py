@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ import typer
 from llm_pruner.cli.common import CALIBRATION
 from llm_pruner.data.sources import TOKEN_SUFFIX, split_for
 from llm_pruner.data.tokens import read_facts, read_tokens
-from llm_pruner.families.options import SEARCH
+from llm_pruner.mechanisms import all_mechanisms
+from llm_pruner.mechanisms.base import Mechanism
+from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
@@ -22,8 +23,6 @@ from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.variants.variant import DENSE, Score, Variant
 from llm_pruner.workflow.preflight import check_variant
-
-STEPS_OF_RATIO = 10_000
 
 
 @dataclass(frozen=True)
@@ -92,41 +91,32 @@ def compose_name(method: str, structure: str | None, ratio: float | None, layers
     method = registered(method)
     if method == DENSE:
         return DENSE
-    structure = structure or ("depth" if layers else "width")
-    if structure == "depth":
-        if layers is None or ratio is not None:
-            raise typer.BadParameter("by depth, say how many with --layers and no --ratio", param_hint="--structure")
-        return f"{method}_remove_{layers}"
-    if layers is not None:
-        raise typer.BadParameter(f"is for depth, not for {structure}", param_hint="--layers")
-    if match := re.fullmatch(r"(\d+):(\d+)", structure):
-        n, m = map(int, match.groups())
-        if ratio is not None and m and abs(ratio - n / m) > 1e-9:
-            raise typer.BadParameter(f"{structure} removes {n / m:g}, not {ratio:g}", param_hint="--ratio")
-        return f"{method}_{n}of{m}"
-    if structure not in ("width", "slice", "unstructured"):
-        raise typer.BadParameter(
-            f"'{structure}' is none of width, depth, slice, unstructured and N:M, such as 2:4", param_hint="--structure"
-        )
-    return f"{method}_{'unstructured_' if structure == 'unstructured' else ''}{_digits(ratio)}"
+    asks = "number" if layers else "ratio"
+    mechanism = find_mechanism(structure) if structure else next(each for each in all_mechanisms() if each.asks == asks)
+    structure = structure or mechanism.name
+    counts = mechanism.asks == "number"
+    if counts and (layers is None or ratio is not None):
+        raise typer.BadParameter(f"by {structure}, say how many with --layers and no --ratio", param_hint="--structure")
+    if layers is not None and not counts:
+        numbered = " or ".join(each.name for each in all_mechanisms() if each.asks == "number")
+        raise typer.BadParameter(f"is for {numbered}, not for {structure}", param_hint="--layers")
+    try:
+        return method + mechanism.write(structure, layers if counts else ratio)
+    except ConfigError as error:
+        raise typer.BadParameter("; ".join(error.problems), param_hint="--ratio") from None
 
 
-def _digits(ratio: float | None) -> str:
-    """A ratio as it stands in names: hundredths of a percent, four digits."""
-    if ratio is None:
-        raise typer.BadParameter("needed, such as 0.5", param_hint="--ratio")
-    steps = round(ratio * STEPS_OF_RATIO)
-    if not 0 < ratio < 1 or abs(ratio * STEPS_OF_RATIO - steps) > 1e-6:
-        near = " or ".join(f"{step / STEPS_OF_RATIO:g}" for step in _around(ratio))
-        hint = f"finer than hundredths of a percent; write {near}" if 0 < ratio < 1 else "not between 0 and 1"
-        raise typer.BadParameter(f"{ratio} is {hint}", param_hint="--ratio")
-    return f"{steps:04d}"
+def find_mechanism(structure: str) -> Mechanism:
+    """The mechanism that ``--structure`` means.
 
-
-def _around(ratio: float) -> list[int]:
-    """The possible ratios on both sides, as whole steps."""
-    below = int(ratio * STEPS_OF_RATIO)
-    return [step for step in (below, below + 1) if 0 < step < STEPS_OF_RATIO]
+    Raises:
+        typer.BadParameter: if there is none.
+    """
+    found = next((mechanism for mechanism in all_mechanisms() if mechanism.owns(structure)), None)
+    if found is None:
+        known = ", ".join(name for mechanism in all_mechanisms() for name in mechanism.structures)
+        raise typer.BadParameter(f"'{structure}' is none of {known}", param_hint="--structure")
+    return found
 
 
 def make_variant(
@@ -217,7 +207,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
 
 def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job: Any) -> Path:
     """Scores at ``path``; those there are kept if they are of the same model, tokens and options."""
-    from llm_pruner.variants.make import compute_scores
+    from llm_pruner.variants.score import compute_scores
 
     made_from = {
         # of links, the files they lead to
@@ -235,5 +225,5 @@ def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job
 
 
 def _holds(held: Any, score: Score) -> bool:
-    own = {"id": score.name, "family": score.family, "options": json.loads(json.dumps(score.options))}
+    own = {"id": score.name, "mechanism": score.mechanism, "options": json.loads(json.dumps(score.options))}
     return isinstance(held, Mapping) and own.items() <= held.items()

@@ -18,7 +18,7 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
-from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, clear_checkpoint, find_run, read_record
+from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, clear_resume_point, find_run, read_record
 from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.system.errors import PrunerError
 from llm_pruner.variants.grammar import checked
@@ -282,7 +282,7 @@ def _is_teacher(folder: Path) -> bool:
 def _done(record: dict[str, Any], output: Path, as_json: bool) -> None:
     from llm_pruner.report.figures import FIGURES
 
-    clear_checkpoint(output)
+    clear_resume_point(output)
     if "history" in record:
         FIGURES["classifier_curves"].draw(record, output / "curves.png")
     lines = [f"{output / 'model'}: {record['name']}, {record['bytes_on_disk'] / 1e6:,.2f} MB"]

@@ -37,7 +37,7 @@ def mergekit(
     if not plan.exists() and record.exists():
         made = read_json(record)
         raise PrunerError(
-            f"{plan}: {made['variant']} was made by {made['family']} and has no plan; "
+            f"{plan}: {made['variant']} was made by {made['mechanism']} and has no plan; "
             "mergekit can only leave out whole layers"
         )
     architecture = read_architecture(model_folder(base)) if base else None

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from llm_pruner.cli.common import Json, emit
-from llm_pruner.families.options import FAMILY_OPTIONS
+from llm_pruner.mechanisms import all_mechanisms
 from llm_pruner.methods import METHODS
 from llm_pruner.variants.variant import load_class
 
@@ -18,7 +17,7 @@ def methods(as_json: Json = False) -> None:
     """List every method: what it does, by which mechanism, its options and their defaults, its paper."""
     listed = {
         "methods": [_method(name) for name in METHODS],
-        "mechanisms": {family: _options(model) for family, model in FAMILY_OPTIONS.items() if model.model_fields},
+        "mechanisms": {each.name: _options(each.Options) for each in all_mechanisms() if each.Options.model_fields},
     }
     if as_json:
         emit(listed, "", as_json)
@@ -31,7 +30,7 @@ def _method(name: str) -> dict[str, Any]:
     return {
         "name": name,
         "title": cls.title,
-        "mechanisms": list(cls.families),
+        "mechanisms": list(cls.mechanisms),
         "options": _options(cls.Options),
         "sets": dict(cls.defaults),
         "paper": cls.paper,
@@ -41,7 +40,7 @@ def _method(name: str) -> dict[str, Any]:
 def _options(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
     return {
         key: {
-            "default": None if field.default is PydanticUndefined else field.default,
+            "default": None if field.is_required() else field.default,
             "description": " ".join((field.description or "").split()),
         }
         for key, field in model.model_fields.items()
@@ -65,8 +64,8 @@ def _show(listed: Mapping[str, Any]) -> None:
             *map(escape, (method["name"], "\n".join(about), ", ".join(method["mechanisms"]), "\n".join(options)))
         )
     console.print(table)
-    for family, options in listed["mechanisms"].items():
-        table = Table("Option", "What it does", title=f"Options of every method that prunes by {family}")
+    for mechanism, options in listed["mechanisms"].items():
+        table = Table("Option", "What it does", title=f"Options of every method that prunes by {mechanism}")
         for key, option in options.items():
             table.add_row(escape(_setting(key, option["default"])), escape(option["description"]))
         console.print(table)

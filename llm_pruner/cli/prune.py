@@ -1,15 +1,23 @@
-"""Commands that make models: prune, score, heal."""
+"""Commands that make models: prune, score, and the steps after them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
-from llm_pruner.cli.chain import Text, compose_name, make_scores, make_variant, refuse_existing, registered
+from llm_pruner.cli.chain import (
+    Text,
+    compose_name,
+    find_mechanism,
+    make_scores,
+    make_variant,
+    refuse_existing,
+    registered,
+)
 from llm_pruner.cli.common import (
     CALIBRATION,
     Batch,
@@ -30,15 +38,17 @@ from llm_pruner.cli.common import (
     read_options,
     variant_folder,
 )
-from llm_pruner.families.job import Outcome
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.job import Outcome
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
 from llm_pruner.planning.plan import Plan
-from llm_pruner.steps import HEALING, QUANTIZING
+from llm_pruner.steps import STEPS
+from llm_pruner.steps.base import Need, step_class
 from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
 from llm_pruner.system.files import read_json
 from llm_pruner.system.provenance import Run
-from llm_pruner.variants.grammar import derive, resolve
+from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
 from llm_pruner.variants.variant import DENSE, Variant, load_class
 
@@ -49,14 +59,33 @@ def _methods_like(incomplete: str) -> list[tuple[str, str]]:
     return [(incomplete + name[len(incomplete) :], load_class(METHODS[name]).title) for name in begun]
 
 
-_STRATEGY = typer.Option(help="The method, in any case; `llm-pruner methods` lists them.", autocompletion=_methods_like)
+STRATEGY = typer.Option(help="The method, in any case; `llm-pruner methods` lists them.", autocompletion=_methods_like)
 _TEXT = "Calibration"
+
+
+def _steps_like(incomplete: str) -> list[tuple[str, str]]:
+    """For the shell: the steps whose names begin so, and what each does."""
+    return [(name, step_class(STEPS[name]).title) for name in STEPS if name.startswith(incomplete)]
+
+
+StepOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the step; may be repeated."),
+]
+_HEALING = [name for name in STEPS if "healing" in step_class(STEPS[name]).needs]
+_QUANTIZING = [name for name in STEPS if step_class(STEPS[name]).terminal]
+_NEEDED: dict[Need, str] = {
+    "base": "--base",
+    "calibration": "--calibration",
+    "healing": "--tokens",
+    "held_out": "--held-out",
+}
 
 
 def prune(
     model: Model,
     output: Output,
-    strategy: Annotated[str | None, _STRATEGY] = None,
+    strategy: Annotated[str | None, STRATEGY] = None,
     structure: Annotated[
         str | None,
         typer.Option(
@@ -129,7 +158,7 @@ def prune(
 
 def score(
     model: Model,
-    strategy: Annotated[str, _STRATEGY],
+    strategy: Annotated[str, STRATEGY],
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The JSON to write.")],
     structure: Annotated[
         str | None, typer.Option(help="width or depth.", show_default="the first that the method can")
@@ -153,13 +182,12 @@ def score(
     """
     base = model_folder(model)
     options = read_options(option)
-    family = structure or next(
-        (family for family in _families(strategy) if family in ("width", "depth")), _families(strategy)[0]
-    )
-    small = {"ratio": None, "layers": 1} if family == "depth" else {"ratio": 0.5, "layers": None}
-    wanted = resolve(compose_name(strategy, "unstructured" if family == "sparse" else family, **small), options).score
+    own = [get_mechanism(name) for name in mechanisms_of(strategy)]
+    mechanism = find_mechanism(structure) if structure else next((each for each in own if each.score_with), own[0])
+    wanted = resolve(registered(strategy) + mechanism.examples[0], options).score
     if wanted is None:
-        raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {family}; prune decides on the way")
+        what = structure or mechanism.name
+        raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
     text = Text(calibration, split, samples, length, seed)
     tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
     make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
@@ -167,9 +195,41 @@ def score(
     emit(scores, f"{output}: {wanted.name}, {len(scores['layers'])} layers", as_json)
 
 
+def step(
+    name: Annotated[str, typer.Argument(help=f"{either(STEPS)}.", autocompletion=_steps_like)],
+    model: Model,
+    output: Output,
+    base: Annotated[
+        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model; kd follows it.")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Token file of calibration (.safetensors).")
+    ] = None,
+    tokens: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Token file to train on (.safetensors).")
+    ] = None,
+    held_out: Annotated[
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Token file that training is judged by.")
+    ] = None,
+    option: StepOption = None,
+    device: Device = "auto",
+    progress: Progress = True,
+    force: Force = False,
+    as_json: Json = False,
+) -> None:
+    """Make a model of a finished one: OUTPUT/model, step.json, pruning.json; of a training also healing.png.
+
+    Which files a step needs it says when one is missing.
+
+    llm-pruner step nf4 --model pruned --option double_quant=true --output small
+    """
+    given: dict[Need, Path | None] = {"base": base, "calibration": calibration, "healing": tokens, "held_out": held_out}
+    _take(name, "NAME", STEPS, model, output, given, option, device, progress, force, as_json)
+
+
 def heal(
     model: Model,
-    step: Annotated[str, typer.Option(help=f"How: {' or '.join(HEALING)}.")],
+    step: Annotated[str, typer.Option(help=f"How: {either(_HEALING)}.")],
     tokens: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Token file to train on (.safetensors).")],
     held_out: Annotated[
         Path, typer.Option(exists=True, dir_okay=False, help="Token file that the healing is judged by.")
@@ -178,75 +238,80 @@ def heal(
     teacher: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model; kd follows it.")
     ] = None,
-    option: Options = None,
+    option: StepOption = None,
     device: Device = "auto",
     progress: Progress = True,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Train a pruned model to win back quality: OUTPUT/model, healing.json, pruning.json, healing.png.
+    """Train a pruned model to win back quality: OUTPUT/model, step.json, pruning.json, healing.png.
 
     llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
     """
-    from llm_pruner.derived import heal_variant
-    from llm_pruner.report.figures import FIGURES
-
-    _check_step(step, HEALING)
-    refuse_existing(output, force)
     if step == "kd" and teacher is None:
         raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
-    parent = _parent(model)
-    record = heal_variant(
-        derive(parent.variant, step, read_options(option)),
-        parent.model,
-        parent.record,
-        output,
-        tokens=tokens,
-        held_out=held_out,
-        teacher=model_folder(teacher) if teacher else parent.model,
-        device=device,
-        progress=progress,
-    )
-    _copy_plan(parent.folder, output)
-    FIGURES["healing"].draw(read_json(output / "healing.json"), output / "healing.png")
-    perplexity = record["step"]["held_out"]
-    text = f"{output / 'model'}: held-out perplexity {perplexity['before']:.2f} → {perplexity['after']:.2f}"
-    emit(record, text, as_json)
+    given: dict[Need, Path | None] = {"base": teacher, "healing": tokens, "held_out": held_out}
+    _take(step, "--step", _HEALING, model, output, given, option, device, progress, force, as_json)
 
 
 def quantize(
     model: Model,
     output: Output,
-    step: Annotated[str, typer.Option(help=f"How: {' or '.join(QUANTIZING)}.")] = "nf4",
-    option: Options = None,
+    step: Annotated[str, typer.Option(help=f"How: {either(_QUANTIZING)}.")] = "nf4",
+    option: StepOption = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Store a model in 4 bits: OUTPUT/model, pruning.json.
+    """Store a model in 4 bits: OUTPUT/model, step.json, pruning.json.
 
     llm-pruner quantize --model pruned --option double_quant=true --output small
     """
-    from llm_pruner.derived import quantize_variant
+    _take(step, "--step", _QUANTIZING, model, output, {}, option, "auto", False, force, as_json)
 
-    _check_step(step, QUANTIZING)
+
+def _take(
+    name: str,
+    where: str,
+    known: Collection[str],
+    model: Path,
+    output: Path,
+    given: Mapping[Need, Path | None],
+    option: Sequence[str] | None,
+    device: str,
+    progress: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Take a step that is one of the ``known``; ``where`` its name was given, and ``given`` what it may need."""
+    from llm_pruner.variants.step import take_step
+
+    if name not in known:
+        raise PrunerError(f"{where}: no '{name}' here{nearest(name, known)}")
+    cls = step_class(STEPS[name])
+    for need in cls.needs:
+        if given.get(need) is None:
+            raise typer.BadParameter(f"needed for {name}", param_hint=_NEEDED[need])
     refuse_existing(output, force)
     parent = _parent(model)
-    variant = derive(parent.variant, step, read_options(option))
-    record = quantize_variant(variant, parent.model, parent.record, output)
-    _copy_plan(parent.folder, output)
-    sizes = record["step"]["bytes"]
-    emit(record, f"{output / 'model'}: {sizes['before']:,} → {sizes['after']:,} bytes", as_json)
+    record = take_step(
+        derive(parent.variant, name, read_options(option)),
+        parent.model,
+        parent.record,
+        output,
+        files={need: model_folder(path) if path.is_dir() else path for need, path in given.items() if path},
+        device=device,
+        progress=progress,
+    )
+    if (parent.folder / "plan.json").exists():
+        # it says which layers of the base are left, and a step changes no shape
+        Plan.read(parent.folder / "plan.json").write(output / "plan.json")
+    taken = read_json(output / "step.json")
+    if "history" in taken:
+        from llm_pruner.report.figures import FIGURES
 
-
-def _check_step(step: str, known: Collection[str]) -> None:
-    if step not in known:
-        raise PrunerError(f"--step: no '{step}' here{nearest(step, known)}")
-
-
-def _copy_plan(parent: Path, output: Path) -> None:
-    """It says which layers of the base are left, and a step after pruning changes no shape."""
-    if (parent / "plan.json").exists():
-        Plan.read(parent / "plan.json").write(output / "plan.json")
+        FIGURES["healing"].draw(taken, output / "healing.png")
+    last = record["steps"][-1]
+    emit(record, f"{output / 'model'}: {cls(**last['options']).describe(last)}", as_json)
 
 
 def _variant(
@@ -263,8 +328,9 @@ def _variant(
             raise typer.BadParameter("needed, or --name alone", param_hint="--strategy")
         return resolve(name, options)
     variant = resolve(compose_name(strategy, structure, ratio, layers), options)
-    if structure in ("width", "slice") and variant.structure not in (structure, "dense"):
-        raise typer.BadParameter(f"{variant.method} prunes by {variant.family}", param_hint="--structure")
+    mechanism = get_mechanism(variant.mechanism)
+    if structure and not (mechanism.owns(structure) or mechanism.asks == "nothing"):
+        raise typer.BadParameter(f"{variant.method} prunes by {mechanism.name}", param_hint="--structure")
     if name is None:
         return variant
     named = resolve(name, options)
@@ -273,7 +339,7 @@ def _variant(
     return named
 
 
-def _families(method: str) -> Sequence[str]:
+def mechanisms_of(method: str) -> Sequence[str]:
     """Mechanisms of a method.
 
     Raises:
@@ -282,7 +348,7 @@ def _families(method: str) -> Sequence[str]:
     name = registered(method)
     if name not in METHODS:
         raise ConfigError([f"unknown method{nearest(name, METHODS)}"], name)
-    return load_class(METHODS[name]).families
+    return load_class(METHODS[name]).mechanisms
 
 
 class _Parent(NamedTuple):
@@ -295,7 +361,7 @@ class _Parent(NamedTuple):
 
 
 def _parent(given: Path) -> _Parent:
-    """A variant as far as a step after it needs to know it, by its record; a model without one is a dense one."""
+    """The parent variant of a step, from its pruning.json; without one, Dense."""
     model = model_folder(given)
     folder = variant_folder(model)
     path = folder / "pruning.json"
@@ -310,7 +376,7 @@ def _parent(given: Path) -> _Parent:
             record["variant"],
             record["method"],
             "",
-            record["family"],
+            record["mechanism"],
             record["structure"],
             asked["amount"],
             None,
@@ -324,6 +390,6 @@ def _parent(given: Path) -> _Parent:
 def _describe(record: dict[str, Any], output: Path) -> str:
     from llm_pruner.report.table import amount_text
 
-    reached = amount_text(record["reached"])
+    reached = amount_text(record, "reached")
     lines = [f"{output / 'model'}: {record['variant']}{f', {reached}' if reached else ''}", *record["notes"]]
     return "\n".join(lines)

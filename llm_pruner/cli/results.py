@@ -11,7 +11,8 @@ import typer
 
 from llm_pruner.cli.common import Json, Model, Output, emit, finish, model_folder, variant_folder, variant_folders
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.system.files import write_json, write_text
+from llm_pruner.system.files import read_json, write_json, write_text
+from llm_pruner.variants.variant import DENSE
 
 Results = Annotated[
     Path,
@@ -50,12 +51,16 @@ def analyze(
 def analyze_batch(
     models_dir: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of variant folders.")],
     base_model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the base model.")],
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Write NAME/analysis/ of each there.", show_default="the folder of models"),
+    ] = None,
     merge_results: Annotated[
         bool, typer.Option("--merge-results", help="Also write models_structure_summary.json and .txt of all.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Analyse every variant below a folder, each into its own analysis/; a broken one is named and the rest goes on.
+    """Analyse every variant below a folder, each into an analysis/; a broken one is named and the rest goes on.
 
     llm-pruner analyze-batch --models-dir baselines --base-model base --merge-results
     """
@@ -69,14 +74,14 @@ def analyze_batch(
     failed: dict[str, str] = {}
     for folder in variant_folders([models_dir]):
         try:
-            write_analysis(
-                base, model_folder(folder), _plan_of(folder), folder / "analysis", folder.name, original=original
-            )
-            analysed.append(folder)
+            place = output_dir / folder.name if output_dir else folder
+            model = base if _is_base_elsewhere(folder) else model_folder(folder)
+            write_analysis(base, model, _plan_of(folder), place / "analysis", folder.name, original=original)
+            analysed.append(place)
         except PrunerError as error:
             failed[folder.name] = str(error)
     if merge_results and analysed:
-        write_summary(analysed, models_dir)
+        write_summary(analysed, output_dir or models_dir)
     names = [folder.name for folder in analysed]
     emit({"analysed": names, "failed": failed}, "\n".join(f"{folder / 'analysis'}" for folder in analysed), as_json)
     finish(f"{name}: not analysed: {problem}" for name, problem in failed.items())
@@ -198,6 +203,13 @@ def plot(
     drawn = sorted(str(path) for path in output.glob("*.png"))
     emit({"figures": drawn}, "\n".join(drawn), as_json)
     finish(damaged)
+
+
+def _is_base_elsewhere(variant: Path) -> bool:
+    """Whether a variant is the base itself, taken apart from it: its model is links, which then lead nowhere."""
+    record = variant / "pruning.json"
+    links = [file for file in (variant / "model").glob("*") if file.is_symlink() and not file.exists()]
+    return bool(links) and record.exists() and read_json(record)["variant"] == DENSE
 
 
 def _plan_of(variant: Path) -> Path | None:

@@ -29,16 +29,16 @@ def load_classifier(folder: Path, *, device: str = "cpu") -> PreTrainedModel:
     read_headers(folder)
     check_finite(folder)
     if encoder.config.get("quantization_config"):
-        from llm_pruner.quantization import load_nf4
+        from llm_pruner.models.packed import load_packed
 
-        return load_nf4(classifier_class(encoder), folder, device=device)
+        return load_packed(classifier_class(encoder), folder, device=device)
     return classifier_class(encoder).from_pretrained(folder, dtype="float32").to(device).eval()
 
 
 def classifier_class(encoder: Encoder) -> Any:
     """transformers' own class, or ours for layers that differ."""
     if encoder.is_narrow:
-        from llm_pruner.encoders import narrow
+        from llm_pruner.models.carried import narrow
 
         return getattr(narrow, f"Narrow{encoder.family.model_class}")
     import transformers
@@ -65,9 +65,10 @@ def save_classifier(model: PreTrainedModel, tokenizer: Any, folder: Path) -> Non
     """Write a classifier into a folder being staged, with the modelling file where its layers need that."""
     if getattr(model.config, WIDTHS, None) or getattr(model.config, EIGHT_BIT, None):
         model.config.auto_map = {
+            "AutoModel": f"{NARROW_MODULE}.{type(model).__name__.removesuffix('ForSequenceClassification')}Model",
             "AutoModelForSequenceClassification": f"{NARROW_MODULE}.{type(model).__name__}",
         }
-        carry_module("llm_pruner.encoders.narrow", folder, NARROW_MODULE)
+        carry_module("llm_pruner.models.carried.narrow", folder, NARROW_MODULE)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

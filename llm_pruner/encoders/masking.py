@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Masks:
-    """Multiplies what every head and neuron hands on by 0 or 1, as long as it is attached."""
+    """While attached, multiplies the output of each head and neuron by 0 or 1."""
 
     def __init__(self, model: PreTrainedModel, groups: Groups) -> None:
         self.groups = groups

@@ -11,17 +11,17 @@ from torch.nn import functional
 
 from llm_pruner.encoders.options import DistillationOptions
 from llm_pruner.encoders.tasks import Batch
-from llm_pruner.healing.objective import distillation_loss
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.training.distillation import distillation_loss
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
 class Student(nn.Module):
-    """A classifier that follows a teacher, and what its hidden states are projected by where the teacher's are wider.
+    """Student of a distillation, with a trainable projection of its hidden states if the teacher is wider.
 
-    The projection is trained along and not kept.
+    The projection is not saved.
     """
 
     def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, options: DistillationOptions) -> None:

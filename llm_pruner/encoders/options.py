@@ -1,4 +1,4 @@
-"""What may be said about a classifier's way from teacher to 4 bits. Needs no torch: mistakes are told at once."""
+"""Options of the classifier track. Imports no torch, so a bad configuration fails at once."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class BuiltinEncoder(Options):
 
 
 class TeacherOptions(TrainingOptions):
-    """The classifier that is followed."""
+    """The teacher: which classifier all others learn from, and how it is trained."""
 
     epochs: float = Field(default=3.0, ge=0)
     """How often the training examples are gone through; 0 takes a model that knows the task as it is."""

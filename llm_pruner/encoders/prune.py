@@ -118,8 +118,8 @@ class PruningCourse(Course):
     def after_backward(self) -> None:
         self.window.collect()
 
-    def checked(self, accuracy: float) -> None:
-        self.schedule.checked(accuracy)
+    def checked(self, point: Mapping[str, Any]) -> None:
+        self.schedule.checked(point["accuracy"])
 
     def is_eligible(self, step: int) -> bool:
         return step > self.schedule.final_step
@@ -138,7 +138,7 @@ class PruningCourse(Course):
     def state(self) -> dict[str, Any]:
         return {"pruned": self.pruned, "schedule": self.schedule.state()}
 
-    def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any]) -> None:
+    def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any], step: int) -> None:
         self.window.seen.extend(tensors["window"].cpu())
         self.pruned = state["pruned"]
         self.masks.prune(self.pruned)

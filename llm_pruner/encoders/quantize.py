@@ -19,18 +19,20 @@ from llm_pruner.encoders.folder import (
     load_classifier,
     save_classifier,
 )
-from llm_pruner.encoders.narrow import Linear8bit
 from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import Bits, QATOptions, QuantizationOptions, TaskOptions
 from llm_pruner.encoders.runs import PTQ, QKD, Workplace
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.encoders.training import Course
+from llm_pruner.models.carried.narrow import Linear8bit
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.headers import bytes_on_disk
-from llm_pruner.quantization import FakeQuantize, fake_nf4, load_nf4, nf4_config
+from llm_pruner.models.nf4 import fake_nf4, nf4_config
+from llm_pruner.models.packed import load_packed
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import staged_directory, write_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.training.fake_quantize import FakeQuantize
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -170,4 +172,4 @@ def quantized_classifier(
     skip = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name not in four]
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return load_nf4(classifier_class(encoder), Path(folder), nf4_config(skip, double_quant=double_quant))
+        return load_packed(classifier_class(encoder), Path(folder), nf4_config(skip, double_quant=double_quant))

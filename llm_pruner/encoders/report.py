@@ -17,7 +17,7 @@ from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.evaluation.efficiency import timed
 from llm_pruner.models.headers import bytes_on_disk
-from llm_pruner.quantization import memory_bytes, parameter_count
+from llm_pruner.models.packed import memory_bytes, parameter_count
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError, PrunerError
 from llm_pruner.system.files import write_json

@@ -1,4 +1,4 @@
-"""A run's folder: where its model, its record and its checkpoint lie, and how runs are found again."""
+"""A run's folder: where its model, its record and its resume point lie, and how runs are found again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-CHECKPOINT = "checkpoint"
+RESUME_POINT = "resume_point"
 TEACHER, STUDENT, PRUNED, PTQ, QKD = KINDS = ("Teacher", "Student", "Pruned", "PTQ", "QKD")
 """What a run may have made; Student is one that was distilled and lost nothing."""
 
@@ -62,10 +62,10 @@ class Workplace:
     def fit(
         self, course: Course, train: Batch, validation: Batch, *folders: Path, name: str, progress: bool
     ) -> dict[str, Any]:
-        """Train as ``training.fit`` does, with the run's options and checkpoint.
+        """Train as ``training.fit`` does, with the run's options and resume point.
 
         Args:
-            folders: the models that the training starts from or follows; of others a checkpoint is not taken up.
+            folders: the models that the training starts from or follows; another's resume point is not taken up.
         """
         from llm_pruner.encoders.training import fit
 
@@ -74,7 +74,7 @@ class Workplace:
             train,
             validation,
             self.options,
-            checkpoint=self.output / CHECKPOINT,
+            resume_point=self.output / RESUME_POINT,
             identity=self._identity(folders),
             name=name,
             progress=progress,
@@ -100,7 +100,7 @@ class Workplace:
         save: Callable[[PreTrainedModel, Any, Path], None] = save_classifier,
         tokenizer: Any = None,
     ) -> dict[str, Any]:
-        """Write the model and the record. The checkpoint stays; see ``clear_checkpoint``."""
+        """Write the model and the record. The resume point stays; see ``clear_resume_point``."""
         reader = tokenizer or load_encoder_tokenizer(source, self.task_options.length)
         with staged_directory(self.output / "model") as folder:
             save(model, reader, folder)
@@ -119,9 +119,9 @@ class Workplace:
         return record
 
 
-def clear_checkpoint(output: Path) -> None:
-    """Remove the checkpoint of a finished run: while it is there, the run made again starts from its end."""
-    shutil.rmtree(output / CHECKPOINT, ignore_errors=True)
+def clear_resume_point(output: Path) -> None:
+    """Remove the resume point of a finished run: while it is there, the run made again starts from its end."""
+    shutil.rmtree(output / RESUME_POINT, ignore_errors=True)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

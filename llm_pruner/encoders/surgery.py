@@ -9,7 +9,7 @@ import torch
 
 from llm_pruner.encoders.architecture import Encoder, Widths
 from llm_pruner.encoders.folder import build_classifier
-from llm_pruner.surgery.cut import expand
+from llm_pruner.models.layout import expand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,4 +1,4 @@
-"""The classifier that is followed: of the hub, of a folder, or made on the spot."""
+"""The teacher of the classifiers: from the hub, from a local folder, or trained from scratch."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, copy_companions, write_config
+from llm_pruner.models.layout import HEAD
 from llm_pruner.models.shapes import check_shapes
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import staged_directory
@@ -33,7 +34,7 @@ def convert_legacy(file: Path, config_folder: Path, output: Path) -> int:
     config = read_config(config_folder)
     weights = {name: tensor for name, tensor in _read(file).items() if not name.endswith(_RECOMPUTED)}
     if config.get("tie_word_embeddings"):
-        weights.pop("lm_head.weight", None)
+        weights.pop(f"{HEAD}.weight", None)
     check_shapes(config_folder, {name: tuple(tensor.shape) for name, tensor in weights.items()}, str(file))
     with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
         for name, tensor in weights.items():

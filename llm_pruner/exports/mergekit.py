@@ -1,9 +1,11 @@
-"""Depth plans in the words of mergekit, which makes the same model from the base wherever that is."""
+"""Export a depth plan as a mergekit configuration, from which mergekit makes the same model."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.plan import Plan
@@ -58,6 +60,11 @@ def write_mergekit_yaml(
 ) -> None:
     """Write ``mergekit_yaml``; run it with ``mergekit-yaml PATH FOLDER``."""
     write_text(path, mergekit_yaml(plan, model_id, dtype, architecture=architecture))
+
+
+def base_dtype(config: Mapping[str, Any]) -> str:
+    """What the weights of a model with this configuration are stored in."""
+    return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
 
 def kept_ranges(plan: Plan) -> list[tuple[int, int]]:

@@ -5,16 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.models.architecture import (
-    ATTENTION_INPUTS,
-    ATTENTION_OUTPUT,
-    MLP_INPUTS,
-    MLP_OUTPUT,
-    Architecture,
-    component,
-    read_architecture,
-)
+from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
+from llm_pruner.models.layout import component, cut_of, segment_sizes
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.surgery.cut import smaller_config
 from llm_pruner.system.errors import PlanError
@@ -69,27 +62,23 @@ def pad_parameter(
     name: str, tensor: torch.Tensor, architecture: Architecture, groups: int, channels: int
 ) -> torch.Tensor:
     """A parameter with zeros behind it, as far as its layer is narrower than ``groups`` and ``channels``."""
-    from torch.nn.functional import pad
+    import torch
 
     index, _ = component(name)
-    module, _, kind = name.rpartition(".")
-    linear = module.rpartition(".")[2]
-    if index is None:
+    cut = cut_of(name)
+    if index is None or cut is None or cut.axis >= tensor.ndim:
         return tensor
-    head_dim, heads = architecture.head_dim, architecture.layers[index].heads_per_group
-    widths = {
-        "k_proj": groups * head_dim,
-        "v_proj": groups * head_dim,
-        "q_proj": groups * head_dim * heads,
-        ATTENTION_OUTPUT: groups * head_dim * heads,
-        **dict.fromkeys((*MLP_INPUTS, MLP_OUTPUT), channels),
-    }
-    if linear in (*ATTENTION_INPUTS, *MLP_INPUTS):
-        behind = widths[linear] - tensor.shape[0]
-        return pad(tensor, (0, behind) if tensor.ndim == 1 else (0, 0, 0, behind))
-    if linear in (ATTENTION_OUTPUT, MLP_OUTPUT) and kind == "weight":
-        return pad(tensor, (0, widths[linear] - tensor.shape[1]))
-    return tensor
+    shape, head_dim = architecture.layers[index], architecture.head_dim
+    own, wanted = (
+        segment_sizes(cut, *widths, heads_per_group=shape.heads_per_group, head_dim=head_dim)
+        for widths in ((shape.key_value_groups, shape.channels), (groups, channels))
+    )
+    padded = []
+    for segment, size in zip(tensor.split(own, dim=cut.axis), wanted, strict=True):
+        missing = list(segment.shape)
+        missing[cut.axis] = size - missing[cut.axis]
+        padded += [segment, segment.new_zeros(missing)]
+    return torch.cat(padded, dim=cut.axis)
 
 
 def _widest(architecture: Architecture) -> tuple[int, int]:

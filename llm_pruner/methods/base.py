@@ -1,4 +1,4 @@
-"""What a method is. Everything it shares with others (groups, allocation, masks, surgery) lives in its family."""
+"""What a method is. Everything it shares with others (groups, allocation, masks, surgery) lives in its mechanism."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Method(ABC):
     """One line for people."""
     paper: ClassVar[str]
     """Where it comes from."""
-    families: ClassVar[tuple[str, ...]]
+    mechanisms: ClassVar[tuple[str, ...]]
     """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``, ``slice``."""
     parts: ClassVar[tuple[str, ...]] = ()
     """What of a layer its depth scores can be of: the ``layer``, its ``attention`` or its ``mlp`` block."""
@@ -91,7 +91,7 @@ class SaliencyMethod(Method):
 class LayerScoreMethod(Method):
     """Scores whole layers; depth pruning removes the lowest, unless a method selects in another way."""
 
-    families = ("depth",)
+    mechanisms = ("depth",)
     Options = CalibratedOptions
     parts: ClassVar[tuple[str, ...]] = ("layer", "attention", "mlp")
 
@@ -111,10 +111,9 @@ class LayerScoreMethod(Method):
             count: how many, at most as many as there are.
 
         Raises:
-            PlanError: if the scores cannot say so many.
+            PlanError: if fewer layers are ranked than asked for.
         """
-        lowest = sorted(layers, key=lambda entry: (entry["score"], -entry["index"]))
-        return [entry["index"] for entry in lowest[:count]]
+        return lowest_layers(layers, count)
 
     def notes(self, removed: Sequence[Mapping[str, Any]]) -> list[str]:
         """What a reader of the results should know about the removal of these layers, given their entries."""
@@ -128,10 +127,16 @@ class LayerScoreMethod(Method):
         return num_layers
 
 
+def lowest_layers(layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
+    """Indices of so many entries, those with the lowest scores first, of equals the later."""
+    lowest = sorted(layers, key=lambda entry: (entry["score"], -entry["index"]))
+    return [entry["index"] for entry in lowest[:count]]
+
+
 class RotationMethod(Method):
     """Gives the residual stream a basis at each position, of which slicing keeps the first directions."""
 
-    families = ("slice",)
+    mechanisms = ("slice",)
 
     @abstractmethod
     def basis(self, moments: torch.Tensor) -> torch.Tensor:

@@ -9,4 +9,4 @@ class Dense(Method):
     name = "Dense"
     title = "The base model, nothing removed"
     paper = ""
-    families = ("dense",)
+    mechanisms = ("dense",)

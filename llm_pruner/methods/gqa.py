@@ -30,7 +30,7 @@ class GQA(SaliencyMethod):
     name = "GQA"
     title = "Taylor importance of whole key-value groups and MLP channels"
     paper = "Ma et al., LLM-Pruner: On the Structural Pruning of Large Language Models, 2023 (arXiv:2305.11627)"
-    families = ("width",)
+    mechanisms = ("width",)
     Options = TaylorOptions
 
     def __init__(self, **options: Any) -> None:

@@ -16,7 +16,7 @@ class Magnitude(SaliencyMethod):
     name = "Magnitude"
     title = "Smallest absolute weights"
     paper = "Han et al., Learning both Weights and Connections for Efficient Neural Networks, 2015 (arXiv:1506.02626)"
-    families = ("width", "sparse")
+    mechanisms = ("width", "sparse")
     comparison = "matrix"
 
     def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:

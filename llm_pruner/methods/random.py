@@ -17,7 +17,7 @@ class Random(SaliencyMethod):
     name = "Random"
     title = "Random choice, the control"
     paper = ""
-    families = ("width", "sparse")
+    mechanisms = ("width", "sparse")
     Options = SeededOptions
 
     def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:

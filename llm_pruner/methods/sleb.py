@@ -23,9 +23,9 @@ class RemovalOptions(CalibratedOptions):
 class RemovalOrder(LayerScoreMethod):
     """Removes one layer after the other, each chosen on the model that the removals before it left.
 
-    Fewer removals are the beginning of more, so one order serves every amount: a layer's score is its place in the
-    order, and all layers that were not ranked share the place behind the last. Each step bypasses every layer that
-    is left, in one pass as Ablation does.
+    One order serves every amount, since removing fewer layers stops earlier. A layer's score is its place in the
+    order; unranked layers share the last place. Each removal is chosen in one pass that bypasses every remaining
+    layer, as Ablation does.
     """
 
     Options = RemovalOptions

@@ -16,7 +16,7 @@ class Wanda(SaliencyMethod):
     name = "Wanda"
     title = "Weights times the norm of their input activations"
     paper = "Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2023 (arXiv:2306.11695)"
-    families = ("width", "sparse")
+    mechanisms = ("width", "sparse")
     Options = CalibratedOptions
     evidence = "input_norm"
     comparison = "row"

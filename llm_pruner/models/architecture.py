@@ -8,14 +8,30 @@ entry in ``FAMILIES``.
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from llm_pruner.models.headers import TensorEntry, read_headers
+from llm_pruner.models.layout import (
+    BLOCKS,
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD,
+    LINEARS,
+    NORMS,
+    NormLayout,
+    block_of_linear,
+    component,
+    cut_of,
+    expected_linears,
+    is_linear,
+    layer_norms,
+    layer_prefix,
+    part_of,
+)
 from llm_pruner.system.errors import CheckpointError, PlanError, nearest
 from llm_pruner.system.files import read_json
 
@@ -38,29 +54,8 @@ FAMILIES: Mapping[str, Family] = {
 }
 """By ``model_type`` of config.json."""
 
-ATTENTION_INPUTS = ("q_proj", "k_proj", "v_proj")
-ATTENTION_OUTPUT = "o_proj"
-MLP_INPUTS = ("gate_proj", "up_proj")
-MLP_OUTPUT = "down_proj"
-LINEARS = (
-    *(f"self_attn.{name}" for name in (*ATTENTION_INPUTS, ATTENTION_OUTPUT)),
-    *(f"mlp.{name}" for name in (*MLP_INPUTS, MLP_OUTPUT)),
-)
-"""The linear layers of a decoder layer, by their name within it."""
-
-BLOCKS = ("attention", "mlp")
-"""The two blocks of a decoder layer, each with a norm of its own in front; a layer may be without one of them."""
 DROPPED = "dropped_blocks"
 """The key of config.json that names the layers without a block: ``{"attention": [2, 3]}``."""
-_BLOCK_OF = {
-    "self_attn": "attention",
-    "input_layernorm": "attention",
-    "mlp": "mlp",
-    "post_attention_layernorm": "mlp",
-}
-
-_LAYER = re.compile(r"^model\.layers\.(\d+)\.(\w+)")
-_PARTS = {"self_attn": "attention", "mlp": "mlp", "attn_shortcut": "shortcut", "mlp_shortcut": "shortcut"}
 _PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
@@ -136,6 +131,20 @@ class Architecture:
         dropped = self.config.get(DROPPED) or {}
         return tuple(block for block in BLOCKS if index in dropped.get(block, ()))
 
+    @cached_property
+    def norms(self) -> NormLayout:
+        """Where the layers have their norms.
+
+        Raises:
+            CheckpointError: if they are of no known layout.
+        """
+        return layer_norms(self.tensors)
+
+    def block_of(self, parameter: str) -> str | None:
+        """The block of its layer that a parameter belongs to, norms included; None outside the blocks."""
+        part = part_of(parameter)
+        return None if part is None else self.norms.block(part)
+
     def check_blocks(self) -> None:
         """Raise PlanError if a layer lacks a block: there are no units in it to weigh against other layers'."""
         partial = [index for index in range(self.num_layers) if self.dropped_blocks(index)]
@@ -146,11 +155,7 @@ class Architecture:
 
     def linears(self) -> dict[str, TensorEntry]:
         """Weights of the layers' linear layers, those that unstructured and N:M sparsity are measured on."""
-        return {
-            name: tensor
-            for name, tensor in self.tensors.items()
-            if component(name)[0] is not None and name.endswith("_proj.weight")
-        }
+        return {name: tensor for name, tensor in self.tensors.items() if is_linear(name)}
 
     def linear_parameters(self) -> int:
         return sum(tensor.numel for tensor in self.linears().values())
@@ -158,17 +163,30 @@ class Architecture:
     def _layer_shape(self, index: int) -> LayerShape:
         sizes = self.layer_config(index)
         heads, groups, channels = (sizes[key] for key in _PER_LAYER)
-        attention = (
-            self._block_size(f"{layer_prefix(index)}self_attn.", ATTENTION_INPUTS, ATTENTION_OUTPUT) if groups else 0
-        )
-        mlp = self._block_size(f"{layer_prefix(index)}mlp.", MLP_INPUTS, MLP_OUTPUT) if channels else 0
+        attention = self._block_size(index, "attention") if groups else 0
+        mlp = self._block_size(index, "mlp") if channels else 0
         return LayerShape(heads, groups, channels, attention // max(groups, 1), mlp // max(channels, 1))
 
-    def _block_size(self, prefix: str, inputs: tuple[str, ...], output: str) -> int:
+    def _block_size(self, index: int, block: str) -> int:
         """Parameters of a block that go with its units: all but the output's bias."""
-        weights = sum(self._size(f"{prefix}{name}.weight") for name in (*inputs, output))
-        biases = (self.tensors.get(f"{prefix}{name}.bias") for name in inputs)
-        return weights + sum(bias.numel for bias in biases if bias)
+        prefix = layer_prefix(index)
+        inside = {name.removeprefix(prefix): tensor for name, tensor in self._by_layer.get(index, {}).items()}
+        wanted = (f"{name}.weight" for name in expected_linears(inside) if block_of_linear(name) == block)
+        size = sum(self._size(prefix + name) for name in wanted)
+        for name, tensor in inside.items():
+            cut = None if name.endswith(".weight") else cut_of(name)
+            if cut and block_of_linear(name) == block and cut.axis < len(tensor.shape):
+                size += tensor.numel
+        return size
+
+    @cached_property
+    def _by_layer(self) -> dict[int, dict[str, TensorEntry]]:
+        layers: dict[int, dict[str, TensorEntry]] = {}
+        for name, tensor in self.tensors.items():
+            index, _ = component(name)
+            if index is not None:
+                layers.setdefault(index, {})[name] = tensor
+        return layers
 
     def _size(self, name: str) -> int:
         try:
@@ -187,15 +205,15 @@ def planned_architecture(config: Mapping[str, Any]) -> Architecture:
     channels = config["intermediate_size"]
     rows = dict(zip(LINEARS, (queries, keys, keys, hidden, channels, channels, hidden), strict=True))
     columns = dict(zip(LINEARS, (hidden, hidden, hidden, queries, hidden, hidden, channels), strict=True))
-    shapes: dict[str, tuple[int, ...]] = {"model.embed_tokens.weight": (config["vocab_size"], hidden)}
+    shapes: dict[str, tuple[int, ...]] = {f"{EMBEDDING}.weight": (config["vocab_size"], hidden)}
     for index in range(layers):
         for name in LINEARS:
             shapes[f"{layer_prefix(index)}{name}.weight"] = (rows[name], columns[name])
-        for norm in ("input_layernorm", "post_attention_layernorm"):
+        for norm in NORMS[0].names:
             shapes[f"{layer_prefix(index)}{norm}.weight"] = (hidden,)
-    shapes["model.norm.weight"] = (hidden,)
+    shapes[f"{FINAL_NORM}.weight"] = (hidden,)
     if not config.get("tie_word_embeddings"):
-        shapes["lm_head.weight"] = (config["vocab_size"], hidden)
+        shapes[f"{HEAD}.weight"] = (config["vocab_size"], hidden)
     nowhere = Path()
     tensors = {name: TensorEntry(name, nowhere, "F32", shape, 0, 0) for name, shape in shapes.items()}
     return Architecture(nowhere, dict(config), tensors)
@@ -230,7 +248,7 @@ def refuse_quantized(folder: str | os.PathLike[str]) -> None:
 
 
 def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> None:
-    """Raise PlanError for a model of sliced hidden dimensions, whose layers each speak a basis of their own."""
+    """Raise PlanError for a sliced model: each of its layers has its own basis."""
     if config.get("sliced"):
         raise PlanError(f"{place}: its hidden dimensions are sliced already; start from the whole model")
 
@@ -266,42 +284,3 @@ def check_finite(folder: str | os.PathLike[str]) -> None:
             raise CheckpointError(
                 f"{entry.file}: '{entry.name}' holds NaN or infinite values; this checkpoint is damaged"
             )
-
-
-def linears_among(parameters: Collection[str]) -> tuple[str, ...]:
-    """The linear layers that a decoder layer of these parameters has; names are within the layer."""
-    return tuple(name for name in LINEARS if f"{name}.weight" in parameters)
-
-
-def layer_prefix(index: int) -> str:
-    """How the names of a decoder layer's parameters begin."""
-    return f"model.layers.{index}."
-
-
-def block_of(parameter: str) -> str | None:
-    """The block of its layer that a parameter belongs to, the norm in front included; None outside the layers.
-
-    >>> block_of("model.layers.3.post_attention_layernorm.weight")
-    'mlp'
-    """
-    match = _LAYER.match(parameter)
-    return _BLOCK_OF.get(match.group(2)) if match else None
-
-
-def component(parameter: str) -> tuple[int | None, str]:
-    """Where a parameter belongs: its layer (None outside the blocks) and its part.
-
-    >>> component("model.layers.3.self_attn.q_proj.weight")
-    (3, 'attention')
-    >>> component("model.embed_tokens.weight")
-    (None, 'embedding')
-    """
-    match = _LAYER.match(parameter)
-    if match:
-        return int(match.group(1)), _PARTS.get(match.group(2), "norm")
-    outside = {
-        "model.embed_tokens.weight": "embedding",
-        "lm_head.weight": "lm_head",
-        "model.norm.weight": "norm",
-    }
-    return None, outside.get(parameter, "other")

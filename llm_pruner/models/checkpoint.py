@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from llm_pruner.models.architecture import DROPPED, FAMILIES, is_quantized, layer_prefix, read_config
+from llm_pruner.models.architecture import DROPPED, FAMILIES, is_quantized, read_config
 from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, read_headers
+from llm_pruner.models.layout import layer_prefix
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import write_json
 
@@ -46,9 +47,9 @@ def load(
     config = read_config(folder)
     read_headers(folder)
     if is_quantized(config):
-        from llm_pruner.quantization import load_nf4
+        from llm_pruner.models.packed import load_packed
 
-        return load_nf4(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
+        return load_packed(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
     kwargs = {"device_map": device_map} if device_map else {}
     model = model_class(config).from_pretrained(folder, dtype=dtype, **kwargs)
     return (model if device_map else model.to(device)).eval()
@@ -57,7 +58,7 @@ def load(
 def model_class(config: Mapping[str, Any]) -> Any:
     """The class that runs a model with this config.json: transformers' own, or ours where that cannot."""
     if module := own_module(config):
-        from llm_pruner.models import ragged, sliced
+        from llm_pruner.models.carried import ragged, sliced
 
         return getattr({"ragged": ragged, "sliced": sliced}[module], own_class(module, config))
     import transformers
@@ -89,6 +90,15 @@ def own_class(module: str, config: Mapping[str, Any]) -> str:
     return f"{module.capitalize()}{FAMILIES[config['model_type']].model_class}"
 
 
+def base_class(causal: str) -> str:
+    """Name of the class that runs a causal model without its output weights.
+
+    >>> base_class("RaggedLlamaForCausalLM")
+    'RaggedLlamaModel'
+    """
+    return f"{causal.removesuffix('ForCausalLM')}Model"
+
+
 def modelling_file(module: str) -> str:
     """Name of that module's copy in a model folder."""
     return f"modeling_{module}.py"
@@ -107,12 +117,18 @@ class Weights(ABC):
 
     def layer(self, index: int) -> dict[str, torch.Tensor]:
         """The parameters of one decoder layer, by their name within it."""
-        prefix = layer_prefix(index)
+        return self._after(layer_prefix(index))
+
+    def under(self, module: str) -> dict[str, torch.Tensor]:
+        """The parameters of one module of the model, by their name within it."""
+        return self._after(f"{module}.")
+
+    def _after(self, prefix: str) -> dict[str, torch.Tensor]:
         return {name.removeprefix(prefix): self.tensor(name) for name in self.names() if name.startswith(prefix)}
 
 
 class WeightReader(Weights):
-    """Those of a checkpoint, memory-mapped for as long as the tensor is: what was read and let go takes no memory."""
+    """Tensors of a checkpoint, each memory-mapped and released with the tensor."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.entries = read_headers(folder)
@@ -247,8 +263,9 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
         if module == "ragged":
             # transformers' own validation of the configuration reads the global values
             config["allow_global_per_layer_attribute_access"] = True
-        config["auto_map"] = {"AutoModelForCausalLM": f"{file.removesuffix('.py')}.{name}"}
-        carry_module(f"llm_pruner.models.{module}", folder, file.removesuffix(".py"))
+        stem = file.removesuffix(".py")
+        config["auto_map"] = {"AutoModel": f"{stem}.{base_class(name)}", "AutoModelForCausalLM": f"{stem}.{name}"}
+        carry_module(f"llm_pruner.models.carried.{module}", folder, stem)
     write_json(folder / "config.json", config)
 
 

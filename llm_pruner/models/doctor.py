@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llm_pruner.models.architecture import check_finite, read_architecture, read_config
 from llm_pruner.models.checkpoint import WeightReader, load, load_tokenizer
 from llm_pruner.models.headers import read_headers
+from llm_pruner.models.layout import EMBEDDING, HEAD
 from llm_pruner.models.shapes import check_shapes
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import CheckpointError
@@ -92,11 +93,11 @@ class _Patient:
 
         tied = bool(read_config(self.folder).get("tie_word_embeddings"))
         weights = WeightReader(self.folder)
-        if "lm_head.weight" not in weights.entries:
+        if f"{HEAD}.weight" not in weights.entries:
             return "the output uses the input embedding"
         if not tied:
             return "the output has weights of its own"
-        if not torch.equal(weights.tensor("lm_head.weight"), weights.tensor("model.embed_tokens.weight")):
+        if not torch.equal(weights.tensor(f"{HEAD}.weight"), weights.tensor(f"{EMBEDDING}.weight")):
             raise CheckpointError("config.json ties the embeddings, but two different ones are stored")
         return "stored twice, and equal"
 

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.models.architecture import FAMILIES, layer_prefix
+from llm_pruner.models.architecture import FAMILIES
 from llm_pruner.models.checkpoint import CheckpointWriter
 from llm_pruner.models.headers import read_headers
+from llm_pruner.models.layout import layer_prefix
 from llm_pruner.models.shapes import check_shapes
 from llm_pruner.system.errors import CheckpointError
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import model_class
+from llm_pruner.models.layout import HEAD
 from llm_pruner.system.errors import CheckpointError
 
 
@@ -17,7 +18,7 @@ def expected_shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]
     cls = model_class(read_config(folder))
     with torch.device("meta"):
         model = cls(cls.config_class.from_pretrained(folder))
-    optional = {"lm_head.weight"} if model.config.tie_word_embeddings else set()
+    optional = {f"{HEAD}.weight"} if model.config.tie_word_embeddings else set()
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, optional
 
 

@@ -2,8 +2,8 @@
 
 Pure arithmetic on shapes and scores. Layers wish to lose a share of their units: all the same one, or more and less
 by importance. Whole units cannot be split, so wishes are rounded by largest remainder, attention first because its
-units are coarse, and MLP channels then make up what attention missed. Global ranking knows no wishes: the step that
-loses least score per parameter is always next.
+units are coarse, and MLP channels then make up what attention missed. Global ranking sets no
+per-layer targets: it takes the cheapest step, by score per parameter, until the budget is met.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llm_pruner.families.options import WidthOptions
+from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, LayerShape
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.system.errors import PlanError

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.models.architecture import BLOCKS, Architecture, block_of, component
+from llm_pruner.models.architecture import Architecture
+from llm_pruner.models.layout import BLOCKS, component
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import read_json, write_text
 
@@ -106,7 +107,7 @@ class Plan:
         removed = 0
         for name, tensor in architecture.tensors.items():
             index, _ = component(name)
-            if index is not None and (index not in kept or block_of(name) in kept[index].dropped):
+            if index is not None and (index not in kept or architecture.block_of(name) in kept[index].dropped):
                 removed += tensor.numel
         for layer in self.layers:
             shape = architecture.layers[layer.index]

@@ -13,14 +13,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tabulate import tabulate
 
-from llm_pruner.families.options import DROPS
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.steps.record import steps_of
 from llm_pruner.system.errors import DataError
 from llm_pruner.system.files import read_json, staged_file, write_text
+
+if TYPE_CHECKING:
+    from llm_pruner.mechanisms.base import Mechanism
 
 _FILES = {
     "pruning": "pruning.json",
@@ -52,19 +56,25 @@ class Model:
         return self.pruning.get("method")
 
     @property
+    def mechanism(self) -> Mechanism | None:
+        """What it was pruned by; None where that is not known."""
+        name = self.pruning.get("mechanism")
+        return get_mechanism(name) if name else None
+
+    @property
     def is_sparse(self) -> bool:
         """Single weights are zero and every shape is the base's."""
-        return self.pruning.get("family") == "sparse"
+        return self.mechanism is not None and self.mechanism.masks
 
     @property
     def is_quantized(self) -> bool:
-        """Its weights are stored in few bits: its step tells the bytes before and after."""
-        return dig(self.pruning, "step", "bytes") is not None
+        """Its weights are stored in few bits: a step tells the bytes before and after."""
+        return any("bytes" in step for step in steps_of(self.pruning))
 
     @property
     def parent(self) -> str | None:
         """The variant that a step, such as healing, made this one of; None if it was pruned."""
-        return self.pruning.get("parent") if self.pruning.get("step") else None
+        return self.pruning.get("parent") if steps_of(self.pruning) else None
 
     def batches(self) -> dict[int, Mapping[str, Any]]:
         """Timings by batch size."""
@@ -119,7 +129,10 @@ def read_results(
 
 def _read_model(folder: Path) -> Model:
     files = {key: folder / name for key, name in _FILES.items()}
-    return Model(folder.name, **{key: _read_object(file) for key, file in files.items() if file.exists()})
+    found = {key: _read_object(file) for key, file in files.items() if file.exists()}
+    if found.get("pruning") and "mechanism" not in found["pruning"]:
+        raise DataError(f"{files['pruning']}: does not say by which mechanism; prune again to make it anew")
+    return Model(folder.name, **found)
 
 
 def _read_object(file: Path) -> dict[str, Any]:
@@ -260,18 +273,14 @@ def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
     return model.perplexity["nll"] - base.perplexity["nll"], error
 
 
-def amount_text(amount: Mapping[str, Any] | None) -> str | None:
-    """How much was asked for or reached, for people.
+def amount_text(pruning: Mapping[str, Any], key: str) -> str | None:
+    """How much was ``asked`` for or ``reached``, for people.
 
-    >>> amount_text({"amount": 0.2, "of": "parameters"}), amount_text({"amount": 2, "of": "layers"})
-    ('20.00 %', '2 layers')
+    >>> amount_text({"mechanism": "depth", "asked": {"amount": 2, "of": "layers"}}, "asked")
+    '2 layers'
     """
-    if not amount:
-        return None
-    value, of = amount["amount"], amount["of"]
-    if of in DROPS.values():
-        return f"{value:g} {of if value != 1 else of.removesuffix('s')}"
-    return SHARE.text(value) + {"weights": " zeros", "hidden": " hidden"}.get(of, "")
+    amount = pruning.get(key)
+    return get_mechanism(pruning["mechanism"]).describe(amount["amount"], amount["of"]) if amount else None
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -307,10 +316,10 @@ def summary_table(results: Results) -> Table:
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name, compact=True),
         Column("method", "Method", TEXT, _at("pruning", "method")),
-        Column("family", "Family", TEXT, _at("pruning", "family"), raw=True),
+        Column("mechanism", "Mechanism", TEXT, _at("pruning", "mechanism"), raw=True),
         Column("structure", "Structure", TEXT, _at("pruning", "structure")),
-        Column("asked", "Asked", TEXT, lambda model: amount_text(model.pruning.get("asked")), compact=True),
-        Column("reached", "Reached", TEXT, lambda model: amount_text(model.pruning.get("reached"))),
+        Column("asked", "Asked", TEXT, lambda model: amount_text(model.pruning, "asked"), compact=True),
+        Column("reached", "Reached", TEXT, lambda model: amount_text(model.pruning, "reached")),
         Column("asked_amount", "Asked amount", FOUR, _at("pruning", "asked", "amount"), raw=True),
         Column("reached_amount", "Reached amount", FOUR, _at("pruning", "reached", "amount"), raw=True),
         Column("amount_of", "Amount of", TEXT, _at("pruning", "reached", "of"), raw=True),

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from llm_pruner.models.architecture import linears_among, read_architecture
+from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import WeightReader
+from llm_pruner.models.layout import linears_among
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Evidence:
 
 
 def _unobserved() -> None:
-    """Changing weights that no later layer is computed from needs no telling."""
+    """No-op: no later layer depends on these weights."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import model_class, read_weights
+from llm_pruner.models.layout import norm_layout
 from llm_pruner.system.device import release_freed_memory
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.progress import track
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
     from transformers import PreTrainedModel
-
-
-BETWEEN_BLOCKS = "post_attention_layernorm"
-"""The module of a decoder layer that is given what its attention block leaves."""
 
 
 class StreamedLayer:
@@ -66,7 +63,8 @@ class StreamedLayer:
         """
         outputs: list[torch.Tensor] = []
         between: list[torch.Tensor] = []
-        hook = self.module.get_submodule(BETWEEN_BLOCKS).register_forward_pre_hook(
+        between_blocks = norm_layout(name for name, _ in self.module.named_children()).between
+        hook = self.module.get_submodule(between_blocks).register_forward_pre_hook(
             lambda _, states: between.append(states[0])
         )
         try:
@@ -85,12 +83,20 @@ class StreamedLayer:
 
     def without(self, block: str) -> list[torch.Tensor]:
         """What leaves the layer, for the inputs it has now, if its ``attention`` or its ``mlp`` block added nothing."""
-        from llm_pruner.models.ragged import without_block
+        from llm_pruner.models.carried.ragged import without_block
 
         whole, self.module = self.module, without_block(self.module, block, self.index)
         outputs = list(self.apply(self.inputs))
         self.module = whole
         return outputs
+
+    def through(self, block: str, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Run hidden states of the samples through one block alone: each batch's output, [batch, length, hidden]."""
+        from llm_pruner.models.carried.ragged import without_block
+
+        alone = copy.copy(self)
+        alone.module = without_block(self.module, "attention" if block == "mlp" else "mlp", self.index)
+        yield from alone.apply(batches)
 
     def apply(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Run other hidden states of the samples through the layer: each batch's output, [batch, length, hidden]."""
@@ -116,11 +122,11 @@ class StreamedLayer:
         return self.module(hidden, **self._arguments[hidden.shape[0]])
 
     def changed(self) -> None:
-        """Say that the layer's weights were changed, so that the next layer sees what the new ones make."""
+        """Call after changing weights in place: drops the cached outputs."""
         self._outputs = None
 
     def leave(self, outputs: list[torch.Tensor]) -> None:
-        """Say what enters the next layer, in place of what this one gives; batches of float [batch, length, hidden]."""
+        """Set the next layer's inputs, batches of float [batch, length, hidden], in place of this one's outputs."""
         self._outputs = outputs
 
     def park(self) -> None:
@@ -146,8 +152,8 @@ class LayerStream:
         batch_size: samples run at once.
         progress: show a progress bar on stderr.
         layers: indices of the layers to run, in order, as if the others were not there; all by default.
-        part: ``layer``, or the ``attention`` or ``mlp`` block that is measured of each. ``layers`` are then those that
-            have it, and the others are run without it and not given out.
+        part: ``layer``, or the ``attention`` or ``mlp`` block that is measured of each. ``layers`` then lists the
+            layers that have this block; the others run without it and are not yielded.
     """
 
     def __init__(
@@ -188,25 +194,22 @@ class LayerStream:
 
     def __iter__(self) -> Iterator[StreamedLayer]:
         import torch
-        from torch import nn
 
-        from llm_pruner.models.ragged import without_block
+        from llm_pruner.models.carried.ragged import without_block
+        from llm_pruner.models.skeleton import assign, compute_buffers, enter, take_layers
 
         weights = read_weights(self.source)
         model = self._skeleton()
-        backbone = model.model
-        _assign(backbone.embed_tokens, {"weight": weights.tensor("model.embed_tokens.weight")}, self.device)
-        # built anew: its frequencies are computed, not stored, so the skeleton's are empty
-        backbone.rotary_emb = type(backbone.rotary_emb)(config=model.config).to(self.device)
-        modules, backbone.layers = list(backbone.layers), nn.ModuleList()
+        modules = take_layers(model)
         with torch.no_grad():
-            hidden, arguments = self._enter(model, len(modules))
+            hidden, arguments = enter(model, weights, self.input_ids.split(self.batch_size), len(modules), self.device)
         visited = self.layers if self.part == "layer" else range(len(modules))
         branches: list[list[torch.Tensor]] = []
         self.endings = []
         for index in track(visited, self.description, "layer", show=self.progress):
             module = modules[index]
-            _assign(module, weights.layer(index), self.device)
+            assign(module, weights.layer(index), self.device)
+            compute_buffers(model, module, self.device)
             given_out = index in self.layers
             if not given_out:
                 module = without_block(module, self.part, index)
@@ -226,9 +229,12 @@ class LayerStream:
 
     def backwards(self, layers: Sequence[StreamedLayer]) -> Iterator[StreamedLayer]:
         """The layers of a pass that is through, last first, each brought back to the device when its turn comes."""
-        weights = read_weights(self.source)
+        from llm_pruner.models.skeleton import assign, compute_buffers
+
+        model, weights = self._skeleton(), read_weights(self.source)
         for layer in track(list(reversed(layers)), f"{self.description}, back", "layer", show=self.progress):
-            _assign(layer.module, weights.layer(layer.index), self.device)
+            assign(layer.module, weights.layer(layer.index), self.device)
+            compute_buffers(model, layer.module, self.device)
             yield layer
             layer.module.to("meta")
             release_freed_memory()
@@ -242,15 +248,12 @@ class LayerStream:
         """
         import torch
 
-        model = self._skeleton()
-        weights = read_weights(self.source)
-        output = "lm_head.weight" if "lm_head.weight" in weights.names() else "model.embed_tokens.weight"
-        _assign(model.lm_head, {"weight": weights.tensor(output)}, self.device)
-        _assign(model.model.norm, {"weight": weights.tensor("model.norm.weight")}, self.device)
-        model.requires_grad_(False)
+        from llm_pruner.models.skeleton import output_head
+
+        head = output_head(self._skeleton(), read_weights(self.source), self.device)
 
         def loss(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-            logits = model.lm_head(model.model.norm(hidden[:, :-1].to(self.device))).float()
+            logits = head(inputs_embeds=hidden[:, :-1].to(self.device)).logits.float()
             targets = ids[:, 1:].to(self.device)
             # flat: across a vocabulary that is not the last dimension it is slower, and sums less exactly
             losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
@@ -295,42 +298,12 @@ class LayerStream:
 
     def _skeleton(self) -> Any:
         """The model without weights, in evaluation mode."""
-        import torch
         from transformers import AutoConfig
+
+        from llm_pruner.models.skeleton import skeleton
 
         if isinstance(self.source, str | os.PathLike):
             config = AutoConfig.from_pretrained(self.source)
         else:
             config = copy.deepcopy(self.source.config)
-        with torch.device("meta"):
-            return model_class(self._config())(config).eval()
-
-    def _enter(self, model: Any, layers: int) -> tuple[list[torch.Tensor], list[dict[int, dict[str, Any]]]]:
-        """Hidden states in front of the first layer, and each layer's arguments (mask, positions) by batch size."""
-        from torch import nn
-
-        backbone = model.model
-        arguments: list[dict[int, dict[str, Any]]] = [{} for _ in range(layers)]
-
-        class Recorder(nn.Module):
-            """Stands in for a layer: notes what it is called with and passes the hidden states on."""
-
-            def __init__(self, index: int) -> None:
-                super().__init__()
-                self.index = index
-
-            def forward(self, hidden_states: torch.Tensor, **kwargs: Any) -> torch.Tensor:
-                arguments[self.index][hidden_states.shape[0]] = kwargs
-                return hidden_states
-
-        backbone.layers = nn.ModuleList(Recorder(index) for index in range(layers))
-        backbone.norm = nn.Identity()
-        hidden = [
-            backbone(input_ids=batch.to(self.device), use_cache=False).last_hidden_state
-            for batch in self.input_ids.split(self.batch_size)
-        ]
-        return hidden, arguments
-
-
-def _assign(module: nn.Module, state: dict[str, torch.Tensor], device: str) -> None:
-    module.load_state_dict({name: tensor.to(device) for name, tensor in state.items()}, assign=True)
+        return skeleton(model_class(self._config()), config)

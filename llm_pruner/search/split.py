@@ -1,6 +1,6 @@
-"""Which share of the budget attention should give, and which MLP: tried on held-out samples, without a checkpoint.
+"""Search for the attention : MLP split with the lowest held-out perplexity; no checkpoint is written.
 
-A plan is tried by zeroing, in the dense model, what the units that would go feed into their output projections: the
+To try a plan, the outputs of the units that would go are zeroed in the dense model, before the output projections: the
 logits are those of the pruned model. Coarse steps first, then ever smaller ones around the best.
 """
 
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.families.width import plan_width
-from llm_pruner.models.architecture import ATTENTION_OUTPUT, MLP_OUTPUT, Architecture, read_architecture
+from llm_pruner.mechanisms.width.plan import plan_width
+from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
+from llm_pruner.models.layout import LINEARS, decoder_layers, expand, output_linears
 from llm_pruner.planning.plan import Plan
-from llm_pruner.surgery.cut import expand
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import Run
-from llm_pruner.variants.make import read_layers
+from llm_pruner.variants.score import read_layers
 from llm_pruner.variants.variant import Variant
 
 if TYPE_CHECKING:
@@ -210,12 +210,12 @@ def masked(model: PreTrainedModel, architecture: Architecture, plan: Plan) -> It
         mask[kept] = 1
         return linear.register_forward_pre_hook(lambda _module, inputs: (inputs[0] * mask,))
 
-    handles = []
+    handles, outputs = [], output_linears(LINEARS)
     for kept in plan.layers:
-        layer = model.model.layers[kept.index]
+        layer = decoder_layers(model)[kept.index]
         width = architecture.head_dim * architecture.layers[kept.index].heads_per_group
-        handles.append(keep_only(layer.get_submodule(f"self_attn.{ATTENTION_OUTPUT}"), expand(kept.groups, width)))
-        handles.append(keep_only(layer.get_submodule(f"mlp.{MLP_OUTPUT}"), list(kept.channels)))
+        handles.append(keep_only(layer.get_submodule(outputs["attention"]), expand(kept.groups, width)))
+        handles.append(keep_only(layer.get_submodule(outputs["mlp"]), list(kept.channels)))
     try:
         yield
     finally:

@@ -6,23 +6,14 @@ Works on the safetensors files, tensor by tensor: no model is built, and peak me
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.models.architecture import (
-    ATTENTION_INPUTS,
-    ATTENTION_OUTPUT,
-    BLOCKS,
     DROPPED,
     FAMILIES,
-    MLP_INPUTS,
-    MLP_OUTPUT,
     Architecture,
     LayerShape,
-    block_of,
-    component,
-    layer_prefix,
     read_architecture,
     refuse_sliced,
 )
@@ -31,6 +22,15 @@ from llm_pruner.models.checkpoint import (
     WeightReader,
     copy_companions,
     write_config,
+)
+from llm_pruner.models.layout import (
+    BLOCKS,
+    PER_LAYER_LISTS,
+    component,
+    cut_of,
+    kept_indices,
+    layer_prefix,
+    segment_sizes,
 )
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.system.files import staged_directory
@@ -67,7 +67,7 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
             if index not in positions:
                 continue
             layer = plan.layers[positions[index]]
-            if block_of(name) in layer.dropped:
+            if architecture.block_of(name) in layer.dropped:
                 continue
             inner = name.removeprefix(layer_prefix(index))
             tensor = slice_parameter(
@@ -81,34 +81,17 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
 def slice_parameter(
     name: str, tensor: torch.Tensor, layer: LayerPlan, shape: LayerShape, head_dim: int
 ) -> torch.Tensor:
-    """What ``layer`` keeps of one of its parameters; ``name`` is relative to the layer.
-
-    Query heads are contiguous within their key-value group: group g owns heads g·n … g·n+n−1.
-    """
+    """What ``layer`` keeps of one of its parameters; ``name`` is relative to the layer."""
     import torch
 
-    module, _, kind = name.rpartition(".")
-    linear = module.rpartition(".")[2]
-    if linear in ATTENTION_INPUTS or linear == ATTENTION_OUTPUT:
-        per_group = head_dim if linear in ("k_proj", "v_proj") else head_dim * shape.heads_per_group
-        kept = expand(layer.groups, per_group)
-    elif linear in MLP_INPUTS or linear == MLP_OUTPUT:
-        kept = list(layer.channels)
-    else:
+    cut = cut_of(name)
+    if cut is None or cut.axis >= tensor.ndim:
+        # an output bias belongs to the residual stream, not to the units that go
         return tensor
-    if linear in (ATTENTION_OUTPUT, MLP_OUTPUT):
-        # the output bias belongs to the residual stream, not to the units that go
-        return tensor if kind == "bias" else tensor.index_select(1, torch.tensor(kept, device=tensor.device))
-    return tensor.index_select(0, torch.tensor(kept, device=tensor.device))
-
-
-def expand(units: Sequence[int], width: int) -> list[int]:
-    """Indices of the rows that belong to units of ``width`` consecutive rows each.
-
-    >>> expand([0, 2], 2)
-    [0, 1, 4, 5]
-    """
-    return [unit * width + offset for unit in units for offset in range(width)]
+    ratio = shape.heads_per_group
+    sizes = segment_sizes(cut, shape.key_value_groups, shape.channels, heads_per_group=ratio, head_dim=head_dim)
+    kept = kept_indices(cut, layer.groups, layer.channels, heads_per_group=ratio, head_dim=head_dim, sizes=sizes)
+    return tensor.index_select(cut.axis, torch.tensor(kept, device=tensor.device))
 
 
 def smaller_config(architecture: Architecture, plan: Plan) -> dict[str, Any]:
@@ -139,8 +122,9 @@ def smaller_config(architecture: Architecture, plan: Plan) -> dict[str, Any]:
     config["architectures"] = [FAMILIES[architecture.family].model_class]
     config["num_hidden_layers"] = len(plan.layers)
     config["head_dim"] = architecture.head_dim
-    if config.get("layer_types"):
-        config["layer_types"] = [config["layer_types"][index] for index in plan.kept_layers]
+    for key in PER_LAYER_LISTS:
+        if config.get(key):
+            config[key] = [config[key][index] for index in plan.kept_layers]
     return config
 
 

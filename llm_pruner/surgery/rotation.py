@@ -7,21 +7,20 @@ sliced model does; only what is written is in the new bases.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
-from llm_pruner.models.architecture import ATTENTION_INPUTS, ATTENTION_OUTPUT, MLP_INPUTS, MLP_OUTPUT
+from llm_pruner.models.layout import BLOCKS, LINEARS, NORMS, SHORTCUTS, block_of_linear, output_linears
 from llm_pruner.scoring.stream import StreamedLayer
 
 ROWS_AT_ONCE = 8192
 """Of an embedding being rotated, so that it is never held whole in float64."""
 
-_ENTERING = {f"self_attn.{name}": "input_layernorm" for name in ATTENTION_INPUTS} | {
-    f"mlp.{name}": "post_attention_layernorm" for name in MLP_INPUTS
-}
+_LEAVING = output_linears(LINEARS)
+"""The linear layer of each block that writes the residual stream."""
+_NORM = dict(zip(BLOCKS, NORMS[0].names, strict=True))
+_ENTERING = {name: _NORM[block_of_linear(name)] for name in LINEARS if name not in _LEAVING.values()}
 """The norm in front of each linear layer that reads the residual stream."""
-_LEAVING = (f"self_attn.{ATTENTION_OUTPUT}", f"mlp.{MLP_OUTPUT}")
 
 
 def second_moments(batches: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -54,10 +53,8 @@ def project(batches: list[torch.Tensor], basis: torch.Tensor) -> None:
 
 def add_mlp(layer: StreamedLayer, batches: list[torch.Tensor]) -> None:
     """Turn hidden states between a layer's attention and its MLP, batch by batch in place, into those behind it."""
-    module: Any = layer.module
-    with torch.no_grad():
-        for number, hidden in enumerate(batches):
-            batches[number] = hidden + module.mlp(module.post_attention_layernorm(hidden))
+    for number, hidden in enumerate(layer.through("mlp", batches)):
+        batches[number] = hidden
 
 
 def rotated_layer(
@@ -74,21 +71,21 @@ def rotated_layer(
     rotated = {}
     for name, tensor in parameters.items():
         linear, _, kind = name.rpartition(".")
-        attention = linear.startswith("self_attn")
+        attention = block_of_linear(linear) == "attention"
         if linear in gains:
             continue
         if linear in _ENTERING and kind == "weight":
             basis = enter if attention else middle
             rotated[name] = (tensor.double() * gains[_ENTERING[linear]] @ basis).to(tensor.dtype)
-        elif linear in _LEAVING:
+        elif linear in _LEAVING.values():
             basis = middle if attention else leave
             rotated[name] = (basis.mT @ tensor.double()).to(tensor.dtype)
         else:
             # biases that stay inside a block, and norms of queries and keys
             rotated[name] = tensor
-    dtype = parameters[f"{_LEAVING[0]}.weight"].dtype
-    rotated["attn_shortcut.weight"] = (middle.mT @ enter).to(dtype)
-    rotated["mlp_shortcut.weight"] = (leave.mT @ middle).to(dtype)
+    dtype = parameters[f"{_LEAVING['attention']}.weight"].dtype
+    for shortcut, after, before in zip(SHORTCUTS, (middle, leave), (enter, middle), strict=True):
+        rotated[f"{shortcut}.weight"] = (after.mT @ before).to(dtype)
     return rotated
 
 

@@ -1,4 +1,4 @@
-"""Which device a job runs on."""
+"""Devices of a job: which one it runs on, which GPUs it claims, and how it returns freed memory."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ def release_freed_memory() -> None:
 
 
 def visible_gpus() -> dict[str, str]:
-    """The GPUs a process started now would see, told without torch; the parts of a GPU that is divided (MIG) are many.
+    """GPUs that a new process would see, found without torch. Each MIG instance counts as one.
 
     Returns:
-        By the name that CUDA_VISIBLE_DEVICES takes, the one that is the same for every process of the machine. Those
-        of CUDA_VISIBLE_DEVICES in their order, else all that ``nvidia-smi`` lists.
+        Names for CUDA_VISIBLE_DEVICES, each with the identifier that is the same in every process of the machine:
+        those of CUDA_VISIBLE_DEVICES in their order, else all that ``nvidia-smi`` lists.
     """
     listed = _nvidia_smi("-L")
     gpus = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", listed, re.MULTILINE)
@@ -74,14 +74,14 @@ def visible_gpus() -> dict[str, str]:
 
 @contextmanager
 def claimed_gpus(request: str, say: Callable[[str], object], count: int = 1) -> Iterator[None]:
-    """Keep GPUs from every other job of this user on this machine, and show torch those alone.
+    """Claim GPUs, so that no other job of this user on this machine takes them, and show torch those alone.
 
-    By a lock of the kernel on a file, which is gone with the process however that ends. Waits while all are taken.
-    Inside a SLURM job what was allocated to that is shared out, and nothing else.
+    Uses ``flock``, so a claim ends with its process, however that ends. Waits while all GPUs are taken. Inside a SLURM
+    job only the GPUs allocated to that job are shared out.
 
     Args:
         request: ``auto`` or ``cuda`` for any, those with the most free memory first; ``cuda:1`` for the second.
-        say: hears of it when they cannot be had at once.
+        say: called with a message if the claim has to wait.
         count: how many; all there are if that is less.
 
     Raises:
@@ -118,7 +118,7 @@ def claimed_gpus(request: str, say: Callable[[str], object], count: int = 1) -> 
 
 
 def _lock(locks: Mapping[str, IO[str]], count: int) -> list[str] | None:
-    """The first so many that can be locked; if there are fewer none is kept, for whoever can do with them."""
+    """Lock the first ``count`` free files; if there are fewer, lock none and return None."""
     held: list[str] = []
     for name, file in locks.items():
         try:

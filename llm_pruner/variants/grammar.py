@@ -14,30 +14,36 @@ GQA_2000+lora+nf4              and then stored in 4 bits
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from llm_pruner.families.options import FAMILY_OPTIONS, DepthOptions, WidthOptions
+from llm_pruner.mechanisms import all_mechanisms, get_mechanism
+from llm_pruner.mechanisms.base import Amount, Mechanism, MechanismOptions
 from llm_pruner.methods import METHODS
-from llm_pruner.steps import QUANTIZING, STEPS
+from llm_pruner.steps import STEPS
+from llm_pruner.steps.base import step_class
 from llm_pruner.system.errors import ConfigError, explain, nearest
-from llm_pruner.variants.variant import DENSE, Score, Step, Variant, load_class
+from llm_pruner.variants.variant import DENSE, Score, StepSpec, Variant, load_class
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
-_NAME = re.compile(
-    r"(?P<method>[A-Za-z][A-Za-z0-9]*)"
-    r"(?:_(?P<label>(?!unstructured_|remove_)[A-Za-z][A-Za-z0-9-]*))?"
-    r"_(?:(?P<width>\d{4})|unstructured_(?P<sparse>\d{4})|(?P<n>\d+)of(?P<m>\d+)|remove_(?P<layers>\d+))"
-)
-_BY_RATIO = ("width", "slice")
-"""Mechanisms that a bare ratio may stand for; a method has one of them at most."""
+
+def either(names: Iterable[str]) -> str:
+    """Names in a sentence.
+
+    >>> either(["lora", "kd", "nf4"])
+    'lora, kd or nf4'
+    """
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 GRAMMAR = (
     "Method_2000, Method_unstructured_5000, Method_2of4, Method_remove_2, Method_label_2000 or Dense, and any of them "
-    "with +lora, +kd or +nf4"
+    f"with {either(f'+{step}' for step in STEPS)}"
 )
 
 
@@ -50,7 +56,8 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
     """
     own = dict(options or {})
     custom = own.pop("method", None)
-    method, family, structure, amount = _parse(name)
+    parsed = _parse(name)
+    method = parsed.method
     if not custom and method not in METHODS:
         raise ConfigError([f"unknown method '{method}'{nearest(method, METHODS)}"], name)
     implementation = custom or METHODS[method]
@@ -58,11 +65,12 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         cls = load_class(implementation)
     except ConfigError as error:
         raise ConfigError([f"method: {problem}" for problem in error.problems], name) from None
-    if structure in _BY_RATIO:
-        family = structure = next((own for own in cls.families if own in _BY_RATIO), family)
-    if family not in cls.families:
-        raise ConfigError([f"{method} cannot prune by {family}, only by {' or '.join(cls.families)}"], name)
-    models = {"options": FAMILY_OPTIONS[family], "method_options": cls.Options}
+    mechanism = next((each for each in parsed.mechanisms if each.name in cls.mechanisms), None)
+    if mechanism is None:
+        asked = parsed.mechanisms[0].name
+        raise ConfigError([f"{method} cannot prune by {asked}, only by {' or '.join(cls.mechanisms)}"], name)
+    structure, amount = _amount(mechanism, parsed.suffix, name)
+    models = {"options": mechanism.Options, "method_options": cls.Options}
     given = {key: value for key, value in cls.defaults.items() if key in models["options"].model_fields}
     given |= own
     known = {key for model in models.values() for key in model.model_fields}
@@ -74,31 +82,32 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
         except ValidationError as error:
             problems += [explain(item) for item in error.errors()]
     importance = None
-    own_options = resolved.get("options")
-    if isinstance(own_options, WidthOptions) and own_options.needs_importance:
+    mechanism_options = resolved.get("options")
+    if isinstance(mechanism_options, MechanismOptions):
         try:
-            importance = _importance(own_options)
+            importance = _importance(mechanism_options)
         except ConfigError as error:
             problems += error.problems
-    if isinstance(own_options, DepthOptions) and own_options.drop not in cls.parts:
-        problems.append(f"drop: {method} can score {' or '.join(cls.parts)} alone, not {own_options.drop!r}")
+        problems += mechanism_options.problems_with(cls)
     if problems:
         raise ConfigError(problems, name)
     method_options = resolved["method_options"].model_dump()
-    scored = family in ("width", "depth")
+    scores = cls.scores_of or method
     return Variant(
-        name,
-        method,
-        implementation,
-        family,
-        structure,
-        amount,
-        score_of(cls.scores_of or method, family, method_options, resolved["options"], custom) if scored else None,
-        cls(**method_options).calibrated,
-        resolved["options"].model_dump(),
-        method_options,
-        importance,
-        None if method == DENSE else DENSE,
+        name=name,
+        method=method,
+        implementation=implementation,
+        mechanism=mechanism.name,
+        structure=structure,
+        amount=amount,
+        score=score_of(scores, mechanism, method_options, resolved["options"], custom)
+        if mechanism.score_with
+        else None,
+        calibrated=cls(**method_options).calibrated,
+        options=resolved["options"].model_dump(),
+        method_options=method_options,
+        importance=importance,
+        parent=None if method == DENSE else DENSE,
     )
 
 
@@ -111,14 +120,14 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
     name = f"{parent.name}+{step}"
     if step not in STEPS:
         raise ConfigError([f"unknown step '+{step}'{nearest(step, STEPS)}"], name)
-    if parent.step and parent.step.name in QUANTIZING:
-        raise ConfigError([f"nothing can be done to a model in few bits; put +{parent.step.name} last"], name)
-    resolved = checked(STEPS[step], options or {}, name)
+    if parent.step and step_class(parent.step.implementation).terminal:
+        raise ConfigError([f"nothing can follow +{parent.step.name}; put +{parent.step.name} last"], name)
+    resolved = checked(step_class(STEPS[step]).Options, options or {}, name)
     return replace(
         parent,
         name=name,
         parent=parent.name,
-        step=Step(step, resolved.model_dump(mode="json")),
+        step=StepSpec(step, STEPS[step], resolved.model_dump(mode="json")),
         score=None,
         importance=None,
     )
@@ -143,9 +152,9 @@ def checked(model: type[Checked], options: Mapping[str, Any], name: str) -> Chec
 
 def score_of(
     method: str,
-    family: str,
+    mechanism: Mechanism,
     options: Mapping[str, Any],
-    family_options: BaseModel | None = None,
+    mechanism_options: BaseModel | None = None,
     implementation: str | None = None,
 ) -> Score:
     """The scores that a method gives with these options; ``implementation`` of one that is not registered."""
@@ -153,30 +162,35 @@ def score_of(
     pruner = load_class(implementation)(**options)
     resolved = pruner.options.model_dump()
     defaults = pruner.Options().model_dump()
-    model = FAMILY_OPTIONS[family]
-    mechanism, usual = (
-        {key: getattr(own, key) for key in model.scored} for own in (family_options or model(), model())
+    model = mechanism.Options
+    scored, usual = (
+        {key: getattr(own, key) for key in model.scored} for own in (mechanism_options or model(), model())
     )
-    name = score_name(method, defaults | usual, resolved | mechanism)
-    return Score(name, implementation, family, resolved, pruner.calibrated, mechanism)
+    name = score_name(method, defaults | usual, resolved | scored)
+    return Score(name, implementation, mechanism.name, resolved, pruner.calibrated, scored)
 
 
-def _importance(options: WidthOptions) -> Score:
-    """The layer scores that the allocation asks for."""
-    rankers = [name for name, implementation in METHODS.items() if "depth" in load_class(implementation).families]
-    if options.importance not in rankers:
-        hint = nearest(options.importance, rankers)
-        raise ConfigError(
-            [f"importance: '{options.importance}' scores no layers{hint} (these do: {', '.join(rankers)})"]
-        )
-    samples = {} if options.importance_samples is None else {"samples": options.importance_samples}
-    return score_of(options.importance, "depth", samples)
+def _importance(options: MechanismOptions) -> Score | None:
+    """The layer scores that the options ask for."""
+    if (ranking := options.ranking) is None:
+        return None
+    ranks = {mechanism.name: mechanism for mechanism in all_mechanisms() if mechanism.ranks_layers}
+    rankers = {
+        method: ranks[name]
+        for method, implementation in METHODS.items()
+        for name in load_class(implementation).mechanisms
+        if name in ranks
+    }
+    if ranking.method not in rankers:
+        hint = nearest(ranking.method, rankers)
+        raise ConfigError([f"importance: '{ranking.method}' scores no layers{hint} (these do: {', '.join(rankers)})"])
+    return score_of(ranking.method, rankers[ranking.method], ranking.options)
 
 
 def known_options(method: str) -> set[str]:
     """Every option that some variant of a method understands."""
     cls = load_class(METHODS[method])
-    models = [cls.Options, *(FAMILY_OPTIONS[family] for family in cls.families)]
+    models = [cls.Options, *(get_mechanism(name).Options for name in cls.mechanisms)]
     return {key for model in models for key in model.model_fields}
 
 
@@ -190,25 +204,33 @@ def score_name(method: str, defaults: Mapping[str, Any], options: Mapping[str, A
     return "-".join([method, *changed])
 
 
-def _parse(name: str) -> tuple[str, str, str, float]:
-    """(method, family, structure, amount) of a name."""
+class _Parsed(NamedTuple):
+    """A name taken apart."""
+
+    method: str
+    suffix: str
+    mechanisms: list[Mechanism]
+    """Those whose amounts are written so; a method has one of them at most."""
+
+
+def _parse(name: str) -> _Parsed:
+    """The parts of a name. A label is what stands between the method and the amount."""
+    mechanisms = all_mechanisms()
     if name == DENSE:
-        return DENSE, "dense", "dense", 0.0
-    match = _NAME.fullmatch(name)
-    if not match:
-        raise ConfigError([f"not a variant name; write {GRAMMAR}"], name)
-    method = match["method"]
-    if match["layers"]:
-        if int(match["layers"]) == 0:
-            raise ConfigError(["removes no layer; that is Dense"], name)
-        return method, "depth", "depth", int(match["layers"])
-    if match["n"]:
-        n, m = int(match["n"]), int(match["m"])
-        if not 0 < n < m:
-            raise ConfigError([f"N of M sparsity needs 0 < N < M, not {n} of {m}"], name)
-        return method, "sparse", f"{n}:{m}", n / m
-    digits = match["width"] or match["sparse"]
-    if int(digits) == 0:
-        raise ConfigError(["removes nothing; that is Dense"], name)
-    ratio = int(digits) / 10_000
-    return (method, "width", "width", ratio) if match["width"] else (method, "sparse", "unstructured", ratio)
+        method, suffix = DENSE, ""
+    else:
+        reserved = "".join(f"(?!{word}_)" for mechanism in mechanisms for word in mechanism.reserved)
+        suffixes = "|".join(mechanism.suffix for mechanism in mechanisms if mechanism.suffix)
+        pattern = rf"([A-Za-z][A-Za-z0-9]*)(?:_{reserved}[A-Za-z][A-Za-z0-9-]*)?_({suffixes})"
+        match = re.fullmatch(pattern, name)
+        if not match:
+            raise ConfigError([f"not a variant name; write {GRAMMAR}"], name)
+        method, suffix = match.groups()
+    return _Parsed(method, suffix, [each for each in mechanisms if re.fullmatch(each.suffix, suffix)])
+
+
+def _amount(mechanism: Mechanism, suffix: str, name: str) -> Amount:
+    try:
+        return mechanism.read(suffix)
+    except ConfigError as error:
+        raise ConfigError(error.problems, name) from None

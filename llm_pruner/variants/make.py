@@ -1,77 +1,19 @@
-"""Score and prune: the two steps every method takes, whatever its family."""
+"""Make a pruned model, whatever its mechanism."""
 
 from __future__ import annotations
 
-import math
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from llm_pruner.data.tokens import read_tokens
-from llm_pruner.families import family_module
-from llm_pruner.families.job import Job, Outcome
-from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.job import Job, Outcome
+from llm_pruner.models.architecture import refuse_quantized
 from llm_pruner.system.device import limit_threads, pick_device
-from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.provenance import Run
-from llm_pruner.variants.variant import Score, Variant, build_method
-
-if TYPE_CHECKING:
-    import torch
-
-    from llm_pruner.methods.base import Method
-
-
-def compute_scores(
-    score: Score,
-    base: Path,
-    calibration: Path | None,
-    output: Path,
-    *,
-    device: str = "auto",
-    batch_size: int = 8,
-    progress: bool = False,
-) -> dict[str, Any]:
-    """Score the base model once, for every amount of a method, and write the scores as JSON.
-
-    Args:
-        score: the method and its options.
-        base: model folder.
-        calibration: token file, for methods that look at data.
-        output: the JSON to write.
-
-    Raises:
-        CheckpointError: if the base cannot be read, or gives scores that are not finite.
-        PlanError: if its hidden dimensions are sliced.
-    """
-    refuse_quantized(base)
-    refuse_sliced(read_config(base), base)
-    device = pick_device(device)
-    limit_threads()
-    method = build_method(score.implementation, score.options)
-    run = Run(score.options, device=device)
-    input_ids = _samples(method, calibration)
-    scored = import_module(family_module(score.family)).score(
-        method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.mechanism
-    )
-    for layer in scored["layers"]:
-        values = [layer["score"]] if score.family == "depth" else [*layer["attention"], *layer["mlp"]]
-        if not all(map(math.isfinite, values)):
-            raise CheckpointError(
-                f"{base}: {method.name} gives layer {layer['index']} scores that are not finite; "
-                "the weights overflow in this dtype or are damaged"
-            )
-    scores = {
-        "id": score.name,
-        "method": method.name,
-        "family": score.family,
-        "options": {**score.mechanism, **score.options},
-        **scored,
-        "run": run.describe(),
-    }
-    write_json(output, scores)
-    return scores
+from llm_pruner.variants.score import calibration_samples, read_layers
+from llm_pruner.variants.variant import Variant
 
 
 def prune(
@@ -114,12 +56,12 @@ def prune(
         read_layers(scores),
         read_layers(importance),
         read_json(search)["best"]["split"] if search else None,
-        _samples(variant.build_method(), calibration),
+        calibration_samples(variant.build_method(), calibration),
         device,
         batch_size,
         progress,
     )
-    outcome = import_module(family_module(variant.family)).prune(job)
+    outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:
         outcome.plan.write(output / "plan.json")
     record = pruning_record(variant, outcome, run, sum(source["run"]["seconds"] for source in sources))
@@ -137,7 +79,7 @@ def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float 
     return {
         "variant": variant.name,
         "method": variant.method,
-        "family": variant.family,
+        "mechanism": variant.mechanism,
         "structure": variant.structure,
         "parent": variant.parent,
         "asked": asked,
@@ -148,13 +90,3 @@ def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float 
         "seconds": {"scoring": scoring, "pruning": run.seconds, "total": round(scoring + run.seconds, 3)},
         "run": run.describe(),
     }
-
-
-def read_layers(scores: Path | None) -> list[dict[str, Any]] | None:
-    """The layers of a scores file, one entry each."""
-    return read_json(scores)["layers"] if scores else None
-
-
-def _samples(method: Method, calibration: Path | None) -> torch.Tensor | None:
-    """The calibration samples a method uses; None if it looks at none."""
-    return method.first_samples(read_tokens(calibration)) if calibration and method.calibrated else None

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.families.options import DROPS
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.system.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -24,22 +24,24 @@ class Score:
     name: str
     """Of the file, and in figures: the method and the options that are not the default."""
     implementation: str
-    family: str
-    """``width`` or ``depth``."""
+    mechanism: str
+    """Whose scores they are: ``width`` or ``depth``."""
     options: dict[str, Any]
     """Of the method."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
-    mechanism: dict[str, Any] = field(default_factory=dict)
-    """Options of the family that decide what is scored, such as ``drop``."""
+    scored_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the mechanism that decide what is scored, such as ``drop``."""
 
 
 @dataclass(frozen=True)
-class Step:
+class StepSpec:
     """What is done to a finished model to make another of it, such as healing."""
 
     name: str
     """As written behind the plus of ``GQA_2000+lora``."""
+    implementation: str
+    """``module:Class`` of the step."""
     options: dict[str, Any]
 
 
@@ -51,7 +53,7 @@ class Variant:
     method: str
     implementation: str
     """``module:Class`` of the method."""
-    family: str
+    mechanism: str
     structure: str
     """``dense``, ``width``, ``depth``, ``slice``, ``unstructured`` or ``N:M``."""
     amount: float
@@ -62,14 +64,14 @@ class Variant:
     calibrated: bool
     """Whether the method looks at calibration samples."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Options of the family, such as ``uniform``."""
+    """Options of the mechanism, such as ``uniform``."""
     method_options: dict[str, Any] = field(default_factory=dict)
     """Options of the method, such as ``samples``."""
     importance: Score | None = None
     """Scores of layers that decide how much each may lose."""
     parent: str | None = DENSE
     """The variant it is made from; None for Dense."""
-    step: Step | None = None
+    step: StepSpec | None = None
     """What is done to the parent; None where the base model is pruned."""
 
     @property
@@ -85,9 +87,8 @@ class Variant:
     @property
     def asked(self) -> dict[str, Any] | None:
         """The amount, and what it is a share or a number of."""
-        depth = DROPS[self.options.get("drop", "layer")]
-        of = {"width": "parameters", "sparse": "weights", "depth": depth, "slice": "hidden"}.get(self.family)
-        return {"amount": self.amount, "of": of} if of else None
+        unit = get_mechanism(self.mechanism).unit(self.options)
+        return {"amount": self.amount, "of": unit} if unit else None
 
     def build_method(self) -> Method:
         return build_method(self.implementation, self.method_options)
@@ -97,7 +98,7 @@ class Variant:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Variant:
-        parts = {"score": Score, "importance": Score, "step": Step}
+        parts = {"score": Score, "importance": Score, "step": StepSpec}
         return cls(**{**value, **{key: part(**value[key]) for key, part in parts.items() if value[key]}})
 
 
@@ -118,7 +119,7 @@ def load_class(implementation: str) -> type[Method]:
     if issubclass(found, Method):
         return found
     # by name, so that jobs of other methods do not depend on its sources
-    return import_module("llm_pruner.pruners").pruner_method(implementation)
+    return import_module("llm_pruner.objects.pruners").pruner_method(implementation)
 
 
 def import_class(implementation: str) -> type:

@@ -17,6 +17,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveInt,
     ValidationError,
+    create_model,
     field_validator,
 )
 
@@ -32,10 +33,10 @@ from llm_pruner.encoders.options import (
     TeacherOptions,
 )
 from llm_pruner.encoders.tasks import GLUE, check_dataset
-from llm_pruner.healing.options import DistillationOptions, LoraOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
-from llm_pruner.steps import HEALING, STEPS, NF4Options
+from llm_pruner.steps import STEPS
+from llm_pruner.steps.base import step_class
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
 from llm_pruner.system.options import Options
 from llm_pruner.variants.grammar import checked, derive, known_options, resolve
@@ -98,8 +99,8 @@ class CalibrationConfig(TextConfig):
     batch_size: PositiveInt = 16
     """Samples run at once."""
     held_out: PositiveInt = 64
-    """Further samples that nothing is scored or trained on, drawn in the same way where something is judged by them:
-    the search for a split, and healing on its way."""
+    """Further samples for decisions made during a run: the search for a split, and the curve of healing. Never used
+    for scoring, training or reported numbers."""
 
 
 class PerplexityConfig(TextConfig):
@@ -118,10 +119,18 @@ class HealingConfig(TextConfig):
     """Drawn once, for all healed variants."""
     length: PositiveInt = 128
     """Tokens in a sample."""
-    lora: LoraOptions = LoraOptions()
-    """Low-rank adapters trained on the next token, for every variant with ``+lora``."""
-    kd: DistillationOptions = DistillationOptions()
-    """Low-rank adapters trained on the dense model's predictions, for every variant with ``+kd``."""
+
+
+def _step_field(name: str) -> Any:
+    """Type and default of a key of the configuration: a step's options."""
+    cls = step_class(STEPS[name])
+    return cls.Options, Field(default=cls.Options(), description=f"{cls.title}, for every variant with ``+{name}``.")
+
+
+StepsConfig = create_model("StepsConfig", __base__=Options, **{name: _step_field(name) for name in STEPS})
+"""Options of every step, under its name."""
+_MOVED = {"healing.lora": "steps.lora", "healing.kd": "steps.kd", "nf4": "steps.nf4"}
+"""Keys that stood elsewhere before, and where they stand now."""
 
 
 class ZeroShotConfig(Options):
@@ -229,9 +238,9 @@ class Config(Options):
     perplexity: PerplexityConfig = PerplexityConfig()
     """What perplexity is measured on, and how."""
     healing: HealingConfig = HealingConfig()
-    """Training after pruning."""
-    nf4: NF4Options = NF4Options()
-    """Storage in 4 bits, for every variant with ``+nf4``."""
+    """The text that healing trains on."""
+    steps: StepsConfig = StepsConfig()  # type: ignore[valid-type]
+    """What is done to finished models, by the name behind the plus."""
     search: SearchConfig = SearchConfig()
     """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
@@ -276,7 +285,8 @@ class Config(Options):
     @property
     def heals(self) -> bool:
         """Whether any variant is trained after pruning."""
-        return any(not HEALING.keys().isdisjoint(name.split("+")[1:]) for _, name, _ in _entries(self.variants))
+        steps = {step for _, name, _ in _entries(self.variants) for step in name.split("+")[1:]}
+        return any("healing" in step_class(STEPS[step]).needs for step in steps & STEPS.keys())
 
     @property
     def needs_hub(self) -> bool:
@@ -349,11 +359,11 @@ def _lineage(name: str) -> list[str]:
 
 
 def _step_options(raw: Mapping[str, Any], step: str) -> Mapping[str, Any]:
-    """Options that every variant of a step shares; none while they are wrong, which is said once elsewhere."""
-    section = raw.get("healing") if step in HEALING else raw
+    """Options shared by all variants with this step; empty if invalid, which ``load_config`` reports."""
+    section = raw.get("steps")
     own = section.get(step) if isinstance(section, dict) else None
     try:
-        return own if own and STEPS[step](**own) else {}
+        return own if own and step_class(STEPS[step]).Options(**own) else {}
     except (KeyError, TypeError, ValidationError):
         return {}
 
@@ -385,7 +395,7 @@ def _method_options(raw: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
 
 
 def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a method's shared options, those this variant's family understands."""
+    """Of a method's shared options, those this variant's mechanism understands."""
     try:
         bare = resolve(name)
     except ConfigError:
@@ -472,6 +482,8 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
 def _explain(item: Mapping[str, Any]) -> str:
     """A pydantic error as one line: place, what is wrong, the way out."""
     *section, key = item["loc"]
+    if item["type"] == "extra_forbidden" and dotted(item["loc"]) in _MOVED:
+        return f"{dotted(item['loc'])}: is {_MOVED[dotted(item['loc'])]} now"
     if item["type"] == "extra_forbidden":
         return f"{dotted(item['loc'])}: unknown key{nearest(str(key), _known_keys(section))}"
     return f"{dotted(item['loc'])}: missing" if item["type"] == "missing" else explain(item)

@@ -1,7 +1,7 @@
 """Digest of the sources a job runs, so that editing them reruns the job and editing others does not.
 
 Found by following imports of this package from a job's entry points. Modules reached by name at run time (a method,
-a family) are entry points of their own, which is what keeps one method's edit from rerunning another.
+a mechanism's job) are entry points of their own, which is what keeps one method's edit from rerunning another.
 """
 
 from __future__ import annotations

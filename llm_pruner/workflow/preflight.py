@@ -8,14 +8,11 @@ from pathlib import Path
 
 from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_sparsity, read_encoder
 from llm_pruner.encoders.options import BUILTIN
-from llm_pruner.families.depth import check as check_depth
-from llm_pruner.families.options import WidthOptions
-from llm_pruner.families.slice import check as check_slice
-from llm_pruner.models.architecture import Architecture, planned_architecture, read_architecture, refuse_sliced
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.models.architecture import Architecture, planned_architecture, read_architecture
 from llm_pruner.models.gguf import read_gguf
 from llm_pruner.models.packages import ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
-from llm_pruner.planning.allocation import check_ratio
 from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.variants.variant import Variant
 from llm_pruner.workflow.config import Config
@@ -117,21 +114,6 @@ def check_variant(variant: Variant, architecture: Architecture, tokens: int | No
         tokens: calibration tokens it will see, where that is known.
     """
     try:
-        if variant.family in ("width", "depth", "slice"):
-            refuse_sliced(architecture.config, architecture.folder)
-        if variant.family == "width":
-            check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
-        if variant.family == "depth":
-            check_depth(variant, architecture.num_layers)
-        if variant.family == "slice":
-            check_slice(variant, architecture, tokens)
-        if ":" in variant.structure:
-            _check_rows(architecture, int(variant.structure.split(":")[1]))
+        get_mechanism(variant.mechanism).check(variant, architecture, tokens)
     except PlanError as error:
         raise PlanError(f"{variant.name}: {error}") from None
-
-
-def _check_rows(architecture: Architecture, m: int) -> None:
-    for name, tensor in architecture.linears().items():
-        if tensor.shape[1] % m:
-            raise PlanError(f"{name.removesuffix('.weight')} has {tensor.shape[1]} inputs, not a multiple of {m}")

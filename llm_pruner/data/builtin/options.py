@@ -56,8 +56,3 @@ class BuiltinModel(Options):
         if self.sequence_length > self.max_position_embeddings:
             raise ValueError("sequence_length must not exceed max_position_embeddings")
         return self
-
-    def learning_rate_factor(self, step: int) -> float:
-        """Share of the peak learning rates at a step, counted from 0."""
-        warmup = max(1, round(self.warmup * self.steps))
-        return min((step + 1) / warmup, (self.steps - step) / max(1, self.steps - warmup))

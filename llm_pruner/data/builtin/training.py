@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.builtin.corpus import load_corpus
 from llm_pruner.data.builtin.options import BOS, EOS, PAD, BuiltinModel
-from llm_pruner.system.errors import CheckpointError
+from llm_pruner.models.layout import decoder_layers
 from llm_pruner.system.files import staged_directory, write_json
-from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import Run
+from llm_pruner.training.loop import Schedule, TrainingTask, fit
+from llm_pruner.training.schedule import rate
 
 if TYPE_CHECKING:
     import torch
@@ -58,9 +59,9 @@ def train_builtin(
     with torch.random.fork_rng(devices=[]), _pool() as pool:
         torch.manual_seed(seed)
         model = _new_model(spec, tokenizer).to(device)  # type: ignore[arg-type]
-        losses, checks = _fit(model, tokens["train"], windows, spec, seed=seed, pool=pool, progress=progress)
+        task = _Task(model, tokens["train"], windows, spec, seed, pool)
+        history = fit(task, _schedule(spec), name="training", progress=progress)
         validation_loss = _mean_loss(model, windows, spec.batch_size, pool)
-        checks.append((spec.steps, validation_loss))
 
     bytes_per_token = sum(len(text.encode()) for text in texts["validation"]) / tokens["validation"].numel()
     result = {
@@ -73,8 +74,8 @@ def train_builtin(
             "bits_per_byte": validation_loss / math.log(2) / bytes_per_token,
         },
         "history": {
-            "train": losses,
-            "validation": [{"step": step, "loss": loss} for step, loss in checks],
+            "train": history.losses,
+            "validation": [*history.points, {"step": spec.steps, "loss": validation_loss}],
         },
         "run": run.describe(),
     }
@@ -84,6 +85,16 @@ def train_builtin(
     if record is not None:
         write_json(record, result)
     return result
+
+
+def _schedule(spec: BuiltinModel) -> Schedule:
+    interval = math.ceil(spec.steps / _CHECKS)
+    return Schedule(
+        steps=spec.steps,
+        factor=lambda step: rate(step, spec.steps, spec.warmup),
+        checks=frozenset(range(0, spec.steps, interval)),
+        clip=spec.clip,
+    )
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int, model_max_length: int) -> PreTrainedTokenizerFast:
@@ -164,56 +175,52 @@ def _pool() -> Iterator[Executor]:
         torch.set_num_threads(threads)
 
 
-def _fit(
-    model: LlamaForCausalLM,
-    tokens: torch.Tensor,
-    validation: torch.Tensor,
-    spec: BuiltinModel,
-    *,
-    seed: int,
-    pool: Executor,
-    progress: bool,
-) -> tuple[list[float], list[tuple[int, float]]]:
-    """Train in place; the loss of every step, and the validation points ``(step, loss)`` on the way."""
-    import torch
+class _Task(TrainingTask):
+    """The next token; a batch's gradients are computed in shards, side by side."""
 
-    parameters = list(model.parameters())
-    optimizers = _optimizers(model, spec)
-    schedules = [torch.optim.lr_scheduler.LambdaLR(each, spec.learning_rate_factor) for each in optimizers]
-    batches = _batches(tokens, spec, torch.Generator().manual_seed(seed))
-    sample = validation[:: max(1, len(validation) // _CHECK_WINDOWS)]
-    interval = math.ceil(spec.steps / _CHECKS)
-    losses: list[float] = []
-    checks: list[tuple[int, float]] = []
-    bar = track(range(spec.steps), "training", "step", show=progress)
-    for step in bar:
-        if step % interval == 0:
-            checks.append((step, _mean_loss(model, sample, spec.batch_size, pool)))
-        loss = _set_gradients(model, parameters, next(batches), pool)
-        if not math.isfinite(loss):
-            raise CheckpointError(f"training diverged: loss {loss} at step {step}; lower the learning rates")
-        torch.nn.utils.clip_grad_norm_(parameters, spec.clip)
-        list(pool.map(_step, optimizers))
-        for schedule in schedules:
-            schedule.step()
-        losses.append(loss)
-        bar.set_postfix(loss=f"{loss:.2f}", refresh=False)
-    return losses, checks
+    remedy = "lower the learning rates"
 
+    def __init__(
+        self,
+        model: LlamaForCausalLM,
+        tokens: torch.Tensor,
+        validation: torch.Tensor,
+        spec: BuiltinModel,
+        seed: int,
+        pool: Executor,
+    ) -> None:
+        import torch
 
-def _optimizers(model: LlamaForCausalLM, spec: BuiltinModel) -> list[torch.optim.Optimizer]:
-    """Muon for the layers' matrices, dealt out to the workers; AdamW for embeddings and norms."""
-    import torch
+        self.trained = self.model = model
+        self.parameters = list(model.parameters())
+        self.batches = _batches(tokens, spec, torch.Generator().manual_seed(seed))
+        self.sample = validation[:: max(1, len(validation) // _CHECK_WINDOWS)]
+        self.spec = spec
+        self.pool = pool
 
-    matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
-    owned = {id(parameter) for parameter in matrices}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in owned]
-    adamw = torch.optim.AdamW(rest, lr=spec.adamw_learning_rate, weight_decay=spec.weight_decay)
-    muons = [
-        torch.optim.Muon(matrices[shard::_SHARDS], lr=spec.muon_learning_rate, weight_decay=spec.weight_decay)
-        for shard in range(_SHARDS)
-    ]
-    return [*muons, adamw]
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Muon for the layers' matrices, dealt out to the workers; AdamW for embeddings and norms."""
+        import torch
+
+        spec = self.spec
+        matrices = [parameter for parameter in decoder_layers(self.model).parameters() if parameter.ndim == 2]
+        owned = {id(parameter) for parameter in matrices}
+        rest = [parameter for parameter in self.parameters if id(parameter) not in owned]
+        adamw = torch.optim.AdamW(rest, lr=spec.adamw_learning_rate, weight_decay=spec.weight_decay)
+        muons = [
+            torch.optim.Muon(matrices[shard::_SHARDS], lr=spec.muon_learning_rate, weight_decay=spec.weight_decay)
+            for shard in range(_SHARDS)
+        ]
+        return [*muons, adamw]
+
+    def gradients(self, step: int) -> float:
+        return _set_gradients(self.model, self.parameters, next(self.batches), self.pool)
+
+    def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        list(self.pool.map(_step, optimizers))
+
+    def measure(self, step: int) -> dict[str, Any]:
+        return {"step": step, "loss": _mean_loss(self.model, self.sample, self.spec.batch_size, self.pool)}
 
 
 def _step(optimizer: torch.optim.Optimizer) -> None:

@@ -16,7 +16,7 @@ RUN = "run"
 """What a figure shows that is drawn from everything a run measured."""
 RECORDS = {
     "base": "resources/model.json",
-    "healed": "baselines/{variant}/healing.json",
+    "healed": "baselines/{variant}/step.json",
     "searched": "resources/search/{variant}.json",
     "teacher": "encoders/Teacher/record.json",
     "classifier": "encoders/{row}/seed_{seed}/record.json",

@@ -13,7 +13,7 @@ def draw(record: Mapping[str, Any], path: Path) -> None:
     """Draw loss over steps as a PNG.
 
     Args:
-        record: ``healing.json``.
+        record: ``step.json`` of a step that trains.
     """
     history, perplexity = record["history"], record["perplexity"]
     title = f"{record['variant']}: held-out perplexity {perplexity['before']:.1f} → {perplexity['after']:.1f}"

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.report.canvas import GRID, new_figure, save
 from llm_pruner.report.figures.layer_scores import layer_series
 from llm_pruner.report.style import UNKNOWN, run_styles
-from llm_pruner.report.table import Results
+from llm_pruner.report.table import Model, Results
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
@@ -23,12 +22,14 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     """
     scores = results.scores
     styles = run_styles(results, (score["method"] for score in scores))
-    width = [model for model in results.models if model.pruning.get("family") == "width" and not model.parent]
-    drawn = [model for model in width if _varies(model.pruning.get("options") or {})] or width
+    thinned = [
+        model for model in results.models if model.mechanism and model.mechanism.thins_layers and not model.parent
+    ]
+    drawn = [model for model in thinned if _varies(model)] or thinned
     layers = max((len(model.comparison.get("layers") or ()) for model in drawn), default=8)
     figure = new_figure(max(8.0, 0.3 * layers), 6.4)
     importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
-    rankings = [score for score in scores if score["family"] == "depth"]
+    rankings = [score for score in scores if get_mechanism(score["mechanism"]).ranks_layers]
     used = {name for model in drawn for name in model.pruning.get("scores") or ()}
     ranking = [score for score in rankings if score["id"] in used] or rankings
     for place, score in enumerate(ranking):
@@ -59,8 +60,6 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     save(figure, path)
 
 
-def _varies(options: Mapping[str, Any]) -> bool:
-    """Whether width options let layers lose differently."""
-    return options.get("allocation") != "uniform" or bool(
-        options.get("layer_range") or options.get("freeze_top_layers")
-    )
+def _varies(model: Model) -> bool:
+    """Whether the model's options let layers lose differently."""
+    return model.mechanism is not None and model.mechanism.varies(model.pruning.get("options") or {})

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.report.canvas import GRID, new_figure, save
 from llm_pruner.report.style import run_styles
 from llm_pruner.report.table import Results
@@ -54,7 +55,7 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
             zorder=2,
             label=name,
         )
-    axes.set_title(f"{score['id']} ({score['family']})", fontsize=10, loc="left")
+    axes.set_title(f"{score['id']} ({score['mechanism']})", fontsize=10, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MultipleLocator(0.5))
     axes.axhline(0, color="#555555", linewidth=0.8, zorder=3)
@@ -68,13 +69,8 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
 
 def layer_series(score: Mapping[str, Any]) -> dict[str, list[float]]:
     """One normalised value per layer: ``{"score": ...}`` of a depth score, attention and MLP of a width score."""
-    layers = score["layers"]
-    if score["family"] == "depth":
-        return {"score": _normalised([layer["score"] for layer in layers])}
-    return {
-        title: _normalised([float(np.mean(layer[key])) for layer in layers])
-        for title, key in (("attention", "attention"), ("MLP", "mlp"))
-    }
+    series = [get_mechanism(score["mechanism"]).series(layer) for layer in score["layers"]]
+    return {part: _normalised([layer[part] for layer in series]) for part in series[0]}
 
 
 def _normalised(values: Sequence[float]) -> list[float]:

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.report.canvas import FAINT, INK, QUIET, new_figure, plain, save
 from llm_pruner.report.style import UNKNOWN, Style, ceiling, run_styles
 from llm_pruner.report.table import Model, Results, summary_table
@@ -113,8 +114,9 @@ def _draw_panel(
     for name, parent in parents.items():
         if {name, parent} <= places.keys():
             axes.annotate("", places[name], places[parent], arrowprops=_HEALED, zorder=2)
-    for row in points.fillna({"method": UNKNOWN, "family": ""}).to_dict("records"):
-        axes.plot(row["x"], row["y"], **_point(styles[row["method"]], row["family"] == "sparse"))
+    for row in points.fillna({"method": UNKNOWN, "mechanism": ""}).to_dict("records"):
+        hollow = row["mechanism"] != "" and get_mechanism(row["mechanism"]).masks
+        axes.plot(row["x"], row["y"], **_point(styles[row["method"]], hollow))
     _label_points(axes, points, below=quality == "perplexity")
 
 

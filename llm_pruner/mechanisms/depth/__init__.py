@@ -1,0 +1,56 @@
+"""Whole layers go, or their attention or MLP blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.mechanisms.base import Amount, Mechanism
+from llm_pruner.mechanisms.depth.check import check
+from llm_pruner.mechanisms.depth.options import DROPS, DepthOptions
+from llm_pruner.models.architecture import refuse_sliced
+from llm_pruner.system.errors import ConfigError
+
+if TYPE_CHECKING:
+    from llm_pruner.models.architecture import Architecture
+    from llm_pruner.variants.variant import Variant
+
+
+class Depth(Mechanism):
+    name = "depth"
+    suffix = r"remove_\d+"
+    reserved = ("remove",)
+    examples = ("_remove_2",)
+    asks = "number"
+    structures = ("depth",)
+    ranks_layers = True
+    score_with = "llm_pruner.mechanisms.depth.score"
+    prune_with = "llm_pruner.mechanisms.depth.prune"
+    Options = DepthOptions
+
+    def unit(self, options: Mapping[str, Any]) -> str:
+        return DROPS[options.get("drop", "layer")]
+
+    def describe(self, amount: float, unit: str) -> str:
+        return f"{amount:g} {unit if amount != 1 else unit.removesuffix('s')}"
+
+    def read(self, suffix: str) -> Amount:
+        count = int(suffix.removeprefix("remove_"))
+        if count == 0:
+            raise ConfigError(["removes no layer; that is Dense"])
+        return Amount(self.name, count)
+
+    def write(self, structure: str, amount: float | None) -> str:
+        if amount is None:
+            raise ConfigError(["needed, such as 2"])
+        return f"_remove_{amount:g}"
+
+    def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
+        refuse_sliced(architecture.config, architecture.folder)
+        check(variant, architecture.num_layers)
+
+    def values(self, layer: Mapping[str, Any]) -> list[float]:
+        return [layer["score"]]
+
+    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
+        return {"score": layer["score"]}

@@ -1,0 +1,45 @@
+"""What a mechanism is given and what it gives back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.planning.plan import Plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.variants.variant import Variant
+
+
+@dataclass(frozen=True)
+class Job:
+    """One variant to be made."""
+
+    variant: Variant
+    base: Path
+    model: Path
+    """The folder to write."""
+    scores: list[dict[str, Any]] | None
+    """One entry a layer, as the mechanism's ``score`` returned them."""
+    importance: list[dict[str, Any]] | None
+    """The same of the method that ranks layers, where the options ask for it."""
+    split: str | None
+    """Attention : MLP shares that a search found."""
+    input_ids: torch.Tensor | None
+    """The calibration samples the method uses, int64 [samples, length]."""
+    device: str
+    batch_size: int
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it."""
+
+    reached: float
+    """In the unit the variant asked in."""
+    plan: Plan | None = None
+    notes: list[str] = field(default_factory=list)

@@ -1,0 +1,34 @@
+"""Whether so much of the hidden width can go."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llm_pruner.mechanisms.slice.options import SliceOptions
+from llm_pruner.models.architecture import refuse_sliced
+from llm_pruner.models.checkpoint import own_module
+from llm_pruner.planning.slice_widths import constant_width
+from llm_pruner.system.errors import PlanError
+
+if TYPE_CHECKING:
+    from llm_pruner.models.architecture import Architecture
+    from llm_pruner.variants.variant import Variant
+
+
+def check(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
+    """Raise PlanError if a model of this shape cannot give what the variant takes.
+
+    Args:
+        tokens: calibration tokens there will be, where that is known.
+    """
+    hidden = architecture.hidden_size
+    constant_width(hidden, variant.amount, SliceOptions(**variant.options).multiple_of)
+    refuse_sliced(architecture.config, architecture.folder)
+    if not architecture.norms.rotatable:
+        raise PlanError("a norm stands behind a block, and its gain cannot be folded into what follows")
+    if own_module(architecture.config):
+        raise PlanError("its layers differ; slicing wants them alike and whole, as uniform=true leaves them")
+    if tokens is not None and tokens < hidden:
+        raise PlanError(
+            f"{tokens} calibration tokens do not span a hidden width of {hidden}; raise calibration.samples or length"
+        )

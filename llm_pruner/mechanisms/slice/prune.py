@@ -1,0 +1,153 @@
+"""Dimensions of the residual stream go: at every position it is rotated, and its last directions are sliced off.
+
+Layer by layer, each position's basis taken from what the positions sliced before it make. Norm gains are folded into
+the linear layers behind them, and the residual goes through a shortcut matrix from one basis to the next. Behind the
+last layer the model's own basis and full width remain, so the output weights only take up the last norm's gain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from llm_pruner.mechanisms.job import Job, Outcome
+from llm_pruner.mechanisms.slice.check import check
+from llm_pruner.mechanisms.slice.options import SliceOptions
+from llm_pruner.methods.base import RotationMethod
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
+from llm_pruner.models.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
+from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.errors import CheckpointError, PlanError
+from llm_pruner.system.files import staged_directory
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.models.architecture import Architecture
+
+NOTEWORTHY_MISS = 0.005
+"""A share of the hidden width."""
+
+_NOT_FINITE = "the weights overflow in this dtype or are damaged"
+
+
+def prune(job: Job) -> Outcome:
+    """Slice the asked share off the hidden width at every position but the last.
+
+    Raises:
+        PlanError: if that leaves nothing, or there are too few calibration tokens.
+        CheckpointError: if activations or weights are not finite; nothing is written then.
+    """
+    assert job.input_ids is not None
+    method = job.variant.build_method()
+    assert isinstance(method, RotationMethod)
+    architecture = read_architecture(job.base)
+    try:
+        check(job.variant, architecture, job.input_ids.numel())
+    except PlanError as error:
+        raise PlanError(f"{job.variant.name}: {error}") from None
+    widths = plan_widths(job, architecture)
+    weights = WeightReader(job.base)
+    with staged_directory(job.model) as folder, CheckpointWriter(folder) as writer:
+        for name, tensor in sliced_parameters(job, method, weights, widths):
+            if not tensor.isfinite().all():
+                raise CheckpointError(f"{job.base}: '{name}' is not finite once rotated; {_NOT_FINITE}")
+            writer.add(name, tensor)
+        config = {**architecture.config, "tie_word_embeddings": False, "sliced": {"widths": widths}}
+        write_config(folder, config)
+        copy_companions(job.base, folder)
+    hidden = architecture.hidden_size
+    reached = 1 - sum(widths[:-1]) / (hidden * len(widths[:-1]))
+    notes = []
+    if abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
+        multiple = SliceOptions(**job.variant.options).multiple_of
+        notes.append(f"{reached:.2%} of the hidden width: widths are multiples of {multiple}, rounded down")
+    added = read_architecture(job.model).total_parameters - architecture.total_parameters
+    if added > 0:
+        notes.append(f"{added:,} parameters more than the base: shortcuts and untied output outweigh what went")
+    return Outcome(reached, notes=notes)
+
+
+def plan_widths(job: Job, architecture: Architecture) -> list[int]:
+    """Width of every position, the last, full one included."""
+    options, hidden = SliceOptions(**job.variant.options), architecture.hidden_size
+    if options.schedule == "constant":
+        width = constant_width(hidden, job.variant.amount, options.multiple_of)
+        return [width] * (2 * architecture.num_layers) + [hidden]
+    return [*widths_by_variance(spectra(job), job.variant.amount, options.multiple_of), hidden]
+
+
+def spectra(job: Job) -> list[list[float]]:
+    """Eigenvalues of the second moments at every position but the last, descending, while nothing is sliced."""
+    import torch
+
+    from llm_pruner.surgery import rotation
+
+    found = []
+    for layer in _stream(job, "spectra"):
+        states = layer.without("mlp")
+        for batches in (layer.inputs, states):
+            eigenvalues = torch.linalg.eigvalsh(_moments(job, layer.index, batches))
+            found.append(eigenvalues.clamp(min=0).flip(0).tolist())
+        rotation.add_mlp(layer, states)
+        layer.leave(states)
+    return found
+
+
+def sliced_parameters(
+    job: Job, method: RotationMethod, weights: WeightReader, widths: list[int]
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Names and tensors of the sliced model, as they become known."""
+    import torch
+
+    from llm_pruner.surgery import rotation
+
+    def basis(index: int, batches: list[torch.Tensor], position: int) -> torch.Tensor:
+        return method.basis(_moments(job, index, batches))[:, : widths[position]]
+
+    last = (len(widths) - 1) // 2 - 1
+    for layer in _stream(job, "layers"):
+        position = 2 * layer.index
+        if layer.index == 0:
+            enter = basis(0, layer.inputs, 0)
+            rotation.project(layer.inputs, enter)
+            embedding = weights.tensor(f"{EMBEDDING}.weight")
+            yield f"{EMBEDDING}.weight", rotation.rotated_embedding(embedding, enter)
+        states = layer.without("mlp")
+        middle = basis(layer.index, states, position + 1)
+        if layer.index < last:
+            rotation.project(states, middle)
+            rotation.add_mlp(layer, states)
+            leave = basis(layer.index, states, position + 2)
+            rotation.project(states, leave)
+            layer.leave(states)
+        else:
+            leave = torch.eye(widths[-1], dtype=torch.float64, device=job.device)
+        for name, tensor in rotation.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
+            yield layer_prefix(layer.index) + name, tensor
+        enter = leave
+    head = weights.tensor(f"{HEAD}.weight" if f"{HEAD}.weight" in weights.names() else f"{EMBEDDING}.weight")
+    yield f"{HEAD}.weight", (head * weights.tensor(f"{FINAL_NORM}.weight")).to(head.dtype)
+
+
+def _moments(job: Job, index: int, batches: list[torch.Tensor]) -> torch.Tensor:
+    from llm_pruner.surgery.rotation import second_moments
+
+    moments = second_moments(batches)
+    if not moments.isfinite().all():
+        raise CheckpointError(f"{job.base}: activations in layer {index} are not finite; {_NOT_FINITE}")
+    return moments
+
+
+def _stream(job: Job, what: str) -> LayerStream:
+    assert job.input_ids is not None
+    return LayerStream(
+        job.base,
+        job.input_ids,
+        device=job.device,
+        batch_size=job.batch_size,
+        progress=job.progress,
+        description=f"{job.variant.name} {what}",
+    )

@@ -1,0 +1,45 @@
+"""Whole key-value groups go with their query heads, and MLP channels: the model gets really smaller."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.mechanisms.base import RATIO, Mechanism
+from llm_pruner.mechanisms.width.options import WidthOptions
+from llm_pruner.models.architecture import refuse_sliced
+from llm_pruner.planning.allocation import check_ratio
+
+if TYPE_CHECKING:
+    from llm_pruner.models.architecture import Architecture
+    from llm_pruner.variants.variant import Variant
+
+
+class Width(Mechanism):
+    name = "width"
+    suffix = RATIO
+    examples = ("_2000",)
+    structures = ("width",)
+    thins_layers = True
+    score_with = "llm_pruner.mechanisms.width.score"
+    prune_with = "llm_pruner.mechanisms.width.prune"
+    Options = WidthOptions
+
+    def unit(self, options: Mapping[str, Any]) -> str:
+        return "parameters"
+
+    def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
+        refuse_sliced(architecture.config, architecture.folder)
+        check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
+
+    def values(self, layer: Mapping[str, Any]) -> list[float]:
+        return [*layer["attention"], *layer["mlp"]]
+
+    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
+        return {"attention": statistics.fmean(layer["attention"]), "MLP": statistics.fmean(layer["mlp"])}
+
+    def varies(self, options: Mapping[str, Any]) -> bool:
+        return options.get("allocation") != "uniform" or bool(
+            options.get("layer_range") or options.get("freeze_top_layers")
+        )

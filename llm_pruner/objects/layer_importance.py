@@ -1,0 +1,289 @@
+"""How important layers are, and the pruning rates that follow, as two objects for use from Python.
+
+What they compute is what a run computes: importance is that of the methods ``Ablation`` and ``Activation``, rates
+are the wishes that width pruning starts from.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
+
+from llm_pruner.mechanisms.width.options import WidthOptions
+from llm_pruner.methods.ablation import Ablation
+from llm_pruner.methods.activation import Activation
+from llm_pruner.methods.base import LayerScoreMethod
+from llm_pruner.models.architecture import check_family, read_config, refuse_sliced
+from llm_pruner.objects.examples import get_examples_from_text
+from llm_pruner.planning.allocation import LEAST_WEIGHT, layer_weights, share_out
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.errors import DataError, PlanError, explain, nearest
+from llm_pruner.system.files import read_json, staged_file, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+STRATEGIES = ("uniform", "inverse", "proportional")
+"""Allocations that turn layer importance into rates; ``global`` ranks groups and has no rates."""
+
+
+class LayerImportanceAnalyzer:
+    """Measures how important each decoder layer of a model is. The model is left as it is.
+
+    Args:
+        model: a loaded model of a supported family, or a model folder, which is then read one layer at a time.
+        tokenizer: encodes texts; not looked at where ids are given.
+        device: where layers and hidden states live while they are measured.
+        seq_len: tokens in each sample cut from texts.
+        batch_size: samples run at once.
+
+    Raises:
+        CheckpointError: if the folder is no model folder, or the model's family is not supported.
+        PlanError: if its hidden dimensions are sliced.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | PreTrainedModel,
+        tokenizer: Any,
+        device: str = "cpu",
+        seq_len: int = 128,
+        batch_size: int = 8,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.device = device
+        self.seq_len = seq_len
+        self.batch_size = batch_size
+        if isinstance(model, str | os.PathLike):
+            self._config = read_config(model)
+        else:
+            self._config = model.config.to_dict()
+            check_family(self._config, "the loaded model")
+        refuse_sliced(self._config, model if isinstance(model, str | os.PathLike) else "the loaded model")
+
+    def measure_layer_importance_by_removal(
+        self, texts: Sequence[str] | torch.Tensor, num_layers: int | None = None
+    ) -> dict[int, float]:
+        """Increase of the mean next-token loss when a layer is bypassed, in nats; negative where it falls.
+
+        Args:
+            texts: joined one after the other and cut into samples, see ``get_examples_from_text``; or samples
+                themselves, int64 [samples, length].
+            num_layers: give the first n layers only; all by default.
+
+        Returns:
+            By layer, from 0.
+
+        Raises:
+            DataError: for too little text, or ids of another type or shape or outside the vocabulary.
+            PlanError: if ``num_layers`` is not 1 … the model's layers.
+        """
+        layers = self._config["num_hidden_layers"]
+        if num_layers is not None and num_layers not in range(1, layers + 1):
+            raise PlanError(f"num_layers {num_layers} is not one of 1 … {layers}, the layers that the model has")
+        importance = self._measure(Ablation(), texts)
+        return {index: importance[index] for index in range(num_layers or layers)}
+
+    def measure_layer_importance_by_activation(self, texts: Sequence[str] | torch.Tensor) -> dict[int, float]:
+        """Mean over all tokens of the L2 norm of what leaves each layer.
+
+        Args:
+            texts: as for ``measure_layer_importance_by_removal``.
+
+        Returns:
+            By layer, from 0.
+
+        Raises:
+            DataError: for too little text, or ids of another type or shape or outside the vocabulary.
+        """
+        return self._measure(Activation(), texts)
+
+    def _measure(self, method: LayerScoreMethod, texts: Sequence[str] | torch.Tensor) -> dict[int, float]:
+        stream = LayerStream(self.model, self._ids(texts), device=self.device, batch_size=self.batch_size)
+        return dict(enumerate(method.layer_scores(stream)))
+
+    def _ids(self, texts: Sequence[str] | torch.Tensor) -> torch.Tensor:
+        import torch
+
+        if isinstance(texts, torch.Tensor):
+            ids, shape = texts, tuple(texts.shape)
+            if ids.dtype != torch.int64 or ids.ndim != 2 or shape[0] < 1 or shape[1] < 2:
+                raise DataError(
+                    f"ids must be int64 [samples, length] with a next token to predict, not {ids.dtype} {shape}"
+                )
+        else:
+            ids = get_examples_from_text(texts, self.tokenizer, self.seq_len)
+        low, high, size = int(ids.min()), int(ids.max()), self._config["vocab_size"]
+        if low < 0 or high >= size:
+            raise DataError(f"token ids {low} … {high} do not fit a vocabulary of {size}; another model's tokenizer?")
+        return ids
+
+
+class UnbalancedStructuredPruningCalculator:
+    """Pruning rates of layers by their importance, whose mean is the rate asked for.
+
+    Args:
+        layer_importance: of every layer 0 … num_layers − 1; any scale, may be negative.
+        num_layers: of the model.
+
+    Raises:
+        PlanError: if a layer's importance is missing or not finite, or there is one too many.
+    """
+
+    def __init__(self, layer_importance: Mapping[int, float], num_layers: int) -> None:
+        self.num_layers = num_layers
+        self.layer_importance = self._of_every_layer(layer_importance, "importance")
+
+    def compute_layer_pruning_rates(
+        self,
+        target_overall_rate: float,
+        strategy: str = "inverse",
+        alpha: float = 1.0,
+        min_rate: float = 0.0,
+        max_rate: float = 0.8,
+        use_log_transform: bool = True,
+    ) -> dict[int, float]:
+        """The share of its units that each layer should lose.
+
+        Args:
+            target_overall_rate: mean of the rates, so the share of all units where layers are of one size.
+            strategy: ``inverse`` (important layers lose less), ``proportional`` (more) or ``uniform``.
+            alpha: power of the normalised importance: larger values set the most important layers further apart.
+            min_rate: every layer loses at least this.
+            max_rate: no layer loses more than this.
+            use_log_transform: take the logarithm of importance first, so that one outlying layer does not make
+                all others alike.
+
+        Returns:
+            By layer; within the bounds, and their mean is the target but for the rounding of floats.
+
+        Raises:
+            PlanError: for an unknown strategy, impossible options, or a target outside the bounds.
+        """
+        if strategy not in STRATEGIES:
+            raise PlanError(f"unknown strategy '{strategy}'{nearest(strategy, STRATEGIES)}")
+        try:
+            options = WidthOptions.model_validate(
+                {
+                    "allocation": strategy,
+                    "alpha": alpha,
+                    "min_rate": min_rate,
+                    "max_rate": max_rate,
+                    "log": use_log_transform,
+                }
+            )
+        except ValidationError as error:
+            raise PlanError("; ".join(map(explain, error.errors()))) from None
+        if not min_rate <= target_overall_rate <= max_rate:
+            raise PlanError(
+                f"target_overall_rate {target_overall_rate:g} is not within min_rate {min_rate:g} … max_rate "
+                f"{max_rate:g}; every layer's rate is, so their mean is too: change the target or the bounds"
+            )
+        weights = layer_weights(list(self.layer_importance.values()), options)
+        layers = self.num_layers
+        rates = share_out(
+            target_overall_rate * layers,
+            [max(weight, LEAST_WEIGHT) for weight in weights],
+            [min_rate] * layers,
+            [max_rate] * layers,
+            [1.0] * layers,
+        )
+        return dict(enumerate(rates))
+
+    def verify_average_pruning_rate(self, rates: Mapping[int, float]) -> dict[str, float]:
+        """What a model's rates come to: their mean, standard deviation (of all layers), ends, and distance of these.
+
+        Raises:
+            PlanError: if a layer's rate is missing or not finite, or there is one too many.
+        """
+        values = list(self._of_every_layer(rates, "rate").values())
+        return {
+            "average_pruning_rate": statistics.fmean(values),
+            "std_pruning_rate": statistics.pstdev(values),
+            "min_pruning_rate": min(values),
+            "max_pruning_rate": max(values),
+            "rate_range": max(values) - min(values),
+        }
+
+    def save_pruning_rates(self, rates: Mapping[int, float], filepath: str | os.PathLike[str]) -> None:
+        """Write rates as JSON, with the importance they come from and ``verify_average_pruning_rate``.
+
+        Raises:
+            PlanError: if a layer's rate is missing or not finite, or there is one too many.
+        """
+        content = {
+            "layer_pruning_rates": self._of_every_layer(rates, "rate"),
+            "layer_importance": self.layer_importance,
+            "statistics": self.verify_average_pruning_rate(rates),
+        }
+        write_json(filepath, content)
+
+    @staticmethod
+    def load_pruning_rates(filepath: str | os.PathLike[str]) -> dict[int, float]:
+        """The rates, by layer, of a file that ``save_pruning_rates`` wrote.
+
+        Raises:
+            DataError: if the file is missing or is anything else.
+        """
+        try:
+            rates = _RatesFile.model_validate(read_json(filepath)).layer_pruning_rates
+        except ValidationError as error:
+            problem = error.errors()[0]
+            what = ": ".join([*map(str, problem["loc"]), problem["msg"]])
+            raise DataError(f"{filepath}: not a file of pruning rates ({what})") from None
+        if sorted(rates) != list(range(len(rates))):
+            raise DataError(f"{filepath}: rates must be of layers 0 … {len(rates) - 1}, not {sorted(rates)}")
+        return dict(sorted(rates.items()))
+
+    def visualize_pruning_strategy(self, rates: Mapping[int, float], save_path: str | os.PathLike[str]) -> None:
+        """Draw importance and rate of every layer, one above the other, as a PNG.
+
+        Raises:
+            PlanError: if a layer's rate is missing or not finite, or there is one too many.
+        """
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+
+        rates = self._of_every_layer(rates, "rate")
+        average = statistics.fmean(rates.values())
+        figure = Figure(figsize=(8, 6), layout="constrained")
+        above, below = figure.subplots(2, 1, sharex=True)
+        above.bar(list(self.layer_importance), list(self.layer_importance.values()), color="#0072B2")
+        above.axhline(0, color="#222222", linewidth=0.8)
+        above.set(ylabel="importance", title=f"{self.num_layers} layers, {average:.2%} pruned on average")
+        below.bar(list(rates), list(rates.values()), color="#E69F00")
+        below.axhline(average, color="#D55E00", linestyle="--", label=f"average {average:.4f}")
+        below.set(xlabel="layer", ylabel="pruning rate")
+        below.xaxis.set_major_locator(MaxNLocator(integer=True))
+        below.legend()
+        for axes in (above, below):
+            axes.grid(axis="y", alpha=0.3)
+        with staged_file(save_path) as staged:
+            figure.savefig(staged, dpi=150, format="png")
+
+    def _of_every_layer(self, values: Mapping[int, float], what: str) -> dict[int, float]:
+        """The same in the order of layers, once it is sure that there is a finite number for each and no other."""
+        missing = [layer for layer in range(self.num_layers) if layer not in values]
+        unknown = [layer for layer in values if layer not in range(self.num_layers)]
+        if missing or unknown or not values:
+            raise PlanError(
+                f"a model of {self.num_layers} layers needs the {what} of layers 0 … {self.num_layers - 1}; "
+                f"missing: {missing or 'none'}, unknown: {unknown or 'none'}"
+            )
+        for layer, value in values.items():
+            if not math.isfinite(value):
+                raise PlanError(f"the {what} of layer {layer} is not finite: {value}")
+        return {layer: float(values[layer]) for layer in range(self.num_layers)}
+
+
+class _RatesFile(BaseModel):
+    """What must be in a file of rates; other keys are for people."""
+
+    layer_pruning_rates: dict[NonNegativeInt, Annotated[float, Field(strict=True, ge=0, le=1)]] = Field(min_length=1)

@@ -1,0 +1,14 @@
+"""``+kd``: healing by imitating the dense model."""
+
+from __future__ import annotations
+
+from llm_pruner.steps.healing import Healing
+from llm_pruner.training.options import DistillationOptions
+
+
+class Distillation(Healing):
+    """Trains on what the dense model predicts for the text."""
+
+    title = "Low-rank adapters trained on the dense model's predictions"
+    Options = DistillationOptions
+    needs = ("base", *Healing.needs)

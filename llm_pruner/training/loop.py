@@ -1,0 +1,269 @@
+"""The training loop: seeded, early to stop, keeps the best weights, and goes on after it was killed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import read_json, staged_directory, write_json
+from llm_pruner.system.progress import track
+
+_FORMAT = 2
+"""Of a resume point; one of another format is not taken up."""
+
+
+class TrainingTask:
+    """What one kind of training is made of.
+
+    Attributes:
+        trained: everything that learns.
+        remedy: what a diverging training's error advises.
+    """
+
+    trained: nn.Module
+    remedy = "lower the learning rate"
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        """Those of all that learns; their learning rates are the peaks."""
+        raise NotImplementedError
+
+    def gradients(self, step: int) -> float:
+        """Set the gradients of an update, counted from 0, and return its loss."""
+        raise NotImplementedError
+
+    def measure(self, step: int) -> dict[str, Any]:
+        """A point of the curve after so many updates."""
+        raise NotImplementedError
+
+    def score(self, point: Mapping[str, Any]) -> float | None:
+        """How good a point is, more being better; None where the last weights are kept, not the best."""
+        return None
+
+    def begin(self, step: int) -> None:
+        """Before the gradients of an update."""
+
+    def after_backward(self) -> None:
+        """While gradients are there, before they are clipped."""
+
+    def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Change the weights."""
+        for optimizer in optimizers:
+            optimizer.step()
+
+    def checked(self, point: Mapping[str, Any]) -> None:
+        """After a point of the curve."""
+
+    def is_eligible(self, step: int) -> bool:
+        """Whether the weights after so many updates may be the best."""
+        return True
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a resume point holds besides weights and moments."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """The same, as JSON."""
+        return {}
+
+    def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any], step: int) -> None:
+        """Take up what ``tensors`` and ``state`` gave after so many updates."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long a training goes, and when it is looked at.
+
+    Attributes:
+        steps: updates.
+        factor: share of the peak learning rate at an update, counted from 0.
+        checks: after how many updates a point is measured; 0 stands for before the first.
+        clip: largest norm of an update's gradient.
+        patience: checks in a row without a better score after which to stop; None for never.
+    """
+
+    steps: int
+    factor: Callable[[int], float]
+    checks: frozenset[int]
+    clip: float
+    patience: int | None = None
+
+
+@dataclass
+class History:
+    """The course of a training.
+
+    Attributes:
+        step: updates made at the last check.
+        losses: of every update made.
+        points: what was measured, in order.
+        best: the point whose weights were kept, if the task scores points.
+        worse: checks since then.
+        stopped_early: whether patience ended.
+    """
+
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+    points: list[dict[str, Any]] = field(default_factory=list)
+    best: dict[str, Any] | None = None
+    worse: int = 0
+    stopped_early: bool = False
+
+
+def fit(
+    task: TrainingTask,
+    schedule: Schedule,
+    *,
+    resume_point: Path | None = None,
+    identity: str = "",
+    device: str = "cpu",
+    name: str = "training",
+    progress: bool = False,
+) -> History:
+    """Train in place. A scored task ends with the weights of its best point, any other with the last.
+
+    A training that was killed goes on from ``resume_point`` and ends as if nothing had been: on a CPU the same seed and
+    number of threads give the same bytes. The caller seeds.
+
+    Args:
+        resume_point: folder written at every check, in safetensors and JSON.
+        identity: what a resume point must belong to; another's is not taken up.
+        device: where a resume point's tensors go.
+
+    Raises:
+        CheckpointError: if the loss is not finite.
+    """
+    return _Loop(task, schedule, resume_point, identity, device).run(name, progress)
+
+
+class _Loop:
+    def __init__(
+        self, task: TrainingTask, schedule: Schedule, resume_point: Path | None, identity: str, device: str
+    ) -> None:
+        self.task = task
+        self.schedule = schedule
+        self.resume_point = resume_point
+        self.identity = identity
+        self.device = device
+        self.parameters = [parameter for parameter in task.trained.parameters() if parameter.requires_grad]
+        self.optimizers = task.optimizers()
+        self.groups = [(group, group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups]
+        self.best_weights: dict[str, torch.Tensor] = {}
+        self.history = History()
+
+    def run(self, name: str, progress: bool) -> History:
+        task, schedule = self.task, self.schedule
+        if not self._resume() and 0 in schedule.checks:
+            self._check(0)
+        bar = track(range(self.history.step, schedule.steps), name, "step", show=progress)
+        for step in bar:
+            if self.history.stopped_early:
+                break
+            task.begin(step)
+            task.trained.train()
+            loss = task.gradients(step)
+            if not math.isfinite(loss):
+                raise CheckpointError(f"training diverged: loss {loss} at step {step}; {task.remedy}")
+            self.history.losses.append(loss)
+            task.after_backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters, schedule.clip)
+            for group, peak in self.groups:
+                group["lr"] = peak * schedule.factor(step)
+            task.update(self.optimizers)
+            for optimizer in self.optimizers:
+                optimizer.zero_grad()
+            shown = {"loss": loss}
+            if step + 1 in schedule.checks:
+                point = self._check(step + 1)
+                shown |= {key: point[key] for key in ("accuracy", "perplexity") if key in point}
+            bar.set_postfix({key: f"{value:.3f}" for key, value in shown.items()}, refresh=False)
+        if self.best_weights:
+            task.trained.load_state_dict(self.best_weights)
+        return self.history
+
+    def _check(self, step: int) -> dict[str, Any]:
+        """Measure, remember the best, write a resume point."""
+        task, history = self.task, self.history
+        point = task.measure(step)
+        history.points.append(point)
+        history.step = step
+        score = task.score(point)
+        if score is not None and task.is_eligible(step):
+            best = task.score(history.best) if history.best else None
+            if best is None or score > best:
+                history.best, history.worse = point, 0
+                self.best_weights = {key: value.clone() for key, value in task.trained.state_dict().items()}
+            else:
+                history.worse += 1
+            history.stopped_early = self.schedule.patience is not None and history.worse >= self.schedule.patience
+        task.checked(point)
+        if self.resume_point:
+            self._save(self.resume_point)
+        return point
+
+    def _save(self, folder: Path) -> None:
+        from safetensors.torch import save_file
+
+        moments = {
+            f"moments/{number}/{index}/{key}": value
+            for number, optimizer in enumerate(self.optimizers)
+            for index, own in optimizer.state_dict()["state"].items()
+            for key, value in own.items()
+        }
+        tensors = {
+            **{f"weights/{key}": value for key, value in self.task.trained.state_dict().items()},
+            **{f"best/{key}": value for key, value in self.best_weights.items()},
+            **moments,
+            **{f"task/{key}": value for key, value in self.task.tensors().items()},
+            "random": torch.get_rng_state(),
+        }
+        state = {
+            "format": _FORMAT,
+            "identity": self.identity,
+            "history": vars(self.history),
+            "task": self.task.state(),
+        }
+        with staged_directory(folder) as staged:
+            # cloned, since tensors that share memory are refused
+            save_file({key: value.detach().clone() for key, value in tensors.items()}, staged / "tensors.safetensors")
+            write_json(staged / "state.json", state)
+
+    def _resume(self) -> bool:
+        """Go on from the resume point, if there is one of this very training."""
+        folder = self.resume_point
+        if folder is None or not (folder / "state.json").exists():
+            return False
+        kept = read_json(folder / "state.json")
+        if (kept.get("format"), kept["identity"]) != (_FORMAT, self.identity):
+            return False
+        from safetensors.torch import load_file
+
+        tensors = load_file(folder / "tensors.safetensors", device=self.device)
+        self.task.trained.load_state_dict(_under("weights/", tensors))
+        self.best_weights = _under("best/", tensors)
+        for number, optimizer in enumerate(self.optimizers):
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for key, value in _under(f"moments/{number}/", tensors).items():
+                index, _, what = key.partition("/")
+                moments.setdefault(int(index), {})[what] = value
+            optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
+        self.groups = [
+            (group, peak)
+            for (_, peak), group in zip(
+                self.groups, (group for each in self.optimizers for group in each.param_groups), strict=True
+            )
+        ]
+        self.history = History(**kept["history"])
+        self.task.restore(_under("task/", tensors), kept["task"], self.history.step)
+        torch.set_rng_state(tensors["random"].cpu())
+        return True
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}

@@ -1,0 +1,83 @@
+"""Apply a step (healing, quantisation) to a finished variant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.steps.base import Need, StepInputs, step_class
+from llm_pruner.steps.record import steps_of
+from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.system.errors import ConfigError, DataError
+from llm_pruner.system.files import write_json
+from llm_pruner.system.provenance import Run
+from llm_pruner.variants.variant import Variant
+
+
+def take_step(
+    variant: Variant,
+    parent: Path,
+    before: Mapping[str, Any],
+    output: Path,
+    *,
+    files: Mapping[Need, Path],
+    device: str = "auto",
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Make what a step makes: ``output/model/``, ``output/step.json`` and ``output/pruning.json``.
+
+    Args:
+        variant: what to make, such as ``GQA_2000+lora``.
+        parent: folder of the model it is made from.
+        before: ``pruning.json`` of that.
+        output: folder of the variant.
+        files: at least what the step ``needs``.
+
+    Returns:
+        ``pruning.json``: the parent's, with what this step did at the end of ``steps``.
+
+    Raises:
+        ConfigError: if something that the step needs is not given.
+        DataError: if the parent's record does not say every step that its model went through.
+        CheckpointError: if the parent cannot be read, or the step fails.
+    """
+    assert variant.step
+    cls = step_class(variant.step.implementation)
+    if missing := [need for need in cls.needs if need not in files]:
+        raise ConfigError([f"+{variant.step.name} needs {need}" for need in missing], variant.name)
+    earlier = steps_of(before)
+    if [step["name"] for step in earlier] != before["variant"].split("+")[1:]:
+        raise DataError(f"{before['variant']}: its pruning.json does not say every step it went through; make it anew")
+    step = cls(**variant.step.options)
+    device = pick_device(device) if cls.gpu else "cpu"
+    limit_threads()
+    run = Run(variant.step.options, seed=variant.step.options.get("seed"), device=device if cls.gpu else None)
+    inputs = StepInputs(
+        parent,
+        {need: files[need] for need in cls.needs},
+        variant.name,
+        sparse=get_mechanism(variant.mechanism).masks,
+        device=device,
+        progress=progress,
+    )
+    outcome = step.apply(inputs, output / "model")
+    described = run.describe()
+    taken = {"name": variant.step.name, "options": variant.step.options}
+    write_json(output / "step.json", {"variant": variant.name, **taken, **outcome.details, "run": described})
+    seconds = before["seconds"]
+    record = {
+        **{key: value for key, value in before.items() if key != "step"},
+        "variant": variant.name,
+        "parent": variant.parent,
+        "steps": [*earlier, {**taken, **outcome.summary, "run": described}],
+        "seconds": {
+            **seconds,
+            "steps": round(seconds.get("steps", 0.0) + run.seconds, 3),
+            "total": round(seconds["total"] + run.seconds, 3),
+        },
+        "run": described,
+    }
+    write_json(output / "pruning.json", record)
+    return record
