@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, planned_architecture
@@ -200,8 +201,14 @@ def test_scores_that_do_not_fit(change, message: str) -> None:
         allocate(model, change(random_scores(model)), 0.2)
 
 
+def width_options(alpha: float, log: bool, **options: Any) -> WidthOptions:
+    if options["allocation"] in ("inverse", "proportional"):
+        options |= {"alpha": alpha, "log": log}
+    return WidthOptions(**{**options, "min_rate": min(options["min_rate"], options["max_rate"])})
+
+
 WIDTH_OPTIONS = st.builds(
-    lambda **options: WidthOptions(**{**options, "min_rate": min(options["min_rate"], options["max_rate"])}),
+    width_options,
     allocation=st.sampled_from(["uniform", "inverse", "proportional", "global"]),
     split=st.sampled_from([None, "2:8", "0:1", "1:0"]),
     alpha=st.floats(0.2, 4),
@@ -355,4 +362,22 @@ def test_what_cannot_be_reached_says_why(options: dict[str, Any], ratio: float, 
 )
 def test_options_that_contradict_each_other(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
+        WidthOptions(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"allocation": "global", "alpha": 2}, "alpha: nothing is decided by it with allocation global"),
+        ({"log": False}, "log: nothing is decided by it with allocation uniform"),
+        ({"importance": "ShortGPT"}, "or give freeze_top_layers"),
+        ({"freeze_top_layers": 1, "importance": "ShortGPT"}, None),
+        ({"allocation": "inverse", "alpha": 2, "log": False, "importance_samples": 4}, None),
+    ],
+)
+def test_an_option_that_decides_nothing_is_refused(options: dict[str, Any], told: str | None) -> None:
+    if told is None:
+        WidthOptions(**options)
+        return
+    with pytest.raises(ValidationError, match=told):
         WidthOptions(**options)

@@ -17,13 +17,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from llm_pruner.data.builtin import tasks, training
+from llm_pruner.data.builtin import tasks
 from llm_pruner.data.builtin.corpus import SPLITS, Document, load_corpus, load_split
 from llm_pruner.data.builtin.options import BuiltinModel
 from llm_pruner.data.builtin.tasks import write_tasks
-from llm_pruner.data.builtin.training import train_builtin
 from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, DataError
+from llm_pruner.training import builtin_model as training
+from llm_pruner.training.builtin_model import train_builtin
 
 TINY = BuiltinModel(
     vocab_size=400,

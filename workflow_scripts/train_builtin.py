@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from llm_pruner.data.builtin.options import BuiltinModel
-from llm_pruner.data.builtin.training import train_builtin
+from llm_pruner.training.builtin_model import train_builtin
 from workflow_scripts.job import job
 
 with job(snakemake, terminal=True):

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm_pruner.data.builtin.training import BOS, EOS, PAD, train_tokenizer
 from llm_pruner.encoders.architecture import builtin_encoder, check_encoder
 from llm_pruner.encoders.folder import check_length, classifier_class
 from llm_pruner.encoders.options import BUILTIN, TaskOptions, TeacherOptions
@@ -21,6 +20,7 @@ from llm_pruner.models.architecture import check_finite
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.packages import ENCODERS, fetch_package
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.training.builtin_model import BOS, EOS, PAD, train_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

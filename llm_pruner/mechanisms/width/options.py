@@ -74,11 +74,25 @@ class WidthOptions(MechanismOptions):
         ]
         if self.allocation in ("inverse", "proportional"):
             apart.append(f"allocation {self.allocation}")
+        self._refuse_idle()
         if self.uniform and apart:
             raise ValueError(f"uniform gives all layers one shape and cannot be combined with {', '.join(apart)}")
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate:g} is above max_rate {self.max_rate:g}")
         return self
+
+    def _refuse_idle(self) -> None:
+        """Refuse what decides nothing here, because another option would have to ask for it."""
+        weighed = self.allocation in ("inverse", "proportional")
+        idle = [] if weighed else ["alpha", "log"]
+        idle += [] if self.needs_importance else ["importance", "importance_samples"]
+        given = [name for name in idle if getattr(self, name) != type(self).model_fields[name].default]
+        if given:
+            ways = "" if {"alpha", "log"} & set(given) else ", or give freeze_top_layers"
+            raise ValueError(
+                f"{', '.join(given)}: nothing is decided by it with allocation {self.allocation}; set allocation to "
+                f"inverse or proportional{ways}"
+            )
 
     @property
     def ranking(self) -> Ranking | None:
