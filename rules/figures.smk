@@ -15,35 +15,65 @@ FIGURE_FILES = {
 }
 
 
-for name, figure in FIGURES.items():
+def figure_in_report(figure):
+    """The figure's file, with its place in Snakemake's report."""
+    caption = f"../report/{figure.caption}.rst"
+    return report(figure.output, caption=caption, category=figure.category, labels={"figure": figure.label})
 
-    rule:
-        name:
-            f"figure_{name}"
-        input:
-            **(
-                dict(MEASURED, scores=expand("resources/scores/{score}.json", score=SCORES))
-                if figure.shows == RUN
-                else dict(record=RECORDS[figure.shows])
-            ),
-        output:
-            report(
-                figure.output,
-                caption=f"../report/{figure.caption}.rst",
-                category=figure.category,
-                labels={"figure": figure.label},
-            ),
-        log:
-            f"logs/figures/{figure.output.removesuffix('.png')}.log",
-        # too small for a cluster's queue
-        localrule: True
-        conda:
-            "../envs/tables.yaml"
-        resources:
-            mem_mb=1_000,
-            runtime=30,
-        params:
-            module=figure.module,
-            code=code(f"figure_of_{'run' if figure.shows == RUN else 'record'}.py", figure.module),
-        script:
-            f"../workflow_scripts/figure_of_{'run' if figure.shows == RUN else 'record'}.py"
+
+def figure_log(figure):
+    return f"logs/figures/{figure.output.removeprefix('results/').removeprefix('figures/').removesuffix('.png')}.log"
+
+
+# which script draws is read when a job runs, after the loop: one loop for each
+for name, figure in FIGURES.items():
+    if figure.shows == RUN:
+
+        rule:
+            name:
+                f"figure_{name}"
+            input:
+                **MEASURED,
+                scores=expand("resources/scores/{score}.json", score=SCORES),
+            output:
+                figure_in_report(figure),
+            log:
+                figure_log(figure),
+            # too small for a cluster's queue
+            localrule: True
+            conda:
+                "../envs/tables.yaml"
+            resources:
+                mem_mb=1_000,
+                runtime=30,
+            params:
+                module=figure.module,
+                code=code("figure_of_run.py", figure.module),
+            script:
+                "../workflow_scripts/figure_of_run.py"
+
+
+for name, figure in FIGURES.items():
+    if figure.shows != RUN:
+
+        rule:
+            name:
+                f"figure_{name}"
+            input:
+                record=RECORDS[figure.shows],
+            output:
+                figure_in_report(figure),
+            log:
+                figure_log(figure),
+            # too small for a cluster's queue
+            localrule: True
+            conda:
+                "../envs/tables.yaml"
+            resources:
+                mem_mb=1_000,
+                runtime=30,
+            params:
+                module=figure.module,
+                code=code("figure_of_record.py", figure.module),
+            script:
+                "../workflow_scripts/figure_of_record.py"

@@ -198,7 +198,7 @@ def plot(
     folder = scores or next((place for place in usual if place.is_dir()), None)
     results = read_results(whole, scores=sorted(folder.glob("*.json")) if folder else ())
     for name, figure in FIGURES.items():
-        if figure.shows == RUN:
+        if figure.shows == RUN and (results.scores or not figure.needs_scores):
             figure.draw(results, output / f"{name}.png")
     drawn = sorted(str(path) for path in output.glob("*.png"))
     emit({"figures": drawn}, "\n".join(drawn), as_json)

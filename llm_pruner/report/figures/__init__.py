@@ -39,6 +39,8 @@ class FigureFile:
     """Name of a file in ``report/``."""
     category: str
     label: str
+    needs_scores: bool = False
+    """Whether there is nothing to show without ``Results.scores``."""
 
     @property
     def module(self) -> str:
@@ -77,7 +79,13 @@ FIGURES: dict[str, FigureFile] = {
         "What went from each layer",
     ),
     "layer_scores": FigureFile(
-        "layer_scores", RUN, "results/figures/layer_scores.png", "layer_scores", "Comparison", "Scores by layer"
+        "layer_scores",
+        RUN,
+        "results/figures/layer_scores.png",
+        "layer_scores",
+        "Comparison",
+        "Scores by layer",
+        needs_scores=True,
     ),
     "layer_rates": FigureFile(
         "layer_rates",
