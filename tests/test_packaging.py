@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llm_pruner.report.figures import FIGURES
+
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(pin.split("==") for pin in PROJECT["dependencies"])
@@ -126,9 +128,10 @@ def test_tables_need_nothing_but_their_environment() -> None:
     """The one without torch; what is missing in the others shows in ``make test-envs``."""
     rules = "\n".join(path.read_text() for path in (ROOT / "rules").glob("*.smk"))
     scripts = re.findall(r'envs/tables\.yaml"(?:(?!\n *rule )[\s\S])*?workflow_scripts/(\w+\.py)"', rules)
-    assert set(scripts) == {"analyze_base.py", "analyze.py", "summary.py"}
+    assert set(scripts) == {"analyze_base.py", "analyze.py", "summary.py", "figure_of_run.py", "figure_of_record.py"}
     sources = "\n".join((ROOT / "workflow_scripts" / script).read_text() for script in scripts)
     imports = re.findall(r"^ *from (llm_pruner\S+) import", sources, re.MULTILINE)
+    imports += [figure.module for figure in FIGURES.values()]
     check = f"import sys, {', '.join(imports)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     allowed = set(re.findall(r"- ([\w-]+)==", (ROOT / "envs" / "tables.yaml").read_text()))
