@@ -48,6 +48,7 @@ for name, figure in FIGURES.items():
                 runtime=30,
             params:
                 module=figure.module,
+                variants=list(VARIANTS),
                 code=code("figure_of_run.py", figure.module),
             script:
                 "../workflow_scripts/figure_of_run.py"
