@@ -33,10 +33,11 @@ from llm_pruner.cli.common import (
 from llm_pruner.families.job import Outcome
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
+from llm_pruner.models.shapes import check_base
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import HEALING, QUANTIZING
 from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
-from llm_pruner.system.files import read_json
+from llm_pruner.system.files import read_json, refuse_foreign_record, refuse_inputs
 from llm_pruner.system.provenance import Run
 from llm_pruner.variants.grammar import derive, resolve
 from llm_pruner.variants.make import pruning_record
@@ -112,7 +113,7 @@ def prune(
     """
     variant = _variant(strategy, structure, ratio, layers, read_options(option), name)
     base = model_folder(model)
-    refuse_existing(output, force)
+    refuse_existing(output, force, [base])
     record = make_variant(
         variant,
         base,
@@ -152,6 +153,9 @@ def score(
     llm-pruner score --model base --strategy shortgpt --output shortgpt.json
     """
     base = model_folder(model)
+    refuse_inputs([output, output.parent / "calibration.safetensors"], [base])
+    refuse_foreign_record(output)
+    check_base(base)
     options = read_options(option)
     family = structure or next(
         (family for family in _families(strategy) if family in ("width", "depth")), _families(strategy)[0]
@@ -191,7 +195,7 @@ def heal(
     from llm_pruner.derived import heal_variant
 
     _check_step(step, HEALING)
-    refuse_existing(output, force)
+    refuse_existing(output, force, [model_folder(given) for given in (model, teacher) if given])
     if step == "kd" and teacher is None:
         raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
     parent = _parent(model)
@@ -228,7 +232,7 @@ def quantize(
     from llm_pruner.derived import quantize_variant
 
     _check_step(step, QUANTIZING)
-    refuse_existing(output, force)
+    refuse_existing(output, force, [model_folder(model)])
     parent = _parent(model)
     variant = derive(parent.variant, step, read_options(option))
     record = quantize_variant(variant, parent.model, parent.record, output)
