@@ -232,8 +232,8 @@ def quantize(
     from llm_pruner.derived import quantize_variant
 
     _check_step(step, QUANTIZING)
-    refuse_existing(output, force, [model_folder(model)])
     parent = _parent(model)
+    refuse_existing(output, force, [parent.model])
     variant = derive(parent.variant, step, read_options(option))
     record = quantize_variant(variant, parent.model, parent.record, output)
     _copy_plan(parent.folder, output)
