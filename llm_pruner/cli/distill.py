@@ -123,7 +123,7 @@ def prune(
     options = checked(PruningOptions, read_options(option), "--option")
     followed = teacher or find_run(output.parent, TEACHER)
     tasked = _task(dataset, task, followed)
-    refuse_existing(output, force)
+    refuse_existing(output, force, [_model(path) for path in (followed, model) if path])
     student = _model(model) if model else None
     record = prune_classifier(
         _model(followed), output, tasked, options, student=student, name=name, device=device, progress=progress
@@ -151,7 +151,7 @@ def ptq(
 
     options = _quantization(stored, layer_bits)
     source = model or find_run(output.parent, PRUNED, STUDENT)
-    refuse_existing(output, force)
+    refuse_existing(output, force, [_model(source)])
     seed = read_record(source)["seed"] if (source / "record.json").exists() else None
     record = quantize_classifier(_model(source), output, options, name=name, seed=seed)
     _done(record, output, as_json)
@@ -186,7 +186,7 @@ def qat(
     followed = teacher or find_run(output.parent, TEACHER)
     source = model or find_run(output.parent, PRUNED, STUDENT)
     tasked = _task(dataset, task, followed)
-    refuse_existing(output, force)
+    refuse_existing(output, force, [_model(followed), _model(source)])
     record = train_quantized(
         _model(followed),
         _model(source),

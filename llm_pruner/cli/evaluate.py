@@ -15,7 +15,7 @@ from llm_pruner.cli.common import Device, Json, Model, Output, Progress, emit, m
 from llm_pruner.cli.fields import Fields, with_fields
 from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.data.sources import split_for
-from llm_pruner.system.files import write_json
+from llm_pruner.system.files import refuse_foreign_folder, refuse_foreign_record, refuse_inputs, write_json
 from llm_pruner.workflow.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
 
 METRICS = ("ppl", "zeroshot", "speed", "memory")
@@ -65,6 +65,11 @@ def evaluate(
     if (perplexity.stride or 0) > window:
         raise typer.BadParameter(f"{perplexity.stride} is longer than the window, {window}", param_hint="--stride")
     folder = model_folder(model)
+    records = [output / f"{part}.json" for part in ("perplexity", "zero_shot", "efficiency")]
+    refuse_inputs([*records, output / "tasks"], [folder])
+    for record in records:
+        refuse_foreign_record(record)
+    refuse_foreign_folder(output / "tasks")
     if "ppl" in wanted:
         check_context(folder, window)
     model_name = name or variant_folder(folder.absolute()).name

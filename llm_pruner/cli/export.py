@@ -9,7 +9,7 @@ import typer
 
 from llm_pruner.cli.common import Force, Json, Model, Output, Progress, emit, model_folder
 from llm_pruner.system.errors import PrunerError
-from llm_pruner.system.files import read_json
+from llm_pruner.system.files import read_json, refuse_foreign_folder, refuse_inputs
 
 app = typer.Typer(help="Turn a model or a plan into what other tools take.", no_args_is_help=True)
 
@@ -59,7 +59,7 @@ def uniform(
     """
     from llm_pruner.exports.uniform import write_uniform
 
-    _refuse_existing(output, force)
+    _refuse_existing(output, force, model_folder(model))
     padded = write_uniform(model_folder(model), output, progress=progress)
     added = padded["parameters"]["added"]
     text = (
@@ -86,12 +86,17 @@ def legacy(
     """
     from llm_pruner.exports.legacy import convert_legacy
 
-    _refuse_existing(output, force)
+    _refuse_existing(output, force, config, legacy_bin)
     count = convert_legacy(legacy_bin, config, output)
     emit({"output": str(output), "tensors": count}, f"{output}: {count} tensors", as_json)
 
 
-def _refuse_existing(output: Path, force: bool) -> None:
-    """Raise PrunerError rather than replace what is there."""
-    if output.exists() and any(output.iterdir()) and not force:
+def _refuse_existing(output: Path, force: bool, *inputs: Path) -> None:
+    """Raise PrunerError rather than replace what is there, unless it may be replaced; then say so."""
+    refuse_inputs([output], inputs)
+    refuse_foreign_folder(output)
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not force:
         raise PrunerError(f"{output}: there already; choose another --output or replace it with --force")
+    typer.echo(f"{output}: replaced", err=True)

@@ -42,11 +42,12 @@ from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Outcome
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
+from llm_pruner.models.shapes import check_base
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
 from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
-from llm_pruner.system.files import read_json
+from llm_pruner.system.files import read_json, refuse_foreign_record, refuse_inputs
 from llm_pruner.system.provenance import Run
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
@@ -141,7 +142,7 @@ def prune(
     """
     variant = _variant(strategy, structure, ratio, layers, read_options(option), name)
     base = model_folder(model)
-    refuse_existing(output, force)
+    refuse_existing(output, force, [base])
     record = make_variant(
         variant,
         base,
@@ -181,6 +182,9 @@ def score(
     llm-pruner score --model base --strategy shortgpt --output shortgpt.json
     """
     base = model_folder(model)
+    refuse_inputs([output, output.parent / "calibration.safetensors"], [base])
+    refuse_foreign_record(output)
+    check_base(base)
     options = read_options(option)
     own = [get_mechanism(name) for name in mechanisms_of(strategy)]
     mechanism = find_mechanism(structure) if structure else next((each for each in own if each.score_with), own[0])
@@ -291,8 +295,9 @@ def _take(
     for need in cls.needs:
         if given.get(need) is None:
             raise typer.BadParameter(f"needed for {name}", param_hint=_NEEDED[need])
-    refuse_existing(output, force)
     parent = _parent(model)
+    folders = [model_folder(path) for path in given.values() if path and path.is_dir()]
+    refuse_existing(output, force, [parent.model, *folders])
     record = take_step(
         derive(parent.variant, name, read_options(option)),
         parent.model,

@@ -65,8 +65,7 @@ def quick(
         _refuse(context, f"without a command, {missing} must be given too")
     base = model_folder(model)
     variant = usual_variant(strategy, read_config(base)["num_hidden_layers"])
-    if not force:
-        refuse_existing(output, force)
+    refuse_existing(output, force, [base])
     with redirect_stdout(sys.stderr):
         record = _prune(variant, base, output, device, progress)
         gains = _gains(base, output, device, progress)

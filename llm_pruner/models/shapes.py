@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from llm_pruner.models.architecture import read_config
+from llm_pruner.models.architecture import check_finite, is_quantized, read_config
 from llm_pruner.models.checkpoint import model_class
+from llm_pruner.models.headers import read_headers
 from llm_pruner.models.layout import HEAD
 from llm_pruner.system.errors import CheckpointError
 
@@ -20,6 +21,16 @@ def expected_shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]
         model = cls(cls.config_class.from_pretrained(folder))
     optional = {f"{HEAD}.weight"} if model.config.tie_word_embeddings else set()
     return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}, optional
+
+
+def check_base(folder: Path) -> None:
+    """Raise CheckpointError unless every tensor that config.json asks for is there, in its shape and finite.
+
+    Models stored in few bits are not looked at: their tensors are packed.
+    """
+    if not is_quantized(read_config(folder)):
+        check_shapes(folder, {name: entry.shape for name, entry in read_headers(folder).items()}, str(folder))
+        check_finite(folder)
 
 
 def check_shapes(folder: Path, stored: Mapping[str, tuple[int, ...]], place: str) -> None:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.system.errors import DataError
+from llm_pruner.system.errors import DataError, PrunerError
+
+MARKER = ".llm-pruner"
+"""An empty file in every folder that this tool made: only such a folder is ever replaced."""
+
+_REPLACED = ".replaced"
+_AT_CWD, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 
 @contextmanager
@@ -31,28 +38,100 @@ def staged_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def staged_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; it replaces ``path`` when the block succeeds."""
+    """Yield a temporary folder beside ``path``; it replaces ``path`` when the block succeeds.
+
+    One of the two, old or new, is there at every moment or put back by the next writer. A link is replaced, not what
+    it leads to.
+
+    Raises:
+        PrunerError: before the block runs, for a ``path`` that this tool did not make.
+    """
     target = Path(path)
+    refuse_foreign_folder(target)
     staged = Path(tempfile.mkdtemp(prefix=_clear_prefix(target), dir=target.parent))
     try:
         yield staged
         staged.chmod(0o755)
-        if target.is_symlink():
-            target.unlink()
-        elif target.exists():
-            shutil.rmtree(target)
-        staged.replace(target)
+        if not (staged / MARKER).exists():
+            (staged / MARKER).touch()
+        _swap(staged, target)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
+
+
+def refuse_foreign_folder(path: Path) -> None:
+    """Raise PrunerError if ``path`` is a file, or a folder with anything in it that this tool did not make."""
+    if path.is_symlink() or not path.exists():
+        return
+    if not path.is_dir():
+        raise PrunerError(f"{path}: a file, and a folder is to be written there; choose another output")
+    if not (path / MARKER).exists() and any(path.iterdir()):
+        raise PrunerError(
+            f"{path}: not made by this tool (no {MARKER} in it), so not replaced; choose another output or delete it"
+        )
+
+
+def refuse_foreign_record(path: Path) -> None:
+    """Raise PrunerError if ``path`` is there and no JSON record of this tool, which says what ``run`` made it."""
+    if not path.exists():
+        return
+    try:
+        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    except ValueError:
+        held = None
+    if not isinstance(held, dict) or "run" not in held:
+        raise PrunerError(f"{path}: not made by this tool, so not replaced; choose another output or delete it")
+
+
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Raise PrunerError if an output is, contains or lies in an input; links are followed."""
+    sources = [source.resolve() for source in inputs]
+    for output in outputs:
+        # a link in the last place is itself replaced, and what it leads to stays
+        for place in {output.resolve(), output.parent.resolve() / output.name}:
+            for source in sources:
+                if place.is_relative_to(source) or source.is_relative_to(place):
+                    raise PrunerError(f"{output}: would overwrite the input {source}; choose another output")
+
+
+def _swap(staged: Path, target: Path) -> None:
+    """Put a staged folder in its place; the old one, if any, is deleted last."""
+    if not target.is_symlink() and not target.exists():
+        staged.rename(target)
+        return
+    old = target.with_name(f".{target.name}{_REPLACED}")
+    if _exchange(staged, target):
+        staged.rename(old)
+    else:
+        # killed between these two, the next writer puts the old one back
+        target.rename(old)
+        staged.rename(target)
+    _delete(old)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names at once; False where system or file system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
+    if rename is None:
+        return False
+    swapped: int = rename(_AT_CWD, os.fsencode(one), _AT_CWD, os.fsencode(other), _EXCHANGE)
+    return swapped == 0
+
+
+def _delete(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def _clear_prefix(target: Path) -> str:
     """How staged names of ``target`` begin; what killed writers left under such names is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
+    old = target.with_name(f".{target.name}{_REPLACED}")
+    if os.path.lexists(old):
+        _delete(old) if os.path.lexists(target) else old.rename(target)
     prefix = f".{target.name}.staged-"
     for leftover in target.parent.iterdir():
         if leftover.name.startswith(prefix):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            _delete(leftover)
     return prefix
 
 
