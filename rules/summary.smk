@@ -3,8 +3,6 @@ rule summary:
     input:
         **MEASURED,
         encoders="results/final_report.json" if CONFIG.encoders.rows else [],
-        # not read, but part of what a run shows; drawn anew they leave the tables as they are
-        drawn=[ancient(path) for paths in FIGURE_FILES.values() for path in paths],
     output:
         workbook=report(
             "results/summary.xlsx",
