@@ -142,3 +142,24 @@ PACKAGES = {**MODELS, **PRETRAINED_ENCODERS}
 def package_folder(name):
     """Where the model of a package is fetched to; nothing where there is none."""
     return f"resources/packages/{name}" if name else None
+
+
+STEPPED = {name: step_class(variant.step.implementation) for name, variant in VARIANTS.items() if variant.step}
+TRAINED = [name for name, step in STEPPED.items() if "healing" in step.needs]
+STEP_FILES = {
+    "base": "resources/model",
+    "calibration": "resources/calibration.safetensors",
+    "healing": "resources/healing.safetensors",
+    "held_out": "resources/held_out.safetensors",
+}
+
+
+def step_inputs(wildcards):
+    """The model that a step starts from, and what else it reads."""
+    parent = f"baselines/{VARIANTS[wildcards.variant].parent}"
+    needed = {need: STEP_FILES[need] for need in STEPPED[wildcards.variant].needs}
+    return {"parent": f"{parent}/model", "record": f"{parent}/pruning.json", **needed}
+
+
+def step_code(wildcards):
+    return code("step.py", VARIANTS[wildcards.variant].step.implementation.partition(":")[0])
