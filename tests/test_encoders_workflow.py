@@ -86,13 +86,18 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
         (["train", "--option", "epoch=1"], "epoch: unknown option; did you mean 'epochs'?"),
         (["prune"], "no Teacher model there; make one first"),
         (["ptq", "--bits", "4"], "no Pruned or Student model there"),
-        (["ptq", "--bits", "5"], "bits: Input should be 4 or 8, not 5"),
+        (["ptq", "--layer-bits", "0=5"], "Input should be 4 or 8, not 5"),
         (["qat", "--option", "beta_ce=-1"], "beta_ce: Input should be greater than or equal to 0"),
     ],
 )
 def test_mistakes_end_with_one_message(arguments: list[str], message: str, tmp_path: Path) -> None:
     refused = run("distill", *arguments, "--output", tmp_path / "out", code=1)
     assert message in refused.stderr and refused.stdout == "" and not (tmp_path / "out").exists()
+
+
+def test_bits_that_there_are_not_are_a_wrong_use(tmp_path: Path) -> None:
+    refused = run("distill", "ptq", "--bits", "5", "--output", tmp_path / "out", code=2)
+    assert "'4', '8'" in refused.stderr and not (tmp_path / "out").exists()
 
 
 def test_help_imports_nothing_heavy() -> None:

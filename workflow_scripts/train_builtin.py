@@ -1,10 +1,11 @@
 from pathlib import Path
 
 from llm_pruner.data.builtin.options import BuiltinModel
-from llm_pruner.training.builtin_model import train_builtin
 from workflow_scripts.job import job
 
 with job(snakemake, terminal=True):
+    from llm_pruner.training.builtin_model import train_builtin
+
     train_builtin(
         Path(snakemake.output.model),
         BuiltinModel(**snakemake.params.model),
