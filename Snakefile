@@ -31,7 +31,6 @@ rule all:
     default_target: True
     input:
         rules.summary.output,
-        FIGURE_FILES.values(),
 
 
 # The second track alone.

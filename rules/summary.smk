@@ -3,6 +3,8 @@ rule summary:
     input:
         **MEASURED,
         encoders="results/final_report.json" if CONFIG.encoders.rows else [],
+        # not read, but whoever asks for the tables gets the figures with them
+        figures=list(FIGURE_FILES.values()),
     output:
         workbook=report(
             "results/summary.xlsx",
