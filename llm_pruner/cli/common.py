@@ -24,7 +24,9 @@ _TEXT = "Calibration"
 Model = Annotated[Path, typer.Option("--model", exists=True, file_okay=False, help="Model folder.")]
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a model that is there already.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace a model that this tool made there before; nothing else is.")
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the method or its mechanism; may be repeated."),
