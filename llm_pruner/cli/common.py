@@ -25,7 +25,7 @@ Model = Annotated[Path, typer.Option("--model", exists=True, file_okay=False, he
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace a model that this tool made there before; nothing else is.")
+    bool, typer.Option("--force", help="Replace a model that this tool made there before.")
 ]
 Options = Annotated[
     list[str] | None,
