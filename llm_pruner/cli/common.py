@@ -24,9 +24,7 @@ _TEXT = "Calibration"
 Model = Annotated[Path, typer.Option("--model", exists=True, file_okay=False, help="Model folder.")]
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Force = Annotated[
-    bool, typer.Option("--force", help="Replace a model that this tool made there before.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Replace a model that this tool made there before.")]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the method or its mechanism; may be repeated."),
