@@ -69,6 +69,9 @@ def _steps_like(incomplete: str) -> list[tuple[str, str]]:
     return [(name, step_class(STEPS[name]).title) for name in STEPS if name.startswith(incomplete)]
 
 
+DenseFolder = Annotated[
+    Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model; kd follows it.")
+]
 StepOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the step; may be repeated."),
@@ -203,9 +206,7 @@ def step(
     name: Annotated[str, typer.Argument(help=f"{either(STEPS)}.", autocompletion=_steps_like)],
     model: Model,
     output: Output,
-    base: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model; kd follows it.")
-    ] = None,
+    base: DenseFolder = None,
     calibration: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Token file of calibration (.safetensors).")
     ] = None,
@@ -239,9 +240,7 @@ def heal(
         Path, typer.Option(exists=True, dir_okay=False, help="Token file that the healing is judged by.")
     ],
     output: Output,
-    teacher: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model; kd follows it.")
-    ] = None,
+    teacher: DenseFolder = None,
     option: StepOption = None,
     device: Device = "auto",
     progress: Progress = True,
