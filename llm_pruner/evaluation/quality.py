@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_facts, read_tokens
+from llm_pruner.evaluation.divergence import Divergence, Predictions, text_facts
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.zero_shot import zero_shot
 from llm_pruner.models.checkpoint import load, load_tokenizer
@@ -30,6 +31,7 @@ def evaluate_quality(
     task_folder: Path | None,
     perplexity_options: Mapping[str, Any],
     zero_shot_options: Mapping[str, Any],
+    predictions: Path | None = None,
     device: str = "auto",
     spread: bool = False,
     progress: bool = False,
@@ -44,27 +46,46 @@ def evaluate_quality(
         task_folder: task files of our own, besides lm-eval's.
         perplexity_options: of ``perplexity``.
         zero_shot_options: of ``zero_shot``.
+        predictions: file of what a reference predicts on the same windows, which the model is compared with.
         spread: share the model out over all GPUs there are, ``device`` aside.
+
+    Raises:
+        DataError: if the predictions are of other tokens, other windows or another vocabulary.
     """
+    reference = Predictions.read(predictions, **text_facts(tokens, perplexity_options)) if predictions else None
     device = pick_device(device)
     limit_threads()
     model = load(folder, device=device, device_map="auto" if spread else None)
-    write_json(perplexity_output, measure_perplexity(model, tokens, name, perplexity_options, progress=progress))
+    measured = measure_perplexity(model, tokens, name, perplexity_options, reference=reference, progress=progress)
+    write_json(perplexity_output, measured)
     scores = measure_zero_shot(model, load_tokenizer(folder), name, tasks, task_folder, zero_shot_options)
     write_json(zero_shot_output, scores)
 
 
 def measure_perplexity(
-    model: PreTrainedModel, tokens: Path, name: str, options: Mapping[str, Any], *, progress: bool = False
+    model: PreTrainedModel,
+    tokens: Path,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    reference: Predictions | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
-    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on."""
+    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on.
+
+    Args:
+        reference: what another model predicts on the same windows; ``divergence`` is None without it.
+    """
     facts, stream = read_facts(tokens), read_tokens(tokens)
     run = Run(options, device=str(model.device))
-    measured = perplexity(model, stream, progress=progress, **options)
+    divergence = Divergence(reference) if reference else None
+    observe = divergence.add if divergence else None
+    measured = perplexity(model, stream, progress=progress, observe=observe, **options)
     bytes_per_token = facts.get("bytes_per_token")
     bits = measured["nll"] / math.log(2) / bytes_per_token if bytes_per_token else None
     source = {"model": name, "dataset": facts.get("source"), "split": facts.get("split")}
-    return {**source, **measured, "bits_per_byte": bits, "run": run.describe()}
+    compared = divergence.result() if divergence else None
+    return {**source, **measured, "bits_per_byte": bits, "divergence": compared, "run": run.describe()}
 
 
 def measure_zero_shot(
