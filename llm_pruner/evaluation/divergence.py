@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.models.checkpoint import load
+from llm_pruner.models.checkpoint import load, load_tokenizer
 from llm_pruner.models.headers import read_headers
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError, DataError
@@ -82,7 +82,9 @@ class Predictions:
                         )
                 return cls(file.get_tensor("ids"), file.get_tensor("log_probs"), facts)
         except SafetensorError as error:
-            raise DataError(f"{path}: no file of predictions, or truncated ({error}); delete it and run again") from None
+            raise DataError(
+                f"{path}: no file of predictions, or truncated ({error}); delete it and run again"
+            ) from None
 
 
 class Divergence:
@@ -95,7 +97,7 @@ class Divergence:
         self._same: list[torch.Tensor] = []
 
     def add(self, logits: torch.Tensor, normaliser: torch.Tensor) -> None:
-        """Add the next window: logits [scored, vocabulary], and the logarithm of the sum of their exponentials [scored].
+        """Add the next window: logits [scored, vocabulary], and the logarithm of their exponentials' sum [scored].
 
         Raises:
             DataError: if the model's vocabulary is not the reference's.
@@ -125,7 +127,9 @@ class Divergence:
         self._same.append(found[:, 0] == logits.amax(1))
 
     def result(self) -> dict[str, Any]:
-        """``mean_kl`` (nats a token), ``mean_kl_stderr``, ``median_kl``, ``p99_kl``, ``same_top`` (share of tokens where
+        """The measures over all windows added.
+
+        ``mean_kl`` in nats a token, ``mean_kl_stderr``, ``median_kl``, ``p99_kl``, ``same_top`` (share of tokens where
         both predict the same next one), ``same_top_stderr``, ``top``, ``window_kl`` (the mean of each window) and
         ``reference``, its facts.
 
@@ -185,9 +189,19 @@ def predict(
         folder: the model's; its weights are named by their digest.
         options: of ``perplexity``.
     """
-    recorder = _Recorder()
+    recorder = _Recorder(TOP)
     perplexity(model, read_tokens(tokens), progress=progress, observe=recorder.add, **options)
     return recorder.predictions(weights=_weights_digest(folder), **text_facts(tokens, options))
+
+
+def check_tokenizers(folder: Path, reference: Path) -> None:
+    """Raise DataError if two model folders have not the same vocabulary: token ids would mean different words."""
+    own, other = (load_tokenizer(model).get_vocab() for model in (folder, reference))
+    if own != other:
+        raise DataError(
+            f"{folder} and {reference} have different tokenizers ({len(own):,} and {len(other):,} tokens); "
+            "only models of one tokenizer can be compared"
+        )
 
 
 def text_facts(tokens: Path, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,14 +223,14 @@ def _weights_digest(folder: Path) -> str:
 class _Recorder:
     """Keeps what a model predicts; its ``add`` observes ``perplexity``."""
 
-    def __init__(self, top: int = TOP) -> None:
+    def __init__(self, top: int) -> None:
         self._top = top
         self._ids: list[torch.Tensor] = []
         self._log_probs: list[torch.Tensor] = []
         self._vocabulary = 0
 
     def add(self, logits: torch.Tensor, normaliser: torch.Tensor) -> None:
-        """Add one window: logits [scored, vocabulary], and the logarithm of the sum of their exponentials [scored]."""
+        """Add one window: logits [scored, vocabulary], and the logarithm of their exponentials' sum [scored]."""
         import torch
 
         self._vocabulary = logits.shape[1]

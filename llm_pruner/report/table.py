@@ -344,6 +344,12 @@ def summary_table(results: Results) -> Table:
         *(healing if any(model.parent for model in results.models) else ()),
         Column("nll_difference", f"nll − {base.name}", THREE, lambda model: paired(model, base)[0], compact=True),
         Column("nll_difference_stderr", "± s.e.", THREE, lambda model: paired(model, base)[1], compact=True),
+        Column("kl", f"KL to {base.name}", THREE, _at("perplexity", "divergence", "mean_kl"), compact=True),
+        Column("kl_stderr", "± s.e.", THREE, _at("perplexity", "divergence", "mean_kl_stderr")),
+        Column("kl_median", "KL median", THREE, _at("perplexity", "divergence", "median_kl")),
+        Column("kl_p99", "KL 99th percentile", THREE, _at("perplexity", "divergence", "p99_kl")),
+        Column("same_top", "Same next token", SHARE, _at("perplexity", "divergence", "same_top"), compact=True),
+        Column("same_top_stderr", "± s.e.", SHARE, _at("perplexity", "divergence", "same_top_stderr")),
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
         Column("bits_per_byte", "Bits per byte", THREE, _at("perplexity", "bits_per_byte")),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
@@ -376,6 +382,8 @@ def summary_table(results: Results) -> Table:
         "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
         f"nll − {base.name} is what a model loses in nats a token, with the standard error over the windows that both "
         "saw: less than two of these are no difference. "
+        f"KL to {base.name} is how far predictions are from its own on that text, in nats a token; Same next "
+        "token, the share of tokens where both hold the same one likeliest. "
         f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
         "pruning that healing won back. An empty cell was not measured."
     )
