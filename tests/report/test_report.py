@@ -523,7 +523,7 @@ def test_figures_of_a_run_without_measurements_are_empty_not_errors(tmp_path: Pa
 
 
 def test_every_figure_has_a_caption() -> None:
-    captions = {path.stem for path in (Path(__file__).parents[1] / "report").glob("*.rst")}
+    captions = {path.stem for path in (Path(__file__).parents[2] / "report").glob("*.rst")}
     assert {figure.caption for figure in FIGURES.values()} <= captions
 
 

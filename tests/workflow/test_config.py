@@ -16,7 +16,7 @@ from llm_pruner.variants.variant import Variant
 from llm_pruner.workflow.config import REAL_TASKS, Config, load_config
 from llm_pruner.workflow.preflight import preflight
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:

@@ -169,7 +169,7 @@ def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
 
 def test_memory_of_pruning_does_not_grow_with_depth(tmp_path: Path) -> None:
     """Twelve layers more, of 12 MiB each; what is held is one of them, however many there are."""
-    benchmark = Path(__file__).parents[1] / "benchmarks" / "pruning.py"
+    benchmark = Path(__file__).parents[2] / "benchmarks" / "pruning.py"
     variants = ["--variants", "Magnitude_2of4", "ShortGPT_remove_2"]
     settings = ["--shape", "tiny", "--layers", "4", "16", "--samples", "4", "--length", "64", *variants]
     command = [sys.executable, benchmark, *settings, "--folder", tmp_path, "--output", tmp_path / "out.json"]

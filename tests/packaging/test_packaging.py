@@ -14,7 +14,7 @@ import yaml
 
 from llm_pruner.report.figures import FIGURES
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(pin.split("==") for pin in PROJECT["dependencies"])
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))

@@ -29,7 +29,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.workflow.config import load_config
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SCHEMA = DOCS / "config.schema.json"
 CONFIGURATIONS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]

@@ -11,7 +11,7 @@ from llm_pruner.mechanisms import MECHANISMS, get_mechanism, job_modules
 from llm_pruner.steps import STEPS
 from llm_pruner.workflow import fingerprint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow_scripts"
 METHOD_OF = {"dense": "dense", "width": "wanda", "depth": "shortgpt", "sparse": "wanda", "slice": "slicegpt"}
 

@@ -11,7 +11,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.report.figures import FIGURES, RUN
 from llm_pruner.workflow import fingerprint
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow_scripts"
 DRAWN = {f"figure_{name}" for name in FIGURES}
 OF_RUN = {f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN}

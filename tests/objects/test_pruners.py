@@ -430,4 +430,4 @@ def test_entries_are_ordered() -> None:
 def test_import_is_light() -> None:
     """A user's module, which the Snakefile imports, imports this one."""
     statement = "import sys, llm_pruner.pruners; assert not {'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", statement], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run([sys.executable, "-c", statement], check=True, cwd=Path(__file__).parents[2])

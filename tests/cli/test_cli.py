@@ -27,7 +27,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.models.doctor import examine
 from llm_pruner.system.files import read_json, write_json
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def run(*arguments: Any, code: int = 0) -> Any:

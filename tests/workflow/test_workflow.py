@@ -29,7 +29,7 @@ pytestmark = pytest.mark.workflow
 # rest of this file last
 first = pytest.mark.xdist_group("workflow")
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "llm_pruner", "rules", "workflow_scripts", "envs", "profiles", "report")
 CONFIG: dict[str, Any] = {
     "model": {
