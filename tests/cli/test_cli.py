@@ -14,10 +14,8 @@ from typing import Any
 import pytest
 import torch
 import typer
-from conftest import make
 from openpyxl import load_workbook
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
 from llm_pruner.cli import app
 from llm_pruner.cli.chain import Text, compose_name
@@ -26,35 +24,9 @@ from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.methods import METHODS
 from llm_pruner.models.doctor import examine
 from llm_pruner.system.files import read_json, write_json
-
-ROOT = Path(__file__).parents[2]
-
-
-def run(*arguments: Any, code: int = 0) -> Any:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == code, (result.exit_code, result.stdout, result.stderr, result.exception)
-    assert "Traceback" not in result.output
-    return result
-
-
-def run_json(*arguments: Any, code: int = 0) -> Any:
-    return json.loads(run(*arguments, "--json", code=code).stdout)
-
-
-def heavy_imports(*arguments: Any) -> tuple[str, str, int]:
-    """Standard output, the heavy packages that a command imported, and its exit code; in a process of its own."""
-    program = (
-        "import re, sys\n"
-        "from llm_pruner.cli import main\n"
-        "try:\n    main()\n"
-        "finally:\n"
-        "    heavy = [m for m in sys.modules if re.fullmatch('torch|transformers|lm_eval|datasets', m)]\n"
-        "    print('HEAVY', heavy, file=sys.stderr)\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    return done.stdout, done.stderr.split("HEAVY ")[-1].strip(), done.returncode
+from tests.tiny import ROOT
+from tests.tiny.commands import heavy_imports, run, run_json
+from tests.tiny.making import make
 
 
 @pytest.fixture

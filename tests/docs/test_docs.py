@@ -19,7 +19,6 @@ import jsonschema
 import pytest
 import torch
 import yaml
-from conftest import VOCABULARY, make
 from typer.testing import CliRunner
 
 import llm_pruner
@@ -28,8 +27,10 @@ from llm_pruner.data.tokens import write_tokens
 from llm_pruner.methods import METHODS
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.workflow.config import load_config
+from tests.tiny import ROOT
+from tests.tiny.families import VOCABULARY
+from tests.tiny.making import make
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 SCHEMA = DOCS / "config.schema.json"
 CONFIGURATIONS = [ROOT / "config.yaml", *sorted((ROOT / "configs").glob("*.yaml"))]

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import VOCABULARY, WORDS
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -50,6 +49,8 @@ from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.training import loop
+from tests.tiny.families import VOCABULARY
+from tests.tiny.text import WORDS
 
 FAMILIES: dict[str, dict[str, Any]] = {
     "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 20},

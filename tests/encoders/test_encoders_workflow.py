@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import openpyxl
 import pytest
-from test_cli import heavy_imports, run, run_json
-from test_workflow import Workflow
 
 from llm_pruner.encoders.architecture import read_encoder
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
@@ -19,25 +16,9 @@ from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.files import read_json
 from llm_pruner.workflow.config import load_config
 from llm_pruner.workflow.preflight import preflight
-
-SIZE = {"vocab_size": 300, "layers": 2, "hidden_size": 16, "heads": 2, "neurons": 16}
-ENCODERS: dict[str, Any] = {
-    "task": {"dataset": "reviews.csv", "text_column": "body", "label_column": "verdict", "length": 12},
-    "teacher": {"epochs": 3, "checks": 2, "learning_rate": 0.01, "builtin": SIZE},
-    "pruning": {"epochs": 4, "checks": 2},
-    "qat": {"epochs": 1, "checks": 2},
-    "timing": {"repeats": 1},
-    "seeds": [0, 3],
-    "rows": {"MSP": {}},
-    "ptq": ["MSP"],
-    "qkd": ["MSP"],
-}
-
-
-def write_reviews(path: Path) -> Path:
-    rows = [f"{word} film number {index},{word}" for index in range(90) for word in ("good", "bad")]
-    path.write_text("\n".join(["body,verdict", *rows]) + "\n")
-    return path
+from tests.tiny.classifiers import ENCODERS, SIZE, write_reviews
+from tests.tiny.commands import heavy_imports, run, run_json
+from tests.tiny.workflows import Workflow
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from accelerate import infer_auto_device_map
-from conftest import FAMILIES, build_model, foreign_logits, make, project_out
 from safetensors.torch import load_file
 
 import llm_pruner
@@ -19,6 +18,10 @@ from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.variant import load_class
+from tests.tiny.families import FAMILIES
+from tests.tiny.foreign import foreign_logits
+from tests.tiny.making import make
+from tests.tiny.models import build_model, logits, project_out
 
 AMOUNTS = {
     "dense": [("", {})],
@@ -61,11 +64,6 @@ CASES += [
 ]
 CASES += [(f"GQA_{taylor}_2000", {"taylor": taylor}) for taylor in ("second", "mixed", "vectorized")]
 NAMES = [name for name, _ in CASES]
-
-
-def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        return model(input_ids=tokens, use_cache=False).logits
 
 
 def masked_dense(family: str, output: Path, tokens: torch.Tensor) -> Any:

@@ -14,8 +14,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import FAMILIES, REFERENCE, build_model, make
-from test_streaming import hidden_states
 
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
@@ -39,6 +37,10 @@ from llm_pruner.surgery.cut import cut
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.grammar import resolve
+from tests.tiny import REFERENCE
+from tests.tiny.families import FAMILIES
+from tests.tiny.making import make
+from tests.tiny.models import build_model, hidden_states
 
 MakeModel = Callable[..., Path]
 

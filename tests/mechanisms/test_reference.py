@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import REFERENCE, make
 from safetensors.torch import load_file
 
 from llm_pruner.data.tokens import read_tokens
@@ -15,6 +14,8 @@ from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.system.files import read_json
+from tests.tiny import REFERENCE
+from tests.tiny.making import make
 
 MODEL, CALIBRATION = REFERENCE / "model", REFERENCE / "calibration.safetensors"
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from conftest import FAMILIES, build_model, make, project_out
 
 from llm_pruner.analysis.comparison import write_analysis
 from llm_pruner.exports.uniform import write_uniform
@@ -25,6 +24,9 @@ from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.make import prune
 from llm_pruner.workflow.config import load_config
 from llm_pruner.workflow.preflight import preflight
+from tests.tiny.families import FAMILIES
+from tests.tiny.making import make
+from tests.tiny.models import build_model, logits, project_out
 
 
 def rotate(base: Path, tokens: Path, output: Path) -> Path:
@@ -39,11 +41,6 @@ def sliced(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) ->
     """A Llama of hidden width 32, sliced to 24."""
     make("SliceGPT_2500", {}, make_model("llama"), token_file, tmp_path / "sliced")
     return tmp_path / "sliced" / "model"
-
-
-def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        return model(input_ids=tokens, use_cache=False).logits
 
 
 @pytest.mark.parametrize("family", FAMILIES)

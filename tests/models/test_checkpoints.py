@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import build_model
 from safetensors.torch import load_file
 
 import llm_pruner
@@ -20,6 +19,7 @@ from llm_pruner.models.prepare import prepare_model
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.errors import CheckpointError, PlanError
+from tests.tiny.models import build_model
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from typing import Any
 import gguf
 import pytest
 import torch
-from tiny_gguf import FAMILIES, write_gguf
 
 import llm_pruner
 from llm_pruner.models.gguf import read_gguf
@@ -17,13 +16,14 @@ from llm_pruner.models.prepare import prepare_model
 from llm_pruner.system.errors import CheckpointError, ConfigError
 from llm_pruner.workflow.config import load_config
 from llm_pruner.workflow.preflight import preflight
+from tests.tiny.gguf_files import GGUF_FAMILIES, write_gguf
 
 
 def prepare(source: str | Path, output: Path, **options: Any) -> dict[str, Any]:
     return prepare_model(str(source), output / "base", output / "base.json", **options)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", GGUF_FAMILIES)
 def test_model_and_tokenizer_come_out_as_they_went_in(family: str, tmp_path: Path) -> None:
     model = write_gguf(tmp_path / "model.gguf", family)
     record = prepare(tmp_path / "model.gguf", tmp_path)

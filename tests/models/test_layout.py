@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, SHAPE, foreign_states
 
 import llm_pruner
 from llm_pruner.models import architecture
@@ -19,6 +18,8 @@ from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut, slice_parameter
 from llm_pruner.system.errors import CheckpointError
+from tests.tiny.families import FAMILIES, SHAPE
+from tests.tiny.foreign import foreign_states
 
 OTHERS: dict[str, tuple[str, dict[str, Any]]] = {
     "granite": (

@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 
 import torch
-from conftest import CLASSES, build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,11 +14,13 @@ from llm_pruner.models.architecture import read_architecture
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.search.split import masked
 from llm_pruner.surgery.cut import cut
+from tests.tiny.families import FAMILIES
+from tests.tiny.models import build_model
 
 
 @st.composite
 def shapes(draw: st.DrawFn) -> dict[str, object]:
-    family = draw(st.sampled_from(sorted(CLASSES)))
+    family = draw(st.sampled_from(sorted(FAMILIES)))
     groups, per_group = draw(st.integers(1, 8)), draw(st.integers(1, 8))
     head_dim = draw(st.sampled_from([2, 4, 6]))
     # Llama's configuration refuses heads that do not divide the hidden size; the others' head_dim is apart from both

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import FAMILIES, build_model
 from typer.testing import CliRunner
 
 import llm_pruner
@@ -40,6 +39,8 @@ from llm_pruner.objects.layer_scores import LayerScores
 from llm_pruner.objects.pruners import share_of_layers
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.files import read_json, write_json
+from tests.tiny.families import FAMILIES
+from tests.tiny.models import build_model, logits
 
 ALL = [AblationPruner, BasePruner, PruneMePruner, SmartPruner, llm_pruner.AVSSPruner]
 
@@ -56,11 +57,6 @@ def folder(make_model: Callable[..., Path], tokenizer: Any) -> Path:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-
-
-def logits(model: Any, tokens: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        return model(input_ids=tokens, use_cache=False).logits
 
 
 # scores

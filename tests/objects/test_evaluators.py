@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import WORDS, build_model
 
 from llm_pruner.models.checkpoint import load
 from llm_pruner.objects import plots, questions
@@ -36,6 +35,8 @@ from llm_pruner.objects.questions import (
 )
 from llm_pruner.objects.semantic import HiddenStates, ModelEvaluator
 from llm_pruner.system.errors import DataError
+from tests.tiny.models import build_model
+from tests.tiny.text import WORDS
 
 PNG = b"\x89PNG"
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, VOCABULARY, WORDS, build_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +39,9 @@ from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.mechanisms.width.score import score
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.checkpoint import load
+from tests.tiny.families import FAMILIES, VOCABULARY
+from tests.tiny.models import build_model
+from tests.tiny.text import WORDS
 
 ODD_IMPORTANCE = [1.0, 5.0, -2.0, 0.5]
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import build_model
 
 from llm_pruner.mechanisms.depth.prune import prune as prune_depth
 from llm_pruner.mechanisms.depth.score import score as score_layers
@@ -35,6 +34,8 @@ from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.variant import Score, Variant, load_class
+from tests.tiny import ROOT
+from tests.tiny.models import build_model
 
 PRUNERS = {"Ablation": AblationPruner, "AVSS": AVSSPruner, "PruneMe": PruneMePruner, "Smart": SmartPruner}
 SCORES = [{"index": index, "score": score} for index, score in enumerate([0.5, 0.1, 0.3, 0.2])]
@@ -430,4 +431,4 @@ def test_entries_are_ordered() -> None:
 def test_import_is_light() -> None:
     """A user's module, which the Snakefile imports, imports this one."""
     statement = "import sys, llm_pruner.pruners; assert not {'torch', 'transformers'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", statement], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", statement], check=True, cwd=ROOT)

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from llm_pruner.report.figures import FIGURES
+from tests.tiny import ROOT
 
-ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINS = dict(pin.split("==") for pin in PROJECT["dependencies"])
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
@@ -64,7 +64,7 @@ def imported(*places: str) -> set[str]:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names.add(node.module or "")
-    own = {"llm_pruner", "workflow_scripts", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    own = {"llm_pruner", "workflow_scripts", "tests"}
     return {name.partition(".")[0] for name in names} - sys.stdlib_module_names - own
 
 

@@ -40,6 +40,7 @@ from llm_pruner.report.table import (
 )
 from llm_pruner.report.workbook import write_workbook
 from llm_pruner.system.errors import DataError
+from tests.tiny import ROOT
 
 OF_RUN = [name for name, figure in FIGURES.items() if figure.shows == RUN]
 ORDER = ["Magnitude_2000", "Dense", "ShortGPT_remove_1", "Wanda_2of4", "Random_5000"]
@@ -523,7 +524,7 @@ def test_figures_of_a_run_without_measurements_are_empty_not_errors(tmp_path: Pa
 
 
 def test_every_figure_has_a_caption() -> None:
-    captions = {path.stem for path in (Path(__file__).parents[2] / "report").glob("*.rst")}
+    captions = {path.stem for path in (ROOT / "report").glob("*.rst")}
     assert {figure.caption for figure in FIGURES.values()} <= captions
 
 

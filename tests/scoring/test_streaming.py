@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FAMILIES
 
 from llm_pruner.methods.ablation import Ablation
 from llm_pruner.models.architecture import read_architecture
@@ -21,18 +20,9 @@ from llm_pruner.scoring.evidence import gather, input_norms
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.files import read_json
-
-
-def hidden_states(model, tokens: torch.Tensor) -> list[torch.Tensor]:
-    """What enters each layer, and what leaves the last one before the final norm, by hooks."""
-    seen = []
-    handles = [layer.register_forward_pre_hook(lambda _m, args: seen.append(args[0])) for layer in model.model.layers]
-    handles.append(model.model.norm.register_forward_pre_hook(lambda _m, args: seen.append(args[0])))
-    with torch.no_grad():
-        model(input_ids=tokens, use_cache=False)
-    for handle in handles:
-        handle.remove()
-    return seen
+from tests.tiny import ROOT
+from tests.tiny.families import FAMILIES
+from tests.tiny.models import hidden_states
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -169,7 +159,7 @@ def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
 
 def test_memory_of_pruning_does_not_grow_with_depth(tmp_path: Path) -> None:
     """Twelve layers more, of 12 MiB each; what is held is one of them, however many there are."""
-    benchmark = Path(__file__).parents[2] / "benchmarks" / "pruning.py"
+    benchmark = ROOT / "benchmarks" / "pruning.py"
     variants = ["--variants", "Magnitude_2of4", "ShortGPT_remove_2"]
     settings = ["--shape", "tiny", "--layers", "4", "16", "--samples", "4", "--length", "64", *variants]
     command = [sys.executable, benchmark, *settings, "--folder", tmp_path, "--output", tmp_path / "out.json"]

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import make
 
 import llm_pruner
 from llm_pruner.data.tokens import read_tokens
@@ -19,6 +18,7 @@ from llm_pruner.search.split import search_split
 from llm_pruner.system.errors import PlanError
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.score import compute_scores
+from tests.tiny.making import make
 
 OPTIONS = {"split": "search", "allocation": "inverse"}
 

@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, foreign_logits, make
-from test_contract import logits
 
 import llm_pruner
 from llm_pruner.analysis.structure import analyze_model
@@ -25,6 +23,10 @@ from llm_pruner.system.files import read_json
 from llm_pruner.variants.grammar import derive, resolve
 from llm_pruner.variants.step import take_step
 from llm_pruner.workflow.config import load_config
+from tests.tiny.families import FAMILIES
+from tests.tiny.foreign import foreign_logits
+from tests.tiny.making import make
+from tests.tiny.models import logits
 
 PARENTS: dict[str, dict[str, Any]] = {
     "Dense": {},

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from test_workflow import CONFIG, Workflow
 
 from llm_pruner.system.device import visible_gpus
+from tests.tiny import ROOT
+from tests.tiny.workflows import CONFIG, Workflow
 
 FOUR = "".join(f"GPU {index}: NVIDIA H200 (UUID: GPU-{letter * 4})\n" for index, letter in enumerate("abcd"))
 DIVIDED = """\
@@ -178,14 +179,13 @@ def test_a_claim_after_torch_is_refused() -> None:
 
 
 def test_no_script_imports_torch_before_it_claims() -> None:
-    root = Path(__file__).parents[2]
-    trees = [ast.parse(path.read_text()) for path in sorted((root / "workflow_scripts").glob("*.py"))]
+    trees = [ast.parse(path.read_text()) for path in sorted((ROOT / "workflow_scripts").glob("*.py"))]
     nodes = [node for tree in trees for node in tree.body]
     imports = [ast.unparse(node) for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
     assert "from llm_pruner.evaluation.quality import evaluate_quality" in imports
     future = "from __future__ import annotations"
     code = "\n".join([line for line in imports if line != future] + ["import sys; assert 'torch' not in sys.modules"])
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 SNAKEFILE = """
@@ -225,8 +225,7 @@ def test_jobs_of_a_workflow_run_side_by_side_on_gpus_of_their_own(machine: Calla
     (tmp_path / "Snakefile").write_text(SNAKEFILE)
     (tmp_path / "see.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "snakemake", "--cores", "5", "--resources", "gpu=4"]
-    root = str(Path(__file__).parents[2])
-    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": root}, check=True, capture_output=True)
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True)
     seen = {name: (tmp_path / f"{name}.txt").read_text() for name in "abcde"}
     assert {seen[name] for name in "abcd"} == {f"GPU-{letter * 4}" for letter in "abcd"}
     assert seen["e"] == ""

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import FAMILIES, VOCABULARY, build_model
 from pydantic import ValidationError
 
 import llm_pruner
@@ -28,6 +27,8 @@ from llm_pruner.training.heal import heal
 from llm_pruner.training.objective import next_token_loss
 from llm_pruner.training.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
 from llm_pruner.training.schedule import rate
+from tests.tiny.families import FAMILIES, VOCABULARY
+from tests.tiny.models import build_model
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "checks": 3}
 PARENTS: dict[str, tuple[dict[str, Any], bool]] = {

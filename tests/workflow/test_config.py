@@ -15,8 +15,7 @@ from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.variant import Variant
 from llm_pruner.workflow.config import REAL_TASKS, Config, load_config
 from llm_pruner.workflow.preflight import preflight
-
-ROOT = Path(__file__).parents[2]
+from tests.tiny import ROOT
 
 
 def problems(raw: dict[str, Any], with_model: bool = False) -> list[str]:

@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_encoders_workflow import ENCODERS, write_reviews
-from test_workflow import ROOT, Workflow
 
 from llm_pruner.report.figures import FIGURES
+from tests.tiny import ROOT
+from tests.tiny.classifiers import ENCODERS, write_reviews
+from tests.tiny.workflows import Workflow
 
 STAND_IN = Path(__file__).parent / "conda_stand_in"
 # kept between runs; what is in an environment's file decides its folder

@@ -10,8 +10,8 @@ import pytest
 from llm_pruner.mechanisms import MECHANISMS, get_mechanism, job_modules
 from llm_pruner.steps import STEPS
 from llm_pruner.workflow import fingerprint
+from tests.tiny import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow_scripts"
 METHOD_OF = {"dense": "dense", "width": "wanda", "depth": "shortgpt", "sparse": "wanda", "slice": "slicegpt"}
 

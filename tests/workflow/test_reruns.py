@@ -10,8 +10,8 @@ import pytest
 from llm_pruner.methods import METHODS
 from llm_pruner.report.figures import FIGURES, RUN
 from llm_pruner.workflow import fingerprint
+from tests.tiny import ROOT
 
-ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "workflow_scripts"
 DRAWN = {f"figure_{name}" for name in FIGURES}
 OF_RUN = {f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN}

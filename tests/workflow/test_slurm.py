@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from slurm_node import SlurmNode, missing
-from test_workflow import CONFIG, Workflow
+
+from tests.tiny.workflows import CONFIG, Workflow
+from tests.workflow.slurm_node import SlurmNode, missing
 
 REASON = missing()
 pytestmark = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_workflow import Workflow, kill_in_the_middle
-from tiny_gguf import write_gguf
+
+from tests.tiny.gguf_files import write_gguf
+from tests.tiny.workflows import Workflow, kill_in_the_middle
 
 pytestmark = pytest.mark.workflow
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import gguf
 import torch
-from conftest import build_model
+
+from tests.tiny.models import build_model
 
 SHAPE = {
     "vocab_size": 300,
@@ -18,7 +19,7 @@ SHAPE = {
     "intermediate_size": 96,
 }
 # biases of Llama's attention are in no GGUF file that transformers reads
-FAMILIES = {
+GGUF_FAMILIES = {
     "llama": {"head_dim": 16, "attention_bias": False, "mlp_bias": False},
     "qwen2": {"use_sliding_window": False},
     "qwen3": {"head_dim": 32},
@@ -40,7 +41,7 @@ def gguf_name(parameter: str) -> str:
 
 def write_gguf(path: Path, family: str, *, stored: str = "F32", extra: str | None = None, without: str = "-") -> Any:
     """A random model as a GGUF file, with a tokenizer of bytes; gives the model."""
-    model = build_model(family, **SHAPE, **FAMILIES[family])
+    model = build_model(family, **SHAPE, **GGUF_FAMILIES[family])
     config = model.config
     writer = gguf.GGUFWriter(path, family)
     writer.add_block_count(config.num_hidden_layers)
