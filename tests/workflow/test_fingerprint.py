@@ -11,28 +11,10 @@ from llm_pruner.mechanisms import MECHANISMS, get_mechanism, job_modules
 from llm_pruner.steps import STEPS
 from llm_pruner.workflow import fingerprint
 from tests.tiny import ROOT
+from tests.workflow.edits import changed_by_edit, digests
 
 SCRIPTS = ROOT / "workflow_scripts"
 METHOD_OF = {"dense": "dense", "width": "wanda", "depth": "shortgpt", "sparse": "wanda", "slice": "slicegpt"}
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package that may be edited."""
-    copy = tmp_path / "llm_pruner"
-    shutil.copytree(ROOT / "llm_pruner", copy)
-    monkeypatch.setattr(fingerprint, "_root", lambda: copy)
-    return copy
-
-
-def clear() -> None:
-    for function in (fingerprint._imports, fingerprint._tree, fingerprint._normalised, fingerprint._is_module):
-        function.cache_clear()
-
-
-def digests() -> dict[str, str]:
-    clear()
-    return {name: fingerprint.sources_digest(*entries) for name, entries in jobs().items()}
 
 
 def jobs() -> dict[str, tuple[str | Path, ...]]:
@@ -51,14 +33,12 @@ STREAMED = SCORING | {"prune sparse", "prune slice"}
 ALL = {*SCORING, *(f"prune {name}" for name in METHOD_OF)}
 
 
-def digests_of_scripts() -> dict[str, str]:
-    """Of every script that Snakemake runs, and of the one that takes a step for every step."""
-    clear()
-    scripts = {path.stem: path for path in SCRIPTS.glob("*.py")}
-    step = scripts.pop("step")
-    modules = {name: implementation.partition(":")[0] for name, implementation in STEPS.items()}
-    taken = {f"+{name}": fingerprint.sources_digest(step, module) for name, module in modules.items()}
-    return {**taken, **{name: fingerprint.sources_digest(path) for name, path in scripts.items()}}
+def scripts() -> dict[str, tuple[str | Path, ...]]:
+    """Every script that Snakemake runs, and the one that takes a step for every step."""
+    found = {path.stem: path for path in SCRIPTS.glob("*.py")}
+    step = found.pop("step")
+    taken = {f"+{name}": (step, implementation.partition(":")[0]) for name, implementation in STEPS.items()}
+    return {**taken, **{name: (path,) for name, path in found.items()}}
 
 
 @pytest.mark.parametrize(
@@ -92,12 +72,8 @@ def digests_of_scripts() -> dict[str, str]:
         ("report/canvas.py", set()),
     ],
 )
-def test_an_edit_reaches_those_who_run_it(package: Path, file: str, changed: set[str]) -> None:
-    before = digests()
-    with (package / file).open("a") as source:
-        source.write("\nEDITED = True\n")
-    after = digests()
-    assert {name for name in before if before[name] != after[name]} == changed
+def test_an_edit_reaches_those_who_run_it(file: str, changed: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert changed_by_edit(file, jobs(), monkeypatch) == changed
 
 
 @pytest.mark.parametrize(
@@ -118,20 +94,31 @@ def test_an_edit_reaches_those_who_run_it(package: Path, file: str, changed: set
         ("steps/__init__.py", set()),
     ],
 )
-def test_an_edit_of_a_step_reaches_those_who_take_it(package: Path, file: str, changed: set[str]) -> None:
-    before = digests_of_scripts()
-    with (package / file).open("a") as source:
-        source.write("\nEDITED = True\n")
-    after = digests_of_scripts()
-    assert {name for name in before if before[name] != after[name]} == changed
+def test_an_edit_of_a_step_reaches_those_who_take_it(
+    file: str, changed: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert changed_by_edit(file, scripts(), monkeypatch) == changed
 
 
-def test_comments_docstrings_and_formatting_do_not_count(package: Path) -> None:
-    before = digests()
-    path = package / "methods" / "wanda.py"
-    text = path.read_text().replace('"""|W_ij|', '"""Another description: |W_ij|')
-    path.write_text("# a comment\n\n\n" + text)
-    assert digests() == before
+@pytest.mark.parametrize(
+    ("old", "new", "counts"),
+    [
+        ('"""|W_ij|', '"""Another description: |W_ij|', False),
+        ("from __future__", "# a comment\n\n\nfrom __future__", False),
+        ("from __future__", "EDITED = True\nfrom __future__", True),
+    ],
+)
+def test_comments_docstrings_and_formatting_do_not_count(
+    old: str, new: str, counts: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanda = {"prune": ("llm_pruner.methods.wanda",)}
+    before = digests(wanda)
+    copy = tmp_path / "llm_pruner"
+    shutil.copytree(ROOT / "llm_pruner", copy)
+    path = copy / "methods" / "wanda.py"
+    path.write_text(path.read_text().replace(old, new, 1))
+    monkeypatch.setattr(fingerprint, "_root", lambda: copy)
+    assert (digests(wanda) != before) is counts
 
 
 def test_every_mechanism_is_in_the_table() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.report.figures import FIGURES, RUN
 from llm_pruner.workflow import fingerprint
 from tests.tiny import ROOT
+from tests.workflow.edits import changed_by_edit
 
 SCRIPTS = ROOT / "workflow_scripts"
 DRAWN = {f"figure_{name}" for name in FIGURES}
@@ -35,21 +35,6 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
     return jobs
 
 
-def digests() -> dict[str, str]:
-    for function in (fingerprint._imports, fingerprint._tree, fingerprint._normalised, fingerprint._is_module):
-        function.cache_clear()
-    return {name: fingerprint.sources_digest(*starts) for name, starts in entries().items()}
-
-
-@pytest.fixture
-def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the package that may be edited."""
-    copy = tmp_path / "llm_pruner"
-    shutil.copytree(ROOT / "llm_pruner", copy)
-    monkeypatch.setattr(fingerprint, "_root", lambda: copy)
-    return copy
-
-
 @pytest.mark.parametrize(
     ("file", "jobs"),
     [
@@ -66,17 +51,12 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("data/builtin/corpus.py", READS_TEXT),
     ],
 )
-def test_an_edit_reruns_these_jobs_and_no_other(package: Path, file: str, jobs: set[str]) -> None:
-    before = digests()
-    with (package / file).open("a") as source:
-        source.write("\nEDITED = True\n")
-    after = digests()
-    assert {name for name in before if before[name] != after[name]} == jobs
+def test_an_edit_reruns_these_jobs_and_no_other(file: str, jobs: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert changed_by_edit(file, entries(), monkeypatch) == jobs
 
 
 @pytest.mark.parametrize("job", sorted(entries().keys() - DRAWN - {"summary"}))
 def test_only_figures_and_tables_run_the_report(job: str) -> None:
-    digests()
     reached = {file for entry in entries()[job] for file in fingerprint._closure(fingerprint._file(entry))}
     report = ROOT / "llm_pruner" / "report"
     assert not [file for file in reached if report in file.parents]
