@@ -31,18 +31,4 @@ def changed_by_edit(file: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> s
     with monkeypatch.context() as patched:
         patched.setattr(fingerprint, "_normalised", with_the_edit)
         after = digests(jobs)
-    return {name: fingerprint.sources_digest(*entries) for name, entries in jobs.items()}
-
-
-def changed_by_edit(file: str, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """Jobs whose digest is another once this file of the package has a further statement."""
-    edited = ROOT / "llm_pruner" / file
-    assert edited.exists()
-    before = digests(jobs)
-    code: Callable[[Path], str] = fingerprint._normalised
-    with monkeypatch.context() as patched:
-        patched.setattr(
-            fingerprint, "_normalised", lambda path: code(path) + ("EDITED = True" if path == edited else "")
-        )
-        after = digests(jobs)
     return {name for name in before if before[name] != after[name]}
