@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import FAMILIES, make
 
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.models.architecture import read_architecture
@@ -15,6 +14,8 @@ from llm_pruner.planning.slice_widths import sliced_parameters
 from llm_pruner.system.errors import ConfigError, PlanError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.grammar import resolve
+from tests.tiny.families import FAMILIES
+from tests.tiny.making import make
 
 MakeModel = Callable[..., Path]
 
