@@ -7,11 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
-
 from llm_pruner.variants.variant import DENSE, Score, Variant
-
-Scored = TypeVar("Scored", Score, None)
 
 AT = "@"
 """Stands between a name and the calibration seed; no name in a configuration can hold it."""
@@ -65,5 +61,5 @@ def _is_calibrated(variant: Variant) -> bool:
     return variant.calibrated or any(score.calibrated for score in variant.scores)
 
 
-def _again(score: Scored, seed: int) -> Scored:
+def _again(score: Score | None, seed: int) -> Score | None:
     return replace(score, name=repeat_name(score.name, seed)) if score and score.calibrated else score
