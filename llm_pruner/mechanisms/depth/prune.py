@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_pruner.mechanisms.depth.check import check
 from llm_pruner.mechanisms.depth.options import DepthOptions
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.methods.base import LayerScoreMethod
 from llm_pruner.models.architecture import read_architecture
@@ -18,15 +19,16 @@ def prune(job: Job) -> Outcome:
     Raises:
         PlanError: if that would leave no layer, or the scores or the options do not allow so many.
     """
-    assert job.scores is not None
+    assert isinstance(job.scores, LayerScoresFile)
     method = job.variant.build_method()
     assert isinstance(method, LayerScoreMethod)
-    layers = range(len(job.scores))
+    entries = [entry.model_dump() for entry in job.scores.layers]
+    layers = range(len(entries))
     options = DepthOptions(**job.variant.options)
     try:
         check(job.variant, len(layers))
         removable = options.removable(len(layers))
-        removed = method.select([job.scores[index] for index in removable], int(job.variant.amount))
+        removed = method.select([entries[index] for index in removable], int(job.variant.amount))
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
     architecture = read_architecture(job.base)
@@ -35,4 +37,4 @@ def prune(job: Job) -> Outcome:
     else:
         plan = Plan.drop_blocks(architecture, options.drop, removed)
     cut(job.base, plan, job.model, progress=job.progress)
-    return Outcome(len(removed), plan, method.notes([job.scores[index] for index in sorted(removed)]))
+    return Outcome(len(removed), plan, method.notes([entries[index] for index in sorted(removed)]))
