@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # one thread for each worker, and for the processes it starts: models this small gain nothing from two, and those
 # that wait spin on a core that the other worker needs
@@ -18,6 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 from safetensors.torch import load_file
+
+if TYPE_CHECKING:
+    from llm_pruner.variants.records import PruningRecord
 
 REFERENCE = Path(__file__).parent / "fixtures" / "reference"
 VOCABULARY = 97
@@ -60,7 +63,7 @@ def build_model(family: str, **overrides: Any) -> Any:
     return model
 
 
-def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
+def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> PruningRecord:
     """Score, where the method scores, and prune; gives the record of the pruning."""
     from llm_pruner.variants.grammar import resolve
     from llm_pruner.variants.make import prune
