@@ -42,6 +42,7 @@ from llm_pruner.objects.pruners import share_of_layers
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.files import read_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.variants import grammar
 from llm_pruner.variants.make import pruning_record
 
 ALL = [AblationPruner, BasePruner, PruneMePruner, SmartPruner, llm_pruner.AVSSPruner]
@@ -353,7 +354,7 @@ def test_analyses_of_many_go_where_they_are_told(
     for name in ("Magnitude_3000", "ShortGPT_remove_1"):
         shutil.copytree(make_parent(name, {}, base), models / name)
     # the base among the variants of a run, taken out of it: links that lead nowhere
-    pruning_record(resolve("Dense"), Outcome(0.0), Run({})).write(models / "Dense" / "pruning.json")
+    pruning_record(grammar.resolve("Dense"), Outcome(0.0), Run({})).write(models / "Dense" / "pruning.json")
     (models / "Dense" / "model").mkdir()
     (models / "Dense" / "model" / "config.json").symlink_to("../../../resources/model/config.json")
     place = tmp_path / "analyses"
