@@ -11,7 +11,8 @@ import typer
 
 from llm_pruner.cli.common import Json, Model, Output, emit, finish, model_folder, variant_folder, variant_folders
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.system.files import read_json, write_json, write_text
+from llm_pruner.system.files import write_text
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE
 
 Results = Annotated[
@@ -43,9 +44,9 @@ def analyze(
     variant = variant_folder(folder.absolute())
     plan = plan or _plan_of(variant)
     comparison = write_analysis(model_folder(base), folder, plan, output, name or variant.name)
-    if plan is None and comparison["num_layers"]["before"] != comparison["num_layers"]["after"]:
+    if plan is None and comparison.num_layers.before != comparison.num_layers.after:
         typer.echo("no plan.json: the layers are taken for the first ones of the base", err=True)
-    emit(comparison, describe_layers(comparison).rstrip(), as_json)
+    emit(comparison.to_dict(), describe_layers(comparison).rstrip(), as_json)
 
 
 def analyze_batch(
@@ -116,17 +117,17 @@ def summarize(
         except DataError as error:
             damaged[folder.name] = str(error)
     _refuse_namesakes(whole)
-    summary = {**summarize_structures(whole), "damaged": damaged}
+    summary = summarize_structures(whole).model_copy(update={"damaged": damaged})
     lines = [describe_structures(summary)]
-    lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary["missing"]]
+    lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary.missing]
     lines += [f"✗ {name}: left out: {problem}" for name, problem in damaged.items()]
     text = "\n".join(lines).rstrip() + "\n"
-    write_json(output.with_name(f"{output.name}.json"), summary)
+    summary.write(output.with_name(f"{output.name}.json"))
     write_text(output.with_name(f"{output.name}.txt"), text)
-    emit(summary, text.rstrip(), as_json)
+    emit(summary.to_dict(), text.rstrip(), as_json)
     finish(
         [f"{name}: left out: {problem}" for name, problem in damaged.items()]
-        + [f"{name}: no analysis" for name in summary["missing"]]
+        + [f"{name}: no analysis" for name in summary.missing]
     )
 
 
@@ -209,7 +210,7 @@ def _is_base_elsewhere(variant: Path) -> bool:
     """Whether a variant is the base itself, taken apart from it: its model is links, which then lead nowhere."""
     record = variant / "pruning.json"
     links = [file for file in (variant / "model").glob("*") if file.is_symlink() and not file.exists()]
-    return bool(links) and record.exists() and read_json(record)["variant"] == DENSE
+    return bool(links) and record.exists() and PruningRecord.read(record).variant == DENSE
 
 
 def _plan_of(variant: Path) -> Path | None:

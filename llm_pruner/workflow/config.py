@@ -38,7 +38,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
-from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of
 from llm_pruner.system.options import Options
 from llm_pruner.variants.grammar import checked, derive, known_options, resolve
 from llm_pruner.variants.variant import DENSE, Variant
@@ -339,7 +339,7 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems += [_explain(item) for item in error.errors()]
+        problems += problems_of(error, Config, _MOVED)
         config = None
     variants, named = _resolve_variants(raw)
     problems += named
@@ -505,20 +505,3 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
             if name not in encoders.rows
         ]
     return problems
-
-
-def _explain(item: Mapping[str, Any]) -> str:
-    """A pydantic error as one line: place, what is wrong, the way out."""
-    *section, key = item["loc"]
-    if item["type"] == "extra_forbidden" and dotted(item["loc"]) in _MOVED:
-        return f"{dotted(item['loc'])}: is {_MOVED[dotted(item['loc'])]} now"
-    if item["type"] == "extra_forbidden":
-        return f"{dotted(item['loc'])}: unknown key{nearest(str(key), _known_keys(section))}"
-    return f"{dotted(item['loc'])}: missing" if item["type"] == "missing" else explain(item)
-
-
-def _known_keys(location: list[Any]) -> list[str]:
-    model: Any = Config
-    for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)
