@@ -15,13 +15,13 @@ import pytest
 import torch
 from conftest import WORDS, build_model
 
+from llm_pruner.evaluation.continuations import generate
 from llm_pruner.models.checkpoint import load
 from llm_pruner.objects import plots, questions
 from llm_pruner.objects.generation import (
     clean_output,
     count_parameters,
     format_prompt,
-    generate,
     get_device,
     mean_and_error,
 )

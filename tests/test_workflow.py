@@ -66,7 +66,7 @@ CONFIG: dict[str, Any] = {
         "GQA_2000+lora+nf4",
     ],
 }
-SUMMARY = {"summary", "all", *(f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN)}
+SUMMARY = {"summary", "page", "all", *(f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN)}
 VARIANTS = ["Dense", *(name for entry in CONFIG["variants"] for name in ([entry] if isinstance(entry, str) else entry))]
 
 

@@ -1,4 +1,4 @@
-"""Perplexity and zero-shot of one model, loaded once."""
+"""Perplexity, zero-shot and continuations of one model, loaded once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_facts, read_tokens
+from llm_pruner.evaluation.continuations import measure_continuations
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.zero_shot import zero_shot
 from llm_pruner.models.checkpoint import load, load_tokenizer
@@ -26,15 +27,17 @@ def evaluate_quality(
     name: str,
     perplexity_output: Path,
     zero_shot_output: Path,
+    continuations_output: Path,
     tasks: Sequence[str],
     task_folder: Path | None,
     perplexity_options: Mapping[str, Any],
     zero_shot_options: Mapping[str, Any],
+    continuations_options: Mapping[str, Any],
     device: str = "auto",
     spread: bool = False,
     progress: bool = False,
 ) -> None:
-    """Write ``perplexity.json`` and ``zero_shot.json`` of a model.
+    """Write ``perplexity.json``, ``zero_shot.json`` and ``continuations.json`` of a model.
 
     Args:
         folder: model folder.
@@ -44,14 +47,16 @@ def evaluate_quality(
         task_folder: task files of our own, besides lm-eval's.
         perplexity_options: of ``perplexity``.
         zero_shot_options: of ``zero_shot``.
+        continuations_options: of ``measure_continuations``.
         spread: share the model out over all GPUs there are, ``device`` aside.
     """
     device = pick_device(device)
     limit_threads()
     model = load(folder, device=device, device_map="auto" if spread else None)
     write_json(perplexity_output, measure_perplexity(model, tokens, name, perplexity_options, progress=progress))
-    scores = measure_zero_shot(model, load_tokenizer(folder), name, tasks, task_folder, zero_shot_options)
-    write_json(zero_shot_output, scores)
+    tokenizer = load_tokenizer(folder)
+    write_json(zero_shot_output, measure_zero_shot(model, tokenizer, name, tasks, task_folder, zero_shot_options))
+    write_json(continuations_output, measure_continuations(model, tokenizer, name, **continuations_options))
 
 
 def measure_perplexity(

@@ -32,6 +32,7 @@ _FILES = {
     "perplexity": "evaluation/perplexity.json",
     "zero_shot": "evaluation/zero_shot.json",
     "efficiency": "evaluation/efficiency.json",
+    "continuations": "evaluation/continuations.json",
 }
 _BLOCKS = {"Attention": "attention", "MLP": "mlp", "Layer": None}
 """Rows of the layers table: title to key within a layer of the comparison, None for the layer as a whole."""
@@ -50,6 +51,7 @@ class Model:
     perplexity: Mapping[str, Any] = field(default_factory=dict)
     zero_shot: Mapping[str, Any] = field(default_factory=dict)
     efficiency: Mapping[str, Any] = field(default_factory=dict)
+    continuations: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def method(self) -> str | None:
