@@ -13,7 +13,6 @@ from llm_pruner.report.figures.layer_scores import layer_series
 from llm_pruner.report.style import UNKNOWN, run_styles
 from llm_pruner.report.table import Model, Results
 
-
 _HATCHES = ("", "//////", "......")
 """Tell several scores of one method apart."""
 
