@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,9 @@ from llm_pruner.system.errors import DataError, PrunerError
 from llm_pruner.system.files import write_text
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE
+
+if TYPE_CHECKING:
+    from llm_pruner.report.table import Results as Measured
 
 Results = Annotated[
     Path,
@@ -152,26 +155,29 @@ def compare(
 def table(
     result_dir: Results,
     output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv or .md.")
+        Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv, .md or .html.")
     ] = Path("summary.xlsx"),
     as_json: Json = False,
 ) -> None:
-    """Write what was measured of all models as a workbook, a CSV file or Markdown.
+    """Write what was measured of all models as a workbook, a CSV file, Markdown or a page to look through in a browser.
 
     llm-pruner table --result-dir baselines --output summary.xlsx
     """
+    from llm_pruner.report.page.write import write_page
     from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
     from llm_pruner.report.workbook import write_workbook
 
-    if output.suffix not in (".xlsx", ".csv", ".md"):
-        raise typer.BadParameter(f"'{output}' ends in none of .xlsx, .csv, .md", param_hint="--output")
+    writers: dict[str, Callable[[Measured, Path], None]] = {
+        ".xlsx": write_workbook,
+        ".csv": lambda results, path: write_csv(summary_table(results), path),
+        ".md": lambda results, path: write_markdown(summary_table(results), path),
+        ".html": write_page,
+    }
+    if output.suffix not in writers:
+        raise typer.BadParameter(f"'{output}' ends in none of {', '.join(writers)}", param_hint="--output")
     whole, damaged = _readable(variant_folders([result_dir]))
     results = read_results(whole)
-    if output.suffix == ".xlsx":
-        write_workbook(results, output)
-    else:
-        write = write_csv if output.suffix == ".csv" else write_markdown
-        write(summary_table(results), output)
+    writers[output.suffix](results, output)
     emit({"output": str(output), "models": [model.name for model in results.models]}, str(output), as_json)
     finish(damaged)
 

@@ -1,4 +1,4 @@
-"""Perplexity and zero-shot of one model, loaded once."""
+"""Perplexity, zero-shot and continuations of one model, loaded once."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_facts, read_tokens
+from llm_pruner.evaluation.continuations import measure_continuations
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.evaluation.records.zero_shot import ZeroShotResult
@@ -27,15 +28,17 @@ def evaluate_quality(
     name: str,
     perplexity_output: Path,
     zero_shot_output: Path,
+    continuations_output: Path,
     tasks: Sequence[str],
     task_folder: Path | None,
     perplexity_options: Mapping[str, Any],
     zero_shot_options: Mapping[str, Any],
+    continuations_options: Mapping[str, Any],
     device: str = "auto",
     spread: bool = False,
     progress: bool = False,
 ) -> None:
-    """Write ``perplexity.json`` and ``zero_shot.json`` of a model.
+    """Write ``perplexity.json``, ``zero_shot.json`` and ``continuations.json`` of a model.
 
     Args:
         folder: model folder.
@@ -45,6 +48,7 @@ def evaluate_quality(
         task_folder: task files of our own, besides lm-eval's.
         perplexity_options: of ``perplexity``.
         zero_shot_options: of ``zero_shot``.
+        continuations_options: of ``measure_continuations``.
         spread: share the model out over all GPUs there are, ``device`` aside.
     """
     device = pick_device(device)
@@ -53,6 +57,7 @@ def evaluate_quality(
     measure_perplexity(model, tokens, name, perplexity_options, progress=progress).write(perplexity_output)
     tokenizer = load_tokenizer(folder)
     measure_zero_shot(model, tokenizer, name, tasks, task_folder, zero_shot_options).write(zero_shot_output)
+    measure_continuations(model, tokenizer, name, **continuations_options).write(continuations_output)
 
 
 def measure_perplexity(

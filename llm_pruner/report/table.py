@@ -20,6 +20,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from llm_pruner.analysis.records import BlockComparison, LayerComparison, ModelComparison
+from llm_pruner.evaluation.records.continuations import Continuations
 from llm_pruner.evaluation.records.efficiency import BatchTimes, EfficiencyResult
 from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.evaluation.records.zero_shot import TaskScores, ZeroShotResult
@@ -38,6 +39,7 @@ _FILES: dict[str, tuple[str, type[Record]]] = {
     "perplexity": ("evaluation/perplexity.json", PerplexityResult),
     "zero_shot": ("evaluation/zero_shot.json", ZeroShotResult),
     "efficiency": ("evaluation/efficiency.json", EfficiencyResult),
+    "continuations": ("evaluation/continuations.json", Continuations),
 }
 """Fields of a ``Model``: the file within its folder, and what that holds."""
 _BLOCKS: dict[str, Callable[[LayerComparison], BlockComparison]] = {
@@ -61,6 +63,7 @@ class Model:
     perplexity: PerplexityResult | None = None
     zero_shot: ZeroShotResult | None = None
     efficiency: EfficiencyResult | None = None
+    continuations: Continuations | None = None
 
     @property
     def method(self) -> str | None:

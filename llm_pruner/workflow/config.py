@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -34,6 +34,7 @@ from llm_pruner.encoders.options import (
     TeacherOptions,
 )
 from llm_pruner.encoders.tasks import GLUE, check_dataset
+from llm_pruner.evaluation.continuations import PROMPTS
 from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
 from llm_pruner.steps import STEPS
@@ -175,6 +176,20 @@ class ZeroShotConfig(Options):
     """Items in each task made from the built-in text."""
 
 
+class ContinuationsConfig(Options):
+    prompts: Literal["builtin"] | tuple[Annotated[str, Field(min_length=1)], ...] = "builtin"
+    """Beginnings that every model goes on from, for reading side by side; ``builtin`` for five short ones, ``[]`` for
+    none."""
+    new_tokens: PositiveInt = 32
+    """Tokens written after each."""
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Options of ``measure_continuations``, as builtins."""
+        prompts = PROMPTS if self.prompts == "builtin" else self.prompts
+        return {"prompts": list(prompts), "new_tokens": self.new_tokens}
+
+
 class SearchConfig(Options):
     coarse: int = Field(default=10, ge=1, le=50)
     """Step, in percent of the budget, from one split to the next."""
@@ -273,6 +288,8 @@ class Config(Options):
     """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     """Tasks run through lm-eval."""
+    continuations: ContinuationsConfig = ContinuationsConfig()
+    """What models write."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
     """Latency, throughput and memory."""
     jobs: JobsConfig = JobsConfig()

@@ -15,6 +15,7 @@ import torch
 
 import llm_pruner
 from llm_pruner.data.builtin.corpus import Document
+from llm_pruner.evaluation.continuations import measure_continuations
 from llm_pruner.evaluation.efficiency import measure_efficiency
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.zero_shot import language_model, zero_shot
@@ -82,6 +83,25 @@ def test_overlap_scores_the_new_tokens_with_their_context(make_model: Callable[.
     result = perplexity(model, stream, window=16, stride=4)
     assert result.tokens == 15 + 4 + 4
     assert result.nll == pytest.approx(total / 23, rel=1e-5)
+
+
+def test_continuations_are_the_likeliest_tokens_one_after_the_other(
+    make_model: Callable[..., Path], tokenizer: Any
+) -> None:
+    model = llm_pruner.load(make_model("llama"))
+    prompts = ["the of a", "w1 w2 w3 w4 w5"]
+    result = measure_continuations(model, tokenizer, "Dense", prompts, 4)
+    for prompt, written in zip(prompts, result["continuations"], strict=True):
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        start = ids.shape[1]
+        for _ in range(4):
+            with torch.inference_mode():
+                ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+            if ids[0, -1] == model.config.eos_token_id:
+                break
+        assert written == {"prompt": prompt, "text": tokenizer.decode(ids[0, start:], skip_special_tokens=True)}
+    assert measure_continuations(model, tokenizer, "Dense", [], 4)["continuations"] == []
+    assert measure_continuations(model, tokenizer, "Dense", prompts, 1000)["new_tokens"] == 32
 
 
 def test_limits_and_bad_streams() -> None:

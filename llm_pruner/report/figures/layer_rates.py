@@ -13,6 +13,9 @@ from llm_pruner.report.figures.layer_scores import layer_series
 from llm_pruner.report.style import UNKNOWN, run_styles
 from llm_pruner.report.table import Model, Results
 
+_HATCHES = ("", "//////", "......")
+"""Tell several scores of one method apart."""
+
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
     """How important layers are, and the share of its parameters that each lost by width.
@@ -39,7 +42,17 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
             importance.set_yscale("log")
         offset = (place - (len(ranking) - 1) / 2) * bar
         colour = styles[score.method].colour
-        importance.bar(np.arange(len(values)) + offset, values, bar, color=colour, label=score.id)
+        before = [other.method for other in ranking[:place]].count(score.method)
+        importance.bar(
+            np.arange(len(values)) + offset,
+            values,
+            bar,
+            color=colour,
+            edgecolor="white",
+            linewidth=0,
+            hatch=_HATCHES[before % len(_HATCHES)],
+            label=score.id,
+        )
     for number, model in enumerate(drawn):
         style = styles[model.method or UNKNOWN]
         lost = {layer.layer_idx: layer.reduction_ratio for layer in model.layers}
