@@ -160,7 +160,7 @@ def test_pruneme_agrees_with_the_official_tool(reference: dict[str, Any], tmp_pa
         assert distances == pytest.approx(official[f"n{n}"]["average_distance"][:-1], abs=1e-5)
         removed = set(range(6)) - set(read_json(tmp_path / "plan.json")["kept_layers"])
         assert sorted(removed) == official[f"n{n}"]["removed_layers_0based"]
-        found = perplexity(load(tmp_path / "model"), heldout, window=128)["perplexity"]
+        found = perplexity(load(tmp_path / "model"), heldout, window=128).perplexity
         assert found == pytest.approx(official[f"n{n}"]["ppl_after"], rel=1e-5)
 
 

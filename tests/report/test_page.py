@@ -18,6 +18,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 
 from llm_pruner.analysis.comparison import compare
+from llm_pruner.analysis.records import ModelStructure
 from llm_pruner.report.page.data import page_data
 from llm_pruner.report.page.write import write_page
 from llm_pruner.report.table import read_results
@@ -45,7 +46,7 @@ ROWS: dict[str, tuple[str, str, str | None, int, int, float | None, float | None
 }
 
 
-def analysis(name: str, nonzero: int, size: int) -> dict[str, Any]:
+def analysis(name: str, nonzero: int, size: int) -> ModelStructure:
     """Two layers of attention and MLP, one to three, that share ``nonzero`` parameters out evenly."""
     parts = {"attention": {"parameters": nonzero // 4, "nonzero": nonzero // 4}}
     parts["mlp"] = {"parameters": 3 * nonzero // 4, "nonzero": 3 * nonzero // 4}
@@ -57,8 +58,10 @@ def analysis(name: str, nonzero: int, size: int) -> dict[str, Any]:
         "sparsity": 0.0,
     }
     half["attention"] |= {"key_value_groups": 1, "head_dim": 4}
-    return {
+    held = {
         "name": name,
+        "model_type": "llama",
+        "hidden_size": 8,
         "num_layers": 2,
         "totals": {
             "parameters": nonzero,
@@ -69,6 +72,7 @@ def analysis(name: str, nonzero: int, size: int) -> dict[str, Any]:
         },
         "layers": [{"layer_idx": index, "position": index, **half} for index in range(2)],
     }
+    return ModelStructure.model_validate(held)
 
 
 def write(path: Path, value: Any) -> None:
@@ -97,12 +101,12 @@ def write_model(folder: Path, name: str, row: tuple[Any, ...], said: dict[str, s
         "notes": [],
         "scores": [],
         "steps": steps,
-        "seconds": None,
+        "seconds": {"scoring": 0.0, "pruning": 1.0, "total": 1.0},
         "run": run,
     }
     write(folder / "pruning.json", record)
     dense = analysis("Dense", 800, 1600)
-    write(folder / "analysis" / "model_comparison.json", compare(dense, analysis(name, nonzero, size)))
+    compare(dense, analysis(name, nonzero, size)).write(folder / "analysis" / "model_comparison.json")
     if perplexity is not None:
         loss = {"model": name, "dataset": "builtin", "split": "test", "window": 8, "stride": 8, "windows": 2}
         loss |= {"tokens": 14, "nll": 2.0 + perplexity / 100, "perplexity": perplexity, "bits_per_byte": None}
@@ -110,7 +114,7 @@ def write_model(folder: Path, name: str, row: tuple[Any, ...], said: dict[str, s
         write(folder / "evaluation" / "perplexity.json", loss | {"window_nll": window_nll, "run": run})
     if accuracy is not None:
         task = {"acc": accuracy, "acc_stderr": 0.02, "acc_norm": None, "acc_norm_stderr": None}
-        task |= {"items": 100, "num_fewshot": 0}
+        task |= {"items": 100, "num_fewshot": 0, "perplexity": None, "perplexity_stderr": None}
         mean = {"acc": accuracy, "acc_stderr": 0.02, "acc_norm": accuracy}
         write(
             folder / "evaluation" / "zero_shot.json", {"model": name, "tasks": {"arc": task}, "mean": mean, "run": run}
