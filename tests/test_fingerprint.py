@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_pruner.encoders.steps import STEPS as CLASSIFIER_STEPS
 from llm_pruner.mechanisms import MECHANISMS, get_mechanism, job_modules
 from llm_pruner.steps import STEPS
 from llm_pruner.workflow import fingerprint
@@ -52,12 +53,15 @@ ALL = {*SCORING, *(f"prune {name}" for name in METHOD_OF)}
 
 
 def digests_of_scripts() -> dict[str, str]:
-    """Of every script that Snakemake runs, and of the one that takes a step for every step."""
+    """Of every script that Snakemake runs, and of those that take a step for every step."""
     clear()
     scripts = {path.stem: path for path in SCRIPTS.glob("*.py")}
-    step = scripts.pop("step")
-    modules = {name: implementation.partition(":")[0] for name, implementation in STEPS.items()}
-    taken = {f"+{name}": fingerprint.sources_digest(step, module) for name, module in modules.items()}
+    tracks = {"": (scripts.pop("step"), STEPS), "classifier ": (scripts.pop("encoder_step"), CLASSIFIER_STEPS)}
+    taken = {
+        f"{track}+{name}": fingerprint.sources_digest(script, implementation.partition(":")[0])
+        for track, (script, steps) in tracks.items()
+        for name, implementation in steps.items()
+    }
     return {**taken, **{name: fingerprint.sources_digest(path) for name, path in scripts.items()}}
 
 
@@ -112,7 +116,7 @@ def test_an_edit_reaches_those_who_run_it(package: Path, file: str, changed: set
         ("training/masked.py", {"+lora", "+kd"}),
         ("training/objective.py", {"+lora", "+kd"}),
         ("training/options.py", {"+lora", "+kd"}),
-        ("training/fake_quantize.py", {"encoder_ptq", "encoder_qkd"}),
+        ("training/fake_quantize.py", {"classifier +nf4", "classifier +qkd"}),
         ("variants/step.py", {"+lora", "+kd", "+nf4"}),
         ("steps/record.py", {"+lora", "+kd", "+nf4", "summary", "figure_of_run"}),
         ("steps/__init__.py", set()),

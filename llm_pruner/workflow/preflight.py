@@ -92,7 +92,7 @@ def _check_encoders(config: Config) -> list[str]:
             return []
     except CheckpointError as error:
         return [f"encoders.teacher.source: {error}"]
-    for row in encoders.rows:
+    for row in encoders.pruned:
         try:
             options = encoders.row_options(row)
             if not options.start:  # what is left of another row is known when that is made
