@@ -18,9 +18,16 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from llm_pruner.cli import app
+from llm_pruner.models.doctor import examine
 from llm_pruner.models.shapes import check_base
-from llm_pruner.system.errors import CheckpointError, PrunerError
+from llm_pruner.objects.pruners import AVSSPruner
+from llm_pruner.system.errors import CheckpointError, ConfigError, PrunerError
 from llm_pruner.system.files import MARKER, refuse_inputs, staged_directory
+from llm_pruner.variants.grammar import resolve
+from llm_pruner.variants.make import prune
+from llm_pruner.variants.score import compute_scores
+from llm_pruner.workflow.config import load_config
+from llm_pruner.workflow.preflight import preflight
 
 COMMANDS = {
     "evaluate": ("tasks/x", "evaluate --model {model} --metrics zeroshot --tasks builtin_continuation --output {out}"),
@@ -280,6 +287,26 @@ def test_base_of_other_weights_is_refused(how: str, tmp_path: Path, make_model: 
     name = break_model(model, how)
     with pytest.raises(CheckpointError, match=name):
         check_base(model)
+    out = tmp_path / "out"
+    sparse, scored = resolve("Magnitude_2of4"), resolve("Magnitude_1000").score
+    assert scored
+    for door in (
+        lambda: prune(sparse, model, out),
+        lambda: compute_scores(scored, model, None, out / "s.json"),
+        lambda: AVSSPruner(str(model)).prune_and_save([1], out),
+    ):
+        with pytest.raises(CheckpointError, match=name):
+            door()
+        assert not out.exists()
+    assert name in next(check.reason for check in examine(model, device="cpu") if check.outcome == "failed")
+    short: dict[str, Any] = {"calibration": {"length": 16}, "perplexity": {"window": 16}}
+    short |= {"efficiency": {"prompt_length": 8, "new_tokens": 8}}
+    config, variants = load_config({"model": {"source": str(model)}, "variants": ["Dense"], **short})
+    if how == "infinite":  # weights are not read while a configuration is checked
+        preflight(config, variants.values())
+    else:
+        with pytest.raises(ConfigError, match=name):
+            preflight(config, variants.values())
     for line in ("prune --structure 2:4 --output {out}", "score --output {out}/s.json"):
         arguments = line.format(out=tmp_path / "out").split()
         result = CliRunner().invoke(app, [*arguments, "--model", str(model), "--strategy", "magnitude"])

@@ -19,7 +19,7 @@ from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
-from llm_pruner.models.shapes import check_base
+from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.files import read_json, refuse_foreign_record, write_json
@@ -153,7 +153,7 @@ def make_variant(
     """
     from llm_pruner.variants.make import prune
 
-    check_base(base)
+    check_stored(base)
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
     missing = [score for score in variant.scores if score.name not in given]

@@ -9,6 +9,7 @@ from typing import Any
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.models.architecture import refuse_quantized
+from llm_pruner.models.shapes import check_base
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.provenance import Run
@@ -42,9 +43,10 @@ def prune(
 
     Raises:
         PlanError: if the amount cannot be reached.
-        CheckpointError: if the base cannot be read.
+        CheckpointError: if the base cannot be read, or its weights are not those of its config.json, or not finite.
     """
     refuse_quantized(base)
+    check_base(base)
     sources = [read_json(path) for path in (scores, importance, search) if path]
     device = pick_device(device)
     limit_threads()
