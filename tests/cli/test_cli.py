@@ -404,6 +404,8 @@ def test_exports(variants: Path, make_model: Callable[..., Path], tmp_path: Path
     plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "merge.yaml", "--plan"]
     run(*plan, variants / "ShortGPT_remove_1" / "plan.json", "--base", make_model())
     assert "some/model" in (tmp_path / "merge.yaml").read_text()
+    assert "there already" in run(*plan, variants / "ShortGPT_remove_1" / "plan.json", code=1).stderr
+    plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "other.yaml", "--plan"]
     assert "in width" in run(*plan, variants / "Magnitude_3000" / "plan.json", code=1).stderr
 
     missing = run(*plan, variants / "Dense" / "plan.json", code=1).stderr

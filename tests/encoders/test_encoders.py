@@ -433,14 +433,14 @@ import sys, torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 from transformers import AutoModel, AutoModelForSequenceClassification
+torch.set_grad_enabled(False)
 batch, found = load_file("batch.safetensors"), {}
 for folder in sys.argv[1:]:
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
-    with torch.no_grad():
-        found[folder] = model(input_ids=batch["ids"], attention_mask=batch["mask"]).logits.float()
-        model = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
-        inner = model(input_ids=batch["ids"], attention_mask=batch["mask"]).last_hidden_state.float()
-        found[f"{folder} without head"] = inner.contiguous()
+    found[folder] = model(input_ids=batch["ids"], attention_mask=batch["mask"]).logits.float()
+    inner = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    inner = inner(input_ids=batch["ids"], attention_mask=batch["mask"]).last_hidden_state
+    found[f"{folder} without head"] = inner.float().contiguous()
 assert not [name for name in sys.modules if name.startswith("llm_pruner")]
 save_file(found, "found.safetensors")
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pytest
@@ -54,7 +55,8 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
         "QKD",
     ]
     (runs / "ptq" / "model" / "config.json").unlink()
-    broken = run(*report, "--output", tmp_path / "results", "--json", code=3)
+    assert "--force" in run(*report, "--output", tmp_path / "results", code=1).stderr
+    broken = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{runs / 'ptq'}: " in broken.stderr and "no config.json" in broken.stderr
     assert len(json.loads(broken.stdout)["runs"]) == 3
     assert (tmp_path / "results" / "final_report.png").exists()
