@@ -33,6 +33,7 @@ from llm_pruner.cli.common import (
     Seed,
     Source,
     Split,
+    claim,
     emit,
     model_folder,
     read_options,
@@ -41,15 +42,15 @@ from llm_pruner.cli.common import (
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Outcome
 from llm_pruner.mechanisms.records import read_scores
+from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
-from llm_pruner.models.shapes import check_base
+from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
 from llm_pruner.steps.records import HealingFile
 from llm_pruner.system.errors import ConfigError, PrunerError, nearest
-from llm_pruner.system.files import refuse_foreign_record, refuse_inputs
 from llm_pruner.system.provenance import Run
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
@@ -148,7 +149,14 @@ def prune(
     """
     variant = _variant(strategy, structure, ratio, layers, read_options(option), name)
     base = model_folder(model)
-    refuse_existing(output, force, [base])
+    searches = variant.options.get("split") == SEARCH
+    refuse_existing(
+        output,
+        force,
+        [base, *([held_out] if held_out else [])],
+        records=["pruning.json", *(["search.json"] if searches else [])],
+        files=["split_search.png"] if searches else [],
+    )
     record = make_variant(
         variant,
         base,
@@ -179,6 +187,7 @@ def score(
     device: Device = "auto",
     batch_size: Batch = CALIBRATION.batch_size,
     progress: Progress = True,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score a model's key-value groups and channels, or its layers, for every amount at once.
@@ -188,9 +197,12 @@ def score(
     llm-pruner score --model base --strategy shortgpt --output shortgpt.json
     """
     base = model_folder(model)
-    refuse_inputs([output, output.parent / "calibration.safetensors"], [base])
-    refuse_foreign_record(output)
-    check_base(base)
+    sampled = output.parent / "calibration.safetensors"
+    texts = [Path(calibration)] if Path(calibration).is_file() else []
+    claim(named=[output], inputs=[base, *texts], force=force)
+    if not any(sampled.exists() and sampled.samefile(text) for text in texts):
+        claim(records=[sampled], inputs=[base])
+    check_stored(base)
     options = read_options(option)
     own = [get_mechanism(name) for name in mechanisms_of(strategy)]
     mechanism = find_mechanism(structure) if structure else next((each for each in own if each.score_with), own[0])
@@ -199,8 +211,8 @@ def score(
         what = structure or mechanism.name
         raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
     text = Text(calibration, split, samples, length, seed)
-    tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
-    make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
+    tokens = text.draw(base, sampled) if wanted.calibrated else None
+    make_scores(wanted, base, tokens, output, replace=force, device=device, batch_size=batch_size, progress=progress)
     scores = read_scores(output)
     emit(scores.to_dict(), f"{output}: {wanted.name}, {len(scores.layers)} layers", as_json)
 
@@ -299,7 +311,13 @@ def _take(
             raise typer.BadParameter(f"needed for {name}", param_hint=_NEEDED[need])
     parent = _parent(model)
     folders = [model_folder(path) for path in given.values() if path and path.is_dir()]
-    refuse_existing(output, force, [parent.model, *folders])
+    refuse_existing(
+        output,
+        force,
+        [parent.model, *folders, *(path for path in given.values() if path and path.is_file())],
+        records=("pruning.json", "step.json"),
+        files=["healing.png"] if "healing" in cls.needs else [],
+    )
     record = take_step(
         derive(parent.variant, name, read_options(option)),
         parent.model,

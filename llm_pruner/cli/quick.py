@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from llm_pruner.analysis.comparison import ANALYSIS_FILES
 from llm_pruner.analysis.records import ModelComparison
 from llm_pruner.cli.chain import Text, compose_name, make_variant, refuse_existing
 from llm_pruner.cli.common import Device, Force, Json, Progress, emit, model_folder
@@ -36,6 +37,14 @@ _SAMPLES_OF_MANY_PASSES = 4
 _WINDOW, _WINDOWS = 256, 8
 _QUESTIONS = 48
 _NEW_TOKENS, _REPEATS = 8, 3
+_MEASURED = tuple(f"{place}/{part}.json" for place in (BEFORE, "evaluation") for part in ("efficiency", "perplexity"))
+_SHOWN = (
+    *(f"figures/{name}.png" for name in ("layer_importance", "layer_reduction", "right_answers")),
+    f"{BEFORE}/answers.json",
+    "evaluation/answers.json",
+    "gains.json",
+    "mergekit.yaml",
+)
 
 
 def quick(
@@ -71,7 +80,13 @@ def quick(
         _refuse(context, f"without a command, {missing} must be given too")
     base = model_folder(model)
     variant = usual_variant(strategy, read_config(base)["num_hidden_layers"])
-    refuse_existing(output, force, [base])
+    refuse_existing(
+        output,
+        force,
+        [base],
+        records=["pruning.json", "calibration.safetensors", "evaluation.safetensors", *_MEASURED],
+        files=[*(f"analysis/{name}" for name in ANALYSIS_FILES), *_SHOWN],
+    )
     with redirect_stdout(sys.stderr):
         record = _prune(variant, base, output, device, progress)
         gains = _gains(base, output, device, progress)

@@ -43,13 +43,12 @@ class StepOutcome:
     """Everything, for ``step.json``; ``history`` of a training is drawn."""
 
 
-class Step(ABC):
-    """A step, made from its options. Importing its module must not import torch."""
+class NamedStep(ABC):
+    """What every step of either track says of itself: its name stands behind a plus."""
 
     title: ClassVar[str]
     """What it does, in a few words for people."""
     Options: ClassVar[type[AnyOptions]] = AnyOptions
-    needs: ClassVar[tuple[Need, ...]] = ()
     terminal: ClassVar[bool] = False
     """Whether no step can follow it."""
     gpu: ClassVar[bool] = False
@@ -59,6 +58,12 @@ class Step(ABC):
 
     def __init__(self, **options: Any) -> None:
         self.options = self.Options(**options)
+
+
+class Step(NamedStep):
+    """A step, made from its options. Importing its module must not import torch."""
+
+    needs: ClassVar[tuple[Need, ...]] = ()
 
     @abstractmethod
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:

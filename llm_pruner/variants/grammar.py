@@ -25,7 +25,7 @@ from llm_pruner.mechanisms import all_mechanisms, get_mechanism
 from llm_pruner.mechanisms.base import Amount, Mechanism, MechanismOptions
 from llm_pruner.methods import METHODS
 from llm_pruner.steps import STEPS
-from llm_pruner.steps.base import step_class
+from llm_pruner.steps.base import NamedStep, step_class
 from llm_pruner.system.errors import ConfigError, explain, nearest
 from llm_pruner.variants.variant import DENSE, Score, StepSpec, Variant, load_class
 
@@ -120,10 +120,7 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
         ConfigError: for an unknown step, one that cannot follow the parent's, or unknown or wrong options.
     """
     name = f"{parent.name}+{step}"
-    if step not in STEPS:
-        raise ConfigError([f"unknown step '+{step}'{nearest(step, STEPS)}"], name)
-    if parent.step and step_class(parent.step.implementation).terminal:
-        raise ConfigError([f"nothing can follow +{parent.step.name}; put +{parent.step.name} last"], name)
+    check_step(name, {known: step_class(implementation) for known, implementation in STEPS.items()})
     resolved = checked(step_class(STEPS[step]).Options, options or {}, name)
     return replace(
         parent,
@@ -133,6 +130,15 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
         score=None,
         importance=None,
     )
+
+
+def check_step(name: str, steps: Mapping[str, type[NamedStep]]) -> None:
+    """Raise ConfigError unless the last step of a name is one of ``steps`` and can follow the one before it."""
+    *earlier, step = name.split("+")[1:]
+    if step not in steps:
+        raise ConfigError([f"unknown step '+{step}'{nearest(step, steps)}"], name)
+    if earlier and (last := earlier[-1]) in steps and steps[last].terminal:
+        raise ConfigError([f"nothing can follow +{last}; put +{last} last"], name)
 
 
 def checked(model: type[Checked], options: Mapping[str, Any], name: str) -> Checked:

@@ -10,6 +10,7 @@ from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.mechanisms.width.split import SplitSearch
 from llm_pruner.models.architecture import refuse_quantized
+from llm_pruner.models.shapes import check_base
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.provenance import Run
 from llm_pruner.variants.records import AmountRecord, PruningRecord, SecondsRecord
@@ -43,9 +44,10 @@ def prune(
 
     Raises:
         PlanError: if the amount cannot be reached.
-        CheckpointError: if the base cannot be read.
+        CheckpointError: if the base cannot be read, or its weights are not those of its config.json, or not finite.
     """
     refuse_quantized(base)
+    check_base(base)
     group_scores, ranking = (read_scores(path) if path else None for path in (scores, importance))
     found = SplitSearch.read(search) if search else None
     sources = [source.run.seconds for source in (group_scores, ranking, found) if source]

@@ -11,6 +11,7 @@ from llm_pruner.data.tokens import read_tokens
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import Scored, ScoresFile
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
+from llm_pruner.models.shapes import check_base
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.provenance import Run
@@ -41,11 +42,13 @@ def compute_scores(
         output: the JSON to write.
 
     Raises:
-        CheckpointError: if the base cannot be read, or gives scores that are not finite.
+        CheckpointError: if the base cannot be read, its weights are not those of its config.json or not finite, or it
+            gives scores that are not finite.
         PlanError: if its hidden dimensions are sliced.
     """
     refuse_quantized(base)
     refuse_sliced(read_config(base), base)
+    check_base(base)
     device = pick_device(device)
     limit_threads()
     method = build_method(score.implementation, score.options)

@@ -245,10 +245,11 @@ def test_quantize(make_model: Callable[..., Path], token_file: Path, tmp_path: P
 def test_analyze(variants: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
     model = variants / "ShortGPT_remove_1"
     for given in (model, model / "model"):
-        comparison = run_json("analyze", "--model", given, "--base", make_model(), "--output", tmp_path / "analysis")
+        place = ["--output", tmp_path / "analysis", "--force"]
+        comparison = run_json("analyze", "--model", given, "--base", make_model(), *place)
         assert comparison == read_json(model / "analysis" / "model_comparison.json")
     (model / "plan.json").rename(tmp_path / "plan.json")
-    place = ["analyze", "--model", model, "--base", make_model(), "--output", tmp_path / "analysis"]
+    place = ["analyze", "--model", model, "--base", make_model(), "--output", tmp_path / "analysis", "--force"]
     assert "no plan.json" in run(*place).stderr
     assert "compared with Dense" in run(*place, "--plan", tmp_path / "plan.json").stdout
 
@@ -257,9 +258,11 @@ def test_analyze_batch_goes_on_after_a_broken_model(variants: Path, make_model: 
     weights = variants / "Magnitude_3000" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     place = ["analyze-batch", "--models-dir", variants, "--base-model", make_model(), "--merge-results"]
-    result = run(*place, "--json", code=3)
+    assert "there already" in run(*place, code=1).stderr
+    result = run(*place, "--json", "--force", code=3)
     assert json.loads(result.stdout)["analysed"] == ["Dense", "ShortGPT_remove_1"]
-    assert result.stderr.count("\n") == 1 and "Magnitude_3000" in result.stderr and "truncated" in result.stderr
+    problems = [line for line in result.stderr.splitlines() if "not analysed" in line]
+    assert len(problems) == 1 and "Magnitude_3000" in problems[0] and "truncated" in problems[0]
     assert read_json(variants / "models_structure_summary.json")["total_models"] == 2
 
 
@@ -272,7 +275,7 @@ def test_summarize(variants: Path, tmp_path: Path) -> None:
     (variants / "Dense" / "analysis" / "model_comparison.json").write_text('{"a"')
     (other / "Copy" / "analysis" / "model_comparison.json").write_text("[]")
     shutil.rmtree(variants / "Magnitude_3000" / "analysis")
-    result = run("summarize", "--dirs", variants, other, *output, code=3)
+    result = run("summarize", "--dirs", variants, other, *output, "--force", code=3)
     assert "Dense: left out" in result.stderr and "Copy: left out" in result.stderr and "JSON" in result.stderr
     text = (tmp_path / "sum.txt").read_text()
     assert f"✗ Magnitude_3000: no analysis; llm-pruner analyze --model {variants / 'Magnitude_3000'}/model" in text
@@ -401,6 +404,8 @@ def test_exports(variants: Path, make_model: Callable[..., Path], tmp_path: Path
     plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "merge.yaml", "--plan"]
     run(*plan, variants / "ShortGPT_remove_1" / "plan.json", "--base", make_model())
     assert "some/model" in (tmp_path / "merge.yaml").read_text()
+    assert "there already" in run(*plan, variants / "ShortGPT_remove_1" / "plan.json", code=1).stderr
+    plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "other.yaml", "--plan"]
     assert "in width" in run(*plan, variants / "Magnitude_3000" / "plan.json", code=1).stderr
 
     missing = run(*plan, variants / "Dense" / "plan.json", code=1).stderr

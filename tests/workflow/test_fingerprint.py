@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_pruner.encoders.steps import STEPS as CLASSIFIER_STEPS
 from llm_pruner.mechanisms import MECHANISMS, get_mechanism, job_modules
 from llm_pruner.steps import STEPS
 from llm_pruner.workflow import fingerprint
@@ -34,10 +35,14 @@ ALL = {*SCORING, *(f"prune {name}" for name in METHOD_OF)}
 
 
 def scripts() -> dict[str, tuple[str | Path, ...]]:
-    """Every script that Snakemake runs, and the one that takes a step for every step."""
+    """Every script that Snakemake runs, and those that take a step for every step."""
     found = {path.stem: path for path in SCRIPTS.glob("*.py")}
-    step = found.pop("step")
-    taken = {f"+{name}": (step, implementation.partition(":")[0]) for name, implementation in STEPS.items()}
+    tracks = {"": (found.pop("step"), STEPS), "classifier ": (found.pop("encoder_step"), CLASSIFIER_STEPS)}
+    taken: dict[str, tuple[str | Path, ...]] = {
+        f"{track}+{name}": (script, implementation.partition(":")[0])
+        for track, (script, steps) in tracks.items()
+        for name, implementation in steps.items()
+    }
     return {**taken, **{name: (path,) for name, path in found.items()}}
 
 
@@ -88,7 +93,7 @@ def test_an_edit_reaches_those_who_run_it(file: str, changed: set[str], monkeypa
         ("training/masked.py", {"+lora", "+kd"}),
         ("training/objective.py", {"+lora", "+kd"}),
         ("training/options.py", {"+lora", "+kd"}),
-        ("training/fake_quantize.py", {"encoder_ptq", "encoder_qkd"}),
+        ("training/fake_quantize.py", {"classifier +nf4", "classifier +qkd"}),
         ("variants/step.py", {"+lora", "+kd", "+nf4"}),
         ("steps/record.py", {"+lora", "+kd", "+nf4", "summary", "figure_of_run"}),
         ("steps/__init__.py", set()),
