@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from llm_pruner.cli.common import CALIBRATION
+from llm_pruner.cli.common import CALIBRATION, claim
 from llm_pruner.data.sources import TOKEN_SUFFIX, split_for
 from llm_pruner.data.tokens import read_facts, read_tokens
 from llm_pruner.mechanisms import all_mechanisms
 from llm_pruner.mechanisms.base import Mechanism
+from llm_pruner.mechanisms.records import MadeFrom, ScoresFile, read_scores
 from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
-from llm_pruner.models.shapes import check_base
+from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
-from llm_pruner.system.files import (
-    read_json,
-    refuse_foreign_folder,
-    refuse_foreign_record,
-    refuse_inputs,
-    write_json,
-)
+from llm_pruner.system.files import refuse_foreign_record
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Score, Variant
 from llm_pruner.workflow.preflight import check_variant
 
@@ -49,6 +45,7 @@ class Text:
         Raises:
             ConfigError: for samples longer than the model's context.
             DataError: for a split that the source has not, or if it has too little text or is damaged.
+            PrunerError: if they would overwrite the token file that they are drawn from, or one not made by this tool.
         """
         from llm_pruner.data.sampling import draw_samples
 
@@ -57,9 +54,11 @@ class Text:
             held = read_tokens(self.source)
             samples, length = self.samples or held.shape[0], self.length or held.shape[1]
             whole = not held_out and held.shape == (samples, length)
-            if whole and output.exists() and output.samefile(self.source):
-                # drawn before, and its facts say from where
-                return output
+            if output.exists() and output.samefile(self.source):
+                if whole:
+                    return output  # drawn before, and its facts say from where
+                raise PrunerError(f"{output}: would overwrite the input {self.source}; choose another output")
+        refuse_foreign_record(output)
         split = split_for(self.source, self.split, "calibration")
         check_context(model, length)
         draw_samples(
@@ -103,13 +102,14 @@ def compose_name(method: str, structure: str | None, ratio: float | None, layers
     mechanism = find_mechanism(structure) if structure else next(each for each in all_mechanisms() if each.asks == asks)
     structure = structure or mechanism.name
     counts = mechanism.asks == "number"
-    if counts and (layers is None or ratio is not None):
-        raise typer.BadParameter(f"by {structure}, say how many with --layers and no --ratio", param_hint="--structure")
+    if counts and (layers is None) == (ratio is None):
+        ways = "how many with --layers or which share of all parameters with --ratio"
+        raise typer.BadParameter(f"by {structure}, say {ways}", param_hint="--structure")
     if layers is not None and not counts:
         numbered = " or ".join(each.name for each in all_mechanisms() if each.asks == "number")
         raise typer.BadParameter(f"is for {numbered}, not for {structure}", param_hint="--layers")
     try:
-        return method + mechanism.write(structure, layers if counts else ratio)
+        return method + mechanism.write(structure, ratio if layers is None else layers)
     except ConfigError as error:
         raise typer.BadParameter("; ".join(error.problems), param_hint="--ratio") from None
 
@@ -136,7 +136,7 @@ def make_variant(
     scores: Sequence[Path] = (),
     held_out: Path | None = None,
     **job: Any,
-) -> dict[str, Any]:
+) -> PruningRecord:
     """Draw, score, search where the options ask for it, and prune.
 
     Args:
@@ -156,7 +156,7 @@ def make_variant(
     """
     from llm_pruner.variants.make import prune
 
-    check_base(base)
+    check_stored(base)
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
     missing = [score for score in variant.scores if score.name not in given]
@@ -186,26 +186,38 @@ def make_variant(
     return record
 
 
-def refuse_existing(output: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
+def refuse_existing(
+    output: Path,
+    force: bool,
+    inputs: Sequence[Path] = (),
+    *,
+    records: Sequence[str] = ("pruning.json",),
+    files: Sequence[str] = (),
+) -> None:
     """Replace a variant's model only where that is asked for, and say what is replaced and what is left of the old one.
 
+    Args:
+        inputs: folders and files that it is made from.
+        records: names, within ``output``, of the records and token files that come with the model.
+        files: names of the other files that do.
+
     Raises:
-        PrunerError: for a model without ``force``; with or without it for files that this tool did not make, or an
-            output that is, contains or lies in one of ``inputs``.
+        PrunerError: for a model or a file without ``force``; with or without it for folders and records that this tool
+            did not make, or an output that is, contains or lies in one of ``inputs``.
     """
-    refuse_inputs([output / "model"], inputs)
-    refuse_foreign_folder(output / "model")
-    refuse_foreign_record(output / "pruning.json")
     if (output / "plan.json").exists():
         Plan.read(output / "plan.json")
-    if not (output / "model").exists():
-        return
-    if not force:
-        raise PrunerError(f"{output / 'model'}: there already; choose another --output or replace it with --force")
-    typer.echo(f"{output / 'model'}: replaced", err=True)
-    for part in ("analysis", "evaluation"):
-        if (output / part).exists():
-            typer.echo(f"{output / part}: of the model that is replaced; make it again", err=True)
+    stale = [output / part for part in ("analysis", "evaluation") if (output / "model").exists()]
+    claim(
+        folders=[output / "model"],
+        records=[output / name for name in records],
+        files=[output / name for name in files],
+        inputs=inputs,
+        force=force,
+    )
+    for part in stale:
+        if part.exists() and not any((output / name).is_relative_to(part) for name in (*records, *files)):
+            typer.echo(f"{part}: of the model that is replaced; make it again", err=True)
 
 
 def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
@@ -216,7 +228,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
     """
     given = {}
     for file in files:
-        held = read_json(file)
+        held = read_scores(file)
         found = [score.name for score in variant.scores if _holds(held, score)]
         if not found:
             wanted = " and ".join(score.name for score in variant.scores) or "no scores"
@@ -225,25 +237,35 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
     return given
 
 
-def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job: Any) -> Path:
-    """Scores at ``path``; those there are kept if they are of the same model, tokens and options."""
+def make_scores(
+    score: Score, base: Path, tokens: Path | None, path: Path, *, replace: bool = False, **job: Any
+) -> Path:
+    """Scores at ``path``; those there are kept if they are of the same model, tokens and options.
+
+    Args:
+        replace: make them anew, whatever is there.
+
+    Raises:
+        PrunerError: for a file that this tool did not make, unless it is to be replaced.
+    """
     from llm_pruner.variants.score import compute_scores
 
-    made_from = {
+    made_from = MadeFrom(
         # of links, the files they lead to
-        "model": {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in checkpoint_files(base)},
-        "tokens": read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
-    }
-    if path.exists():
-        held = read_json(path)
-        if _holds(held, score) and held.get("made_from") == made_from:
+        model={file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in checkpoint_files(base)},
+        tokens=read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
+    )
+    if not replace and path.exists():
+        refuse_foreign_record(path)
+        held = read_scores(path)
+        if _holds(held, score) and held.made_from == made_from:
             typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
             return path
     scores = compute_scores(score, base, tokens, path, **job)
-    write_json(path, {**scores, "made_from": made_from})
+    scores.model_copy(update={"made_from": made_from}).write(path)
     return path
 
 
-def _holds(held: Any, score: Score) -> bool:
-    own = {"id": score.name, "mechanism": score.mechanism, "options": json.loads(json.dumps(score.options))}
-    return isinstance(held, Mapping) and own.items() <= held.items()
+def _holds(held: ScoresFile, score: Score) -> bool:
+    own = (score.name, score.mechanism, json.loads(json.dumps(score.options)))
+    return (held.id, held.mechanism, held.options) == own

@@ -33,6 +33,7 @@ from llm_pruner.cli.common import (
     Seed,
     Source,
     Split,
+    claim,
     emit,
     model_folder,
     read_options,
@@ -40,17 +41,20 @@ from llm_pruner.cli.common import (
 )
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Outcome
+from llm_pruner.mechanisms.records import read_scores
+from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
-from llm_pruner.models.shapes import check_base
+from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
-from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
-from llm_pruner.system.files import read_json, refuse_foreign_record, refuse_inputs
+from llm_pruner.steps.records import HealingFile
+from llm_pruner.system.errors import ConfigError, PrunerError, nearest
 from llm_pruner.system.provenance import Run
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Variant, load_class
 
 
@@ -145,7 +149,14 @@ def prune(
     """
     variant = _variant(strategy, structure, ratio, layers, read_options(option), name)
     base = model_folder(model)
-    refuse_existing(output, force, [base])
+    searches = variant.options.get("split") == SEARCH
+    refuse_existing(
+        output,
+        force,
+        [base, *([held_out] if held_out else [])],
+        records=["pruning.json", *(["search.json"] if searches else [])],
+        files=["split_search.png"] if searches else [],
+    )
     record = make_variant(
         variant,
         base,
@@ -157,7 +168,7 @@ def prune(
         batch_size=batch_size,
         progress=progress,
     )
-    emit(record, _describe(record, output), as_json)
+    emit(record.to_dict(), _describe(record, output), as_json)
 
 
 def score(
@@ -176,6 +187,7 @@ def score(
     device: Device = "auto",
     batch_size: Batch = CALIBRATION.batch_size,
     progress: Progress = True,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score a model's key-value groups and channels, or its layers, for every amount at once.
@@ -185,9 +197,12 @@ def score(
     llm-pruner score --model base --strategy shortgpt --output shortgpt.json
     """
     base = model_folder(model)
-    refuse_inputs([output, output.parent / "calibration.safetensors"], [base])
-    refuse_foreign_record(output)
-    check_base(base)
+    sampled = output.parent / "calibration.safetensors"
+    texts = [Path(calibration)] if Path(calibration).is_file() else []
+    claim(named=[output], inputs=[base, *texts], force=force)
+    if not any(sampled.exists() and sampled.samefile(text) for text in texts):
+        claim(records=[sampled], inputs=[base])
+    check_stored(base)
     options = read_options(option)
     own = [get_mechanism(name) for name in mechanisms_of(strategy)]
     mechanism = find_mechanism(structure) if structure else next((each for each in own if each.score_with), own[0])
@@ -196,10 +211,10 @@ def score(
         what = structure or mechanism.name
         raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
     text = Text(calibration, split, samples, length, seed)
-    tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
-    make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
-    scores = read_json(output)
-    emit(scores, f"{output}: {wanted.name}, {len(scores['layers'])} layers", as_json)
+    tokens = text.draw(base, sampled) if wanted.calibrated else None
+    make_scores(wanted, base, tokens, output, replace=force, device=device, batch_size=batch_size, progress=progress)
+    scores = read_scores(output)
+    emit(scores.to_dict(), f"{output}: {wanted.name}, {len(scores.layers)} layers", as_json)
 
 
 def step(
@@ -296,7 +311,13 @@ def _take(
             raise typer.BadParameter(f"needed for {name}", param_hint=_NEEDED[need])
     parent = _parent(model)
     folders = [model_folder(path) for path in given.values() if path and path.is_dir()]
-    refuse_existing(output, force, [parent.model, *folders])
+    refuse_existing(
+        output,
+        force,
+        [parent.model, *folders, *(path for path in given.values() if path and path.is_file())],
+        records=("pruning.json", "step.json"),
+        files=["healing.png"] if "healing" in cls.needs else [],
+    )
     record = take_step(
         derive(parent.variant, name, read_options(option)),
         parent.model,
@@ -309,13 +330,12 @@ def _take(
     if (parent.folder / "plan.json").exists():
         # it says which layers of the base are left, and a step changes no shape
         Plan.read(parent.folder / "plan.json").write(output / "plan.json")
-    taken = read_json(output / "step.json")
-    if "history" in taken:
+    last = record.steps[-1]
+    if last.held_out:
         from llm_pruner.report.figures import FIGURES
 
-        FIGURES["healing"].draw(taken, output / "healing.png")
-    last = record["steps"][-1]
-    emit(record, f"{output / 'model'}: {cls(**last['options']).describe(last)}", as_json)
+        FIGURES["healing"].draw(HealingFile.read(output / "step.json"), output / "healing.png")
+    emit(record.to_dict(), f"{output / 'model'}: {cls(**last.options).describe(last)}", as_json)
 
 
 def _variant(
@@ -361,7 +381,7 @@ class _Parent(NamedTuple):
     variant: Variant
     folder: Path
     model: Path
-    record: dict[str, Any]
+    record: PruningRecord
 
 
 def _parent(given: Path) -> _Parent:
@@ -373,27 +393,21 @@ def _parent(given: Path) -> _Parent:
         read_config(model)
         dense = resolve(DENSE)
         return _Parent(dense, folder, model, pruning_record(dense, Outcome(0.0), Run({})))
-    record = read_json(path)
-    try:
-        asked = record["asked"] or {"amount": 0.0}
-        variant = Variant(
-            record["variant"],
-            record["method"],
-            "",
-            record["mechanism"],
-            record["structure"],
-            asked["amount"],
-            None,
-            calibrated=False,
-        )
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the record of a pruning ({error!r})") from None
+    record = PruningRecord.read(path)
+    variant = Variant(
+        name=record.variant,
+        method=record.method,
+        implementation="",
+        mechanism=record.mechanism,
+        structure=record.structure,
+        amount=record.asked.amount if record.asked else 0.0,
+        score=None,
+        calibrated=False,
+    )
     return _Parent(variant, folder, model, record)
 
 
-def _describe(record: dict[str, Any], output: Path) -> str:
-    from llm_pruner.report.table import amount_text
-
-    reached = amount_text(record, "reached")
-    lines = [f"{output / 'model'}: {record['variant']}{f', {reached}' if reached else ''}", *record["notes"]]
+def _describe(record: PruningRecord, output: Path) -> str:
+    reached = record.amount_text("reached")
+    lines = [f"{output / 'model'}: {record.variant}{f', {reached}' if reached else ''}", *record.notes]
     return "\n".join(lines)

@@ -11,15 +11,17 @@ every token counts that counts for perplexity.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import ValidationError
+
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.evaluation.records.perplexity import DivergenceResult, PredictedText
 from llm_pruner.models.checkpoint import load, load_tokenizer
 from llm_pruner.models.headers import read_headers
 from llm_pruner.system.device import limit_threads, pick_device
@@ -46,23 +48,23 @@ class Predictions:
     """Its likeliest next tokens, likeliest first: int32 [tokens, top]."""
     log_probs: torch.Tensor
     """Their log-probabilities: float32 [tokens, top]."""
-    facts: Mapping[str, Any]
-    """What it rests on: at least ``vocabulary``, the number of possible tokens."""
+    text: PredictedText
+    """What it rests on."""
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Keep it as a safetensors file with the facts in its header."""
+        """Keep it as a safetensors file with what it rests on in its header."""
         from safetensors.torch import save_file
 
         tensors = {"ids": self.ids, "log_probs": self.log_probs}
         with staged_file(path) as staged:
-            save_file(tensors, staged, metadata={"facts": json.dumps(self.facts, sort_keys=True)})
+            save_file(tensors, staged, metadata={"text": self.text.model_dump_json()})
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], **expected: Any) -> Self:
         """Read what ``write`` kept.
 
         Args:
-            expected: facts that it must rest on.
+            expected: fields of ``text`` and their values.
 
         Raises:
             DataError: if the file is missing or damaged, or rests on something else.
@@ -73,18 +75,17 @@ class Predictions:
             raise DataError(f"{path}: no such file of predictions")
         try:
             with safe_open(path, framework="pt") as file:
-                facts = json.loads((file.metadata() or {}).get("facts", "{}"))
-                for key, value in expected.items():
-                    if facts.get(key) != value:
-                        raise DataError(
-                            f"{path}: made with {key} {facts.get(key)}, and {value} is asked for; "
-                            "delete it and run again to make it anew"
-                        )
-                return cls(file.get_tensor("ids"), file.get_tensor("log_probs"), facts)
-        except SafetensorError as error:
-            raise DataError(
-                f"{path}: no file of predictions, or truncated ({error}); delete it and run again"
-            ) from None
+                text = PredictedText.model_validate_json((file.metadata() or {}).get("text", ""))
+                found = cls(file.get_tensor("ids"), file.get_tensor("log_probs"), text)
+        except (SafetensorError, ValidationError) as error:
+            raise DataError(f"{path}: no file of predictions, or damaged ({error}); delete it and run again") from None
+        for key, value in expected.items():
+            if getattr(text, key) != value:
+                raise DataError(
+                    f"{path}: made with {key} {getattr(text, key)}, and {value} is asked for; "
+                    "delete it and run again to make it anew"
+                )
+        return found
 
 
 class Divergence:
@@ -104,7 +105,7 @@ class Divergence:
         """
         import torch
 
-        known, vocabulary = self._reference, self._reference.facts["vocabulary"]
+        known, vocabulary = self._reference, self._reference.text.vocabulary
         if logits.shape[1] != vocabulary:
             raise DataError(
                 f"the model predicts {logits.shape[1]:,} tokens and the reference {vocabulary:,}; "
@@ -126,14 +127,8 @@ class Divergence:
         # compared by value: of equally likely tokens none is the only first
         self._same.append(found[:, 0] == logits.amax(1))
 
-    def result(self) -> dict[str, Any]:
+    def result(self) -> DivergenceResult:
         """The measures over all windows added.
-
-        ``mean_kl`` in nats a token, ``mean_kl_stderr``, ``median_kl``, ``p99_kl``, ``same_top`` (share of tokens where
-        both predict the same next one), ``same_top_stderr``, ``top``, ``window_kl`` (the mean of each window) and
-        ``reference``, its facts.
-
-        Standard errors are over tokens taken as independent, None for a single one.
 
         Raises:
             CheckpointError: if a divergence is not finite.
@@ -145,17 +140,17 @@ class Divergence:
             raise CheckpointError("the model gives no probability to what the reference holds possible")
         share, count = same.mean().item(), len(kl)
         middle, high = kl.quantile(torch.tensor([0.5, 0.99], dtype=kl.dtype, device=kl.device)).tolist()
-        return {
-            "mean_kl": kl.mean().item(),
-            "mean_kl_stderr": kl.std().item() / count**0.5 if count > 1 else None,
-            "median_kl": middle,
-            "p99_kl": high,
-            "same_top": share,
-            "same_top_stderr": (share * (1 - share) / (count - 1)) ** 0.5 if count > 1 else None,
-            "top": self._reference.ids.shape[1],
-            "window_kl": [window.mean().item() for window in self._kl],
-            "reference": dict(self._reference.facts),
-        }
+        return DivergenceResult(
+            mean_kl=kl.mean().item(),
+            mean_kl_stderr=kl.std().item() / count**0.5 if count > 1 else None,
+            median_kl=middle,
+            p99_kl=high,
+            same_top=share,
+            same_top_stderr=(share * (1 - share) / (count - 1)) ** 0.5 if count > 1 else None,
+            top=self._reference.ids.shape[1],
+            window_kl=tuple(window.mean().item() for window in self._kl),
+            reference=self._reference.text,
+        )
 
 
 def write_predictions(
@@ -238,9 +233,9 @@ class _Recorder:
         self._ids.append(best.indices.to("cpu", torch.int32))
         self._log_probs.append((best.values - normaliser[:, None]).cpu())
 
-    def predictions(self, **facts: Any) -> Predictions:
-        """All that was added, resting on ``facts``."""
+    def predictions(self, **rests_on: Any) -> Predictions:
+        """All that was added, with the fields of ``PredictedText`` but the vocabulary."""
         import torch
 
-        facts["vocabulary"] = self._vocabulary
-        return Predictions(torch.cat(self._ids), torch.cat(self._log_probs), facts)
+        text = PredictedText(vocabulary=self._vocabulary, **rests_on)
+        return Predictions(torch.cat(self._ids), torch.cat(self._log_probs), text)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_pruner.evaluation.records.perplexity import WindowLosses
 from llm_pruner.system.errors import CheckpointError, DataError
 from llm_pruner.system.progress import track
 
@@ -24,7 +25,7 @@ def perplexity(
     batch_size: int = 16,
     progress: bool = False,
     observe: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
-) -> dict[str, Any]:
+) -> WindowLosses:
     """Exponential of the token-weighted mean negative log-likelihood over windows of a text.
 
     Windows do not overlap unless ``stride`` is shorter than ``window``; then each scores only the tokens its
@@ -41,10 +42,6 @@ def perplexity(
         observe: called for every window, in order, with the logits at its scored tokens, float32
             [scored, vocabulary], and the logarithm of the sum of their exponentials, float32 [scored]; it may keep
             neither.
-
-    Returns:
-        ``window``, ``stride``, ``windows``, ``tokens`` (predicted), ``nll`` (nats a token), ``perplexity``, and
-        ``window_nll``: the mean of each window, by which two models are compared window by window.
 
     Raises:
         DataError: if the text is shorter than one window.
@@ -78,15 +75,15 @@ def perplexity(
     nll = sum(totals) / scored
     if not math.isfinite(nll):
         raise CheckpointError("the model's loss is not finite; its weights overflow in this dtype or are damaged")
-    return {
-        "window": window,
-        "stride": stride,
-        "windows": len(windows),
-        "tokens": scored,
-        "nll": nll,
-        "perplexity": math.exp(nll),
-        "window_nll": [total / count for total, count in zip(totals, counts, strict=True)],
-    }
+    return WindowLosses(
+        window=window,
+        stride=stride,
+        windows=len(windows),
+        tokens=scored,
+        nll=nll,
+        perplexity=math.exp(nll),
+        window_nll=tuple(total / count for total, count in zip(totals, counts, strict=True)),
+    )
 
 
 def _windows(stream: torch.Tensor, window: int, stride: int) -> torch.Tensor:

@@ -24,6 +24,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod, lowest_layers
 from llm_pruner.models.architecture import planned_architecture, read_architecture, refuse_quantized
 from llm_pruner.models.checkpoint import load, load_tokenizer
+from llm_pruner.models.shapes import check_base
 from llm_pruner.objects.examples import get_examples_from_text
 from llm_pruner.objects.generation import format_prompt
 from llm_pruner.objects.layer_importance import LayerImportanceAnalyzer
@@ -229,6 +230,7 @@ class BasePruner:
             raise PrunerError(f"{output}: there already, and no pruned model; choose another folder")
         with self._as_folder(output) as base, staged_directory(output) as folder:
             refuse_quantized(base)
+            check_base(base)
             architecture = read_architecture(base)
             plan = Plan.keep_layers(architecture, set(range(self.num_layers)).difference(layers))
             cut(base, plan, folder)

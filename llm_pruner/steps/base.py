@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.options import Options as AnyOptions
 
 Need = Literal["base", "calibration", "healing", "held_out"]
@@ -42,13 +43,12 @@ class StepOutcome:
     """Everything, for ``step.json``; ``history`` of a training is drawn."""
 
 
-class Step(ABC):
-    """A step, made from its options. Importing its module must not import torch."""
+class NamedStep(ABC):
+    """What every step of either track says of itself: its name stands behind a plus."""
 
     title: ClassVar[str]
     """What it does, in a few words for people."""
     Options: ClassVar[type[AnyOptions]] = AnyOptions
-    needs: ClassVar[tuple[Need, ...]] = ()
     terminal: ClassVar[bool] = False
     """Whether no step can follow it."""
     gpu: ClassVar[bool] = False
@@ -59,6 +59,12 @@ class Step(ABC):
     def __init__(self, **options: Any) -> None:
         self.options = self.Options(**options)
 
+
+class Step(NamedStep):
+    """A step, made from its options. Importing its module must not import torch."""
+
+    needs: ClassVar[tuple[Need, ...]] = ()
+
     @abstractmethod
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
         """Make the model folder ``output``, which appears only when complete; import what is heavy here.
@@ -68,8 +74,8 @@ class Step(ABC):
         """
 
     @abstractmethod
-    def describe(self, summary: Mapping[str, Any]) -> str:
-        """The summary of an outcome as one line for people."""
+    def describe(self, taken: StepRecord) -> str:
+        """What came of it as one line for people."""
 
 
 def step_class(implementation: str) -> type[Step]:

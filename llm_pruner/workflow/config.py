@@ -6,11 +6,11 @@ Checked as a whole before any job: all problems are reported at once, each with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     create_model,
     field_validator,
+    model_validator,
 )
 
 from llm_pruner.data.builtin.options import BuiltinModel
@@ -32,14 +33,17 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
+from llm_pruner.encoders.steps import STEPS as ENCODER_STEPS
+from llm_pruner.encoders.steps.base import ClassifierStep, classifier_step
 from llm_pruner.encoders.tasks import GLUE, check_dataset
+from llm_pruner.evaluation.continuations import PROMPTS
 from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
-from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of
 from llm_pruner.system.options import Options
-from llm_pruner.variants.grammar import checked, derive, known_options, resolve
+from llm_pruner.variants.grammar import check_step, checked, derive, known_options, resolve
 from llm_pruner.variants.variant import DENSE, Variant
 from llm_pruner.workflow import resources
 from llm_pruner.workflow.resources import Needs
@@ -96,11 +100,38 @@ class CalibrationConfig(TextConfig):
     """Tokens in a sample."""
     seed: NonNegativeInt = 0
     """Decides which samples are drawn."""
+    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    """Repeat all that is calibrated with the samples of each of these seeds, and show how far results spread. The first
+    makes the rows of the table; what is made with it already stays. By default ``seed`` alone."""
     batch_size: PositiveInt = 16
     """Samples run at once."""
     held_out: PositiveInt = 64
     """Further samples for decisions made during a run: the search for a split, and the curve of healing. Never used
     for scoring, training or reported numbers."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        twice = sorted({seed for seed in value or () if value and value.count(seed) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(map(str, twice))} stands there twice; the same samples spread by nothing")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> CalibrationConfig:
+        if self.seeds and "seed" in self.model_fields_set and self.seed != self.seeds[0]:
+            raise ValueError(f"seed is {self.seed}, but the first of seeds is {self.seeds[0]}; leave one of them out")
+        return self
+
+    @property
+    def first_seed(self) -> int:
+        """Of the samples that the rows of the table are calibrated on."""
+        return self.seeds[0] if self.seeds else self.seed
+
+    @property
+    def further_seeds(self) -> tuple[int, ...]:
+        """Of the samples that they are calibrated on once more."""
+        return self.seeds[1:] if self.seeds else ()
 
 
 class PerplexityConfig(TextConfig):
@@ -129,8 +160,29 @@ def _step_field(name: str) -> Any:
 
 StepsConfig = create_model("StepsConfig", __base__=Options, **{name: _step_field(name) for name in STEPS})
 """Options of every step, under its name."""
-_MOVED = {"healing.lora": "steps.lora", "healing.kd": "steps.kd", "nf4": "steps.nf4"}
-"""Keys that stood elsewhere before, and where they stand now."""
+
+
+def _rows_now(step: str) -> Callable[[Any], str]:
+    """What is said of a list of classifiers' rows, given the list."""
+
+    def way_out(value: Any) -> str:
+        rows = " and ".join(
+            f"'{row}+{step}: {{}}'" for row in (value if isinstance(value, list) and value else ["<row>"])
+        )
+        return f"no list of its own any more; write {rows} under encoders.rows"
+
+    return way_out
+
+
+_MOVED: dict[str, Callable[[Any], str]] = {
+    "healing.lora": lambda _: "is steps.lora now",
+    "healing.kd": lambda _: "is steps.kd now",
+    "nf4": lambda _: "is steps.nf4 now",
+    "encoders.ptq": _rows_now("nf4"),
+    "encoders.qkd": _rows_now("qkd"),
+}
+"""Keys that stood elsewhere before, and what is said of their values."""
+CLASSIFIER_STEPS = {name: classifier_step(implementation) for name, implementation in ENCODER_STEPS.items()}
 
 
 class ZeroShotConfig(Options):
@@ -145,6 +197,20 @@ class ZeroShotConfig(Options):
     """Requests run at once."""
     items: PositiveInt = 400
     """Items in each task made from the built-in text."""
+
+
+class ContinuationsConfig(Options):
+    prompts: Literal["builtin"] | tuple[Annotated[str, Field(min_length=1)], ...] = "builtin"
+    """Beginnings that every model goes on from, for reading side by side; ``builtin`` for five short ones, ``[]`` for
+    none."""
+    new_tokens: PositiveInt = 32
+    """Tokens written after each."""
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Options of ``measure_continuations``, as builtins."""
+        prompts = PROMPTS if self.prompts == "builtin" else self.prompts
+        return {"prompts": list(prompts), "new_tokens": self.new_tokens}
 
 
 class SearchConfig(Options):
@@ -194,11 +260,9 @@ class TimingConfig(Options):
 class EncodersConfig(Options):
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Pruned classifiers by name, each with the options in which it differs from ``pruning``, and with ``start``, a row
-    that it goes on from instead of the teacher. Without any, nothing of this section runs."""
-    ptq: tuple[str, ...] = ()
-    """Rows that are also stored in few bits as they are."""
-    qkd: tuple[str, ...] = ()
-    """Rows that are also trained for few bits."""
+    that it goes on from instead of the teacher. ``<row>+nf4`` is a row stored in few bits as it is, ``<row>+qkd`` one
+    trained for few bits, with the options in which they differ from ``quantization`` and ``qat``. Without any row,
+    nothing of this section runs."""
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
     """Each row is made once with each."""
     task: TaskOptions = TaskOptions()
@@ -219,8 +283,30 @@ class EncodersConfig(Options):
         """Whether anything is downloaded."""
         return bool(self.rows) and (self.task.dataset in GLUE or self.teacher.on_hub)
 
+    @property
+    def pruned(self) -> list[str]:
+        """Rows that are pruned, or only trained."""
+        return [row for row in self.rows if "+" not in row]
+
+    @property
+    def stepped(self) -> dict[str, type[ClassifierStep]]:
+        """The last step of every row that is made of another."""
+        steps = {row: row.rpartition("+")[2] for row in self.rows if "+" in row}
+        return {row: CLASSIFIER_STEPS[step] for row, step in steps.items() if step in CLASSIFIER_STEPS}
+
+    def step_options(self, row: str) -> Options:
+        """All options of a row's last step.
+
+        Raises:
+            ConfigError: for unknown or wrong ones.
+        """
+        step = self.stepped[row]
+        sections = [getattr(self, section).model_dump() for section in step.sections]
+        shared = {key: value for section in sections for key, value in section.items()}
+        return checked(step.Options, {**shared, **self.rows[row]}, f"encoders.rows.{row}")
+
     def row_options(self, row: str) -> RowOptions:
-        """All options of a row.
+        """All options of a pruned row.
 
         Raises:
             ConfigError: for unknown or wrong ones.
@@ -245,6 +331,8 @@ class Config(Options):
     """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     """Tasks run through lm-eval."""
+    continuations: ContinuationsConfig = ContinuationsConfig()
+    """What models write."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
     """Latency, throughput and memory."""
     jobs: JobsConfig = JobsConfig()
@@ -311,7 +399,7 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems += [_explain(item) for item in error.errors()]
+        problems += problems_of(error, Config, _MOVED)
         config = None
     variants, named = _resolve_variants(raw)
     problems += named
@@ -457,40 +545,25 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
         problems.append(f"encoders.task: {error}")
     starts: dict[str, str | None] = {}
     for row in encoders.rows:
-        if not re.fullmatch(r"[A-Za-z][\w-]*", row):
+        name, *steps = row.split("+")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", name):
             problems.append(f"encoders.rows: '{row}' is no name for a folder; letters, digits, '_' and '-'")
+        parent = row.rpartition("+")[0]
+        if steps and parent not in encoders.rows:
+            problems.append(f"encoders.rows.{row}: no row '{parent}'{nearest(parent, encoders.rows)}")
         try:
-            starts[row] = encoders.row_options(row).start
+            if steps:
+                check_step(row, CLASSIFIER_STEPS)
+                encoders.step_options(row)
+            else:
+                starts[row] = encoders.row_options(row).start
         except ConfigError as error:
             problems += [f"encoders.rows.{row}: {problem}" for problem in error.problems]
     for row, start in starts.items():
-        if start and start not in encoders.rows:
-            problems.append(f"encoders.rows.{row}: start: no row '{start}'{nearest(start, encoders.rows)}")
+        if start and start not in encoders.pruned:
+            problems.append(f"encoders.rows.{row}: start: no pruned row '{start}'{nearest(start, encoders.pruned)}")
     try:
         TopologicalSorter({row: [start] if start else [] for row, start in starts.items()}).prepare()
     except CycleError as error:
         problems.append(f"encoders.rows: start leads in a circle, {' → '.join(error.args[1])}")
-    for key in ("ptq", "qkd"):
-        problems += [
-            f"encoders.{key}: no row '{name}'{nearest(name, encoders.rows)}"
-            for name in getattr(encoders, key)
-            if name not in encoders.rows
-        ]
     return problems
-
-
-def _explain(item: Mapping[str, Any]) -> str:
-    """A pydantic error as one line: place, what is wrong, the way out."""
-    *section, key = item["loc"]
-    if item["type"] == "extra_forbidden" and dotted(item["loc"]) in _MOVED:
-        return f"{dotted(item['loc'])}: is {_MOVED[dotted(item['loc'])]} now"
-    if item["type"] == "extra_forbidden":
-        return f"{dotted(item['loc'])}: unknown key{nearest(str(key), _known_keys(section))}"
-    return f"{dotted(item['loc'])}: missing" if item["type"] == "missing" else explain(item)
-
-
-def _known_keys(location: list[Any]) -> list[str]:
-    model: Any = Config
-    for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

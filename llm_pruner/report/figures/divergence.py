@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from llm_pruner.report.canvas import FAINT, GRID, QUIET, new_figure, save
 from llm_pruner.report.style import UNKNOWN, run_styles
@@ -19,11 +19,12 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     styles = run_styles(results)
     sparse = {model.name for model in results.models if model.is_sparse}
     frame = summary_table(results).frame
-    rows = frame[(frame["kl"] > 0).fillna(False)].sort_values("kl").to_dict("records")
+    shown = frame[(frame["kl"] > 0).fillna(False)].fillna({"method": UNKNOWN, "kl_stderr": 0.0})
+    rows = shown.sort_values("kl").to_dict("records")
     figure = new_figure(8.5, 1.4 + 0.32 * max(len(rows), 4))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
-        style = styles[UNKNOWN if row["method"] is None else row["method"]]
+        style = styles[row["method"]]
         axes.hlines(place, row["kl_median"], row["kl_p99"], color=FAINT, linewidth=5, zorder=1)
         axes.errorbar(
             row["kl"],
@@ -48,6 +49,7 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     axes.set_yticks(range(len(rows)), [row["variant"] for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(
