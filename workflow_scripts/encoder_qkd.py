@@ -6,7 +6,7 @@ from workflow_scripts.job import job
 with job(snakemake, device=snakemake.params.device):
     # torch comes with these, and the GPU is claimed first
     from llm_pruner.encoders.quantize import train_quantized
-    from llm_pruner.encoders.runs import clear_resume_point
+    from llm_pruner.training.resume import clear_resume_point
 
     outputs = [Path(record).parent for record in snakemake.output.records]
     for seed, model, output in zip(snakemake.params.seeds, snakemake.input.models, outputs, strict=True):

@@ -249,6 +249,8 @@ def heal(
 ) -> None:
     """Train a pruned model to win back quality: OUTPUT/model, step.json, pruning.json, healing.png.
 
+    A run that was killed is started again with the same command and goes on from its last check.
+
     llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
     """
     if step == "kd" and teacher is None:

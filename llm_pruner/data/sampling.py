@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.sources import SOURCES, TOKEN_SUFFIX, is_file, load_texts
-from llm_pruner.data.tokens import check_vocabulary, read_tokens, write_tokens
+from llm_pruner.data.tokens import check_vocabulary, digest, read_tokens, write_tokens
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.system.errors import DataError
 
@@ -56,7 +55,7 @@ def draw_samples(
     )
     if tokenizer is None:
         check_vocabulary(tokens, model, source)
-    facts = {"source": source, "split": split, "seed": seed, "length": length, **_digest(tokens)}
+    facts = {"source": source, "split": split, "seed": seed, "length": length, "sha256": digest(tokens)}
     write_tokens(output, tokens, facts)
 
 
@@ -130,13 +129,13 @@ def encode_evaluation(
     if source.endswith(TOKEN_SUFFIX):
         tokens = read_tokens(source)
         check_vocabulary(tokens, model, source)
-        write_tokens(output, tokens, {"source": source, "split": None, **_digest(tokens)})
+        write_tokens(output, tokens, {"source": source, "split": None, "sha256": digest(tokens)})
         return
     text = _separator(source).join(load_texts(source, split))
     ids = _encode(load_tokenizer(model, trust_remote_code), text)
     facts = {"source": source, "split": split, "bytes_per_token": len(text.encode()) / len(ids)}
     tokens = torch.tensor([ids], dtype=torch.int64)
-    write_tokens(output, tokens, {**facts, **_digest(tokens)})
+    write_tokens(output, tokens, {**facts, "sha256": digest(tokens)})
 
 
 def _separator(source: str) -> str:
@@ -181,7 +180,3 @@ def _single_documents(
         if len(windows) == samples:
             break
     return windows
-
-
-def _digest(tokens: torch.Tensor) -> dict[str, str]:
-    return {"sha256": hashlib.sha256(tokens.numpy().tobytes()).hexdigest()}

@@ -28,6 +28,8 @@ class StepInputs:
     """Of the variant that is made, for progress bars."""
     sparse: bool
     """Whether zeros of the parent are to stay zero."""
+    resume_point: Path | None = None
+    """Folder for what an interrupted training goes on from; removed once the step is done."""
     device: str = "cpu"
     progress: bool = False
 
@@ -64,7 +66,7 @@ class Step(ABC):
         """Make the model folder ``output``, which appears only when complete; import what is heavy here.
 
         Raises:
-            PrunerError: if it cannot be made; nothing is written then.
+            PrunerError: if it cannot be made; no model is written then.
         """
 
     @abstractmethod

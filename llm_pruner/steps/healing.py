@@ -30,6 +30,7 @@ class Healing(Step):
             self.options,
             keep_zeros=inputs.sparse,
             teacher=inputs.files.get("base"),
+            resume_point=inputs.resume_point,
             name=inputs.name,
             device=inputs.device,
             progress=inputs.progress,

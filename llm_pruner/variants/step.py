@@ -13,6 +13,7 @@ from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import ConfigError, DataError
 from llm_pruner.system.files import write_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.training.resume import RESUME_POINT, clear_resume_point
 from llm_pruner.variants.variant import Variant
 
 
@@ -27,6 +28,8 @@ def take_step(
     progress: bool = False,
 ) -> dict[str, Any]:
     """Make what a step makes: ``output/model/``, ``output/step.json`` and ``output/pruning.json``.
+
+    A training that was killed goes on from its last check, and ends as if nothing had been.
 
     Args:
         variant: what to make, such as ``GQA_2000+lora``.
@@ -59,6 +62,7 @@ def take_step(
         {need: files[need] for need in cls.needs},
         variant.name,
         sparse=get_mechanism(variant.mechanism).masks,
+        resume_point=output / RESUME_POINT,
         device=device,
         progress=progress,
     )
@@ -80,4 +84,5 @@ def take_step(
         "run": described,
     }
     write_json(output / "pruning.json", record)
+    clear_resume_point(output)
     return record
