@@ -18,6 +18,7 @@ from llm_pruner.steps.record import steps_of
 from llm_pruner.system.errors import ConfigError, DataError
 from llm_pruner.system.files import read_json
 from llm_pruner.system.options import Options
+from llm_pruner.system.runtime import ON_CPU
 from llm_pruner.variants.grammar import GRAMMAR, derive, resolve
 from llm_pruner.variants.step import take_step
 from llm_pruner.variants.variant import StepSpec, Variant
@@ -40,7 +41,7 @@ class CountFiles(Step):
 
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
         output.mkdir(parents=True)
-        assert not inputs.sparse and inputs.device == "cpu" and inputs.name == "GQA_2000+count"
+        assert not inputs.sparse and inputs.runtime.device == "cpu" and inputs.name == "GQA_2000+count"
         return StepOutcome({"files": len(inputs.files)}, {"given": sorted(inputs.files), "note": self.options.note})
 
     def describe(self, summary: Mapping[str, Any]) -> str:
@@ -116,7 +117,7 @@ def test_the_record_keeps_every_step(
         variant = derive(variant, name, options)
         before = read_json(folder / "pruning.json")
         output = tmp_path / variant.name
-        take_step(variant, folder / "model", before, output, files=files, device="cpu")
+        take_step(variant, folder / "model", before, output, files=files, runtime=ON_CPU)
         folder = output
     record = read_json(folder / "pruning.json")
     assert (record["variant"], record["parent"]) == ("Magnitude_2000+lora+kd+nf4", "Magnitude_2000+lora+kd")

@@ -49,6 +49,7 @@ from llm_pruner.steps.base import Need, step_class
 from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
 from llm_pruner.system.files import read_json, refuse_foreign_record, refuse_inputs
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import AUTO, Runtime
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
 from llm_pruner.variants.variant import DENSE, Variant, load_class
@@ -229,7 +230,8 @@ def step(
     llm-pruner step nf4 --model pruned --option double_quant=true --output small
     """
     given: dict[Need, Path | None] = {"base": base, "calibration": calibration, "healing": tokens, "held_out": held_out}
-    _take(name, "NAME", STEPS, model, output, given, option, device, progress, force, as_json)
+    taking = _Taking("NAME", STEPS, model, output, given, read_options(option))
+    _take(name, taking, Runtime(device, progress=progress), force=force, as_json=as_json)
 
 
 def heal(
@@ -256,7 +258,8 @@ def heal(
     if step == "kd" and teacher is None:
         raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
     given: dict[Need, Path | None] = {"base": teacher, "healing": tokens, "held_out": held_out}
-    _take(step, "--step", _HEALING, model, output, given, option, device, progress, force, as_json)
+    taking = _Taking("--step", _HEALING, model, output, given, read_options(option))
+    _take(step, taking, Runtime(device, progress=progress), force=force, as_json=as_json)
 
 
 def quantize(
@@ -271,42 +274,45 @@ def quantize(
 
     llm-pruner quantize --model pruned --option double_quant=true --output small
     """
-    _take(step, "--step", _QUANTIZING, model, output, {}, option, "auto", False, force, as_json)
+    taking = _Taking("--step", _QUANTIZING, model, output, {}, read_options(option))
+    _take(step, taking, AUTO, force=force, as_json=as_json)
 
 
-def _take(
-    name: str,
-    where: str,
-    known: Collection[str],
-    model: Path,
-    output: Path,
-    given: Mapping[Need, Path | None],
-    option: Sequence[str] | None,
-    device: str,
-    progress: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Take a step that is one of the ``known``; ``where`` its name was given, and ``given`` what it may need."""
+class _Taking(NamedTuple):
+    """What the command line says of a step."""
+
+    where: str
+    """Its name was given."""
+    known: Collection[str]
+    """Names that may be given there."""
+    model: Path
+    output: Path
+    files: Mapping[Need, Path | None]
+    """What it may need."""
+    options: dict[str, Any]
+
+
+def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: bool) -> None:
+    """Take a step, and say what came of it."""
     from llm_pruner.variants.step import take_step
 
-    if name not in known:
-        raise PrunerError(f"{where}: no '{name}' here{nearest(name, known)}")
+    if name not in given.known:
+        raise PrunerError(f"{given.where}: no '{name}' here{nearest(name, given.known)}")
     cls = step_class(STEPS[name])
     for need in cls.needs:
-        if given.get(need) is None:
+        if given.files.get(need) is None:
             raise typer.BadParameter(f"needed for {name}", param_hint=_NEEDED[need])
-    parent = _parent(model)
-    folders = [model_folder(path) for path in given.values() if path and path.is_dir()]
+    parent, output = _parent(given.model), given.output
+    files = {need: model_folder(path) if path.is_dir() else path for need, path in given.files.items() if path}
+    folders = [path for path in files.values() if path.is_dir()]
     refuse_existing(output, force, [parent.model, *folders])
     record = take_step(
-        derive(parent.variant, name, read_options(option)),
+        derive(parent.variant, name, given.options),
         parent.model,
         parent.record,
         output,
-        files={need: model_folder(path) if path.is_dir() else path for need, path in given.items() if path},
-        device=device,
-        progress=progress,
+        files=files,
+        runtime=runtime,
     )
     if (parent.folder / "plan.json").exists():
         # it says which layers of the base are left, and a step changes no shape

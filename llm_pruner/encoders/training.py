@@ -13,6 +13,7 @@ from llm_pruner.data.order import sample_order
 from llm_pruner.encoders.options import TrainingOptions
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.training import loop
 from llm_pruner.training.loop import Schedule, TrainingTask
 from llm_pruner.training.schedule import rate
@@ -110,9 +111,8 @@ def fit(
             schedule,
             resume_point=resume_point,
             identity=identity,
-            device=str(course.model.device),
             name=name,
-            progress=progress,
+            runtime=Runtime(str(course.model.device), options.batch_size, progress),
         )
     return {
         "steps": steps,

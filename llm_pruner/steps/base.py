@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from llm_pruner.system.options import Options as AnyOptions
+from llm_pruner.system.runtime import ON_CPU, Runtime
 
 Need = Literal["base", "calibration", "healing", "held_out"]
 """What a step may read besides its parent: the folder of the dense model, the token files of calibration and healing,
@@ -30,8 +31,7 @@ class StepInputs:
     """Whether zeros of the parent are to stay zero."""
     resume_point: Path | None = None
     """Folder for what an interrupted training goes on from; removed once the step is done."""
-    device: str = "cpu"
-    progress: bool = False
+    runtime: Runtime = ON_CPU
 
 
 @dataclass(frozen=True)

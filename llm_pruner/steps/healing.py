@@ -32,8 +32,8 @@ class Healing(Step):
             teacher=inputs.files.get("base"),
             resume_point=inputs.resume_point,
             name=inputs.name,
-            device=inputs.device,
-            progress=inputs.progress,
+            device=inputs.runtime.device,
+            progress=inputs.runtime.progress,
         )
         return StepOutcome({"held_out": result["perplexity"]}, result)
 

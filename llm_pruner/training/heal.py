@@ -11,6 +11,7 @@ from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_co
 from llm_pruner.models.layout import is_linear
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import staged_directory
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.training.options import DistillationOptions, HealingOptions
 from llm_pruner.training.resume import identity_of, weight_files
 from llm_pruner.training.schedule import rate
@@ -84,9 +85,8 @@ def heal(
             _schedule(options),
             resume_point=resume_point,
             identity=identity,
-            device=device,
             name=name,
-            progress=progress,
+            runtime=Runtime(device, options.batch_size, progress),
         )
     trainable = sum(parameter.numel() for parameter in task.trained.parameters())
     task.model = change.merge(model)

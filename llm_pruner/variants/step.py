@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.steps.base import Need, StepInputs, step_class
 from llm_pruner.steps.record import steps_of
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import ConfigError, DataError
 from llm_pruner.system.files import write_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import AUTO, Runtime
 from llm_pruner.training.resume import RESUME_POINT, clear_resume_point
 from llm_pruner.variants.variant import Variant
 
@@ -24,8 +25,7 @@ def take_step(
     output: Path,
     *,
     files: Mapping[Need, Path],
-    device: str = "auto",
-    progress: bool = False,
+    runtime: Runtime = AUTO,
 ) -> dict[str, Any]:
     """Make what a step makes: ``output/model/``, ``output/step.json`` and ``output/pruning.json``.
 
@@ -37,6 +37,7 @@ def take_step(
         before: ``pruning.json`` of that.
         output: folder of the variant.
         files: at least what the step ``needs``.
+        runtime: a step that can use no GPU runs on the CPU anyway.
 
     Returns:
         ``pruning.json``: the parent's, with what this step did at the end of ``steps``.
@@ -54,17 +55,15 @@ def take_step(
     if [step["name"] for step in earlier] != before["variant"].split("+")[1:]:
         raise DataError(f"{before['variant']}: its pruning.json does not say every step it went through; make it anew")
     step = cls(**variant.step.options)
-    device = pick_device(device) if cls.gpu else "cpu"
-    limit_threads()
-    run = Run(variant.step.options, seed=variant.step.options.get("seed"), device=device if cls.gpu else None)
+    runtime = (runtime if cls.gpu else replace(runtime, device="cpu")).start()
+    run = Run(variant.step.options, seed=variant.step.options.get("seed"), device=runtime.device if cls.gpu else None)
     inputs = StepInputs(
         parent,
         {need: files[need] for need in cls.needs},
         variant.name,
         sparse=get_mechanism(variant.mechanism).masks,
         resume_point=output / RESUME_POINT,
-        device=device,
-        progress=progress,
+        runtime=runtime,
     )
     outcome = step.apply(inputs, output / "model")
     described = run.describe()
