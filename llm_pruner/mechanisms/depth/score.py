@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.methods.base import LayerScoreMethod, Method
 from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -28,9 +29,7 @@ def score(
     stream = LayerStream(
         base,
         input_ids,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        Runtime(device, batch_size, progress),
         description=f"{method.name} layers",
         part=drop,
     )

@@ -21,6 +21,7 @@ from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -146,8 +147,6 @@ def _stream(job: Job, what: str) -> LayerStream:
     return LayerStream(
         job.base,
         job.input_ids,
-        device=job.device,
-        batch_size=job.batch_size,
-        progress=job.progress,
+        Runtime(job.device, job.batch_size, job.progress),
         description=f"{job.variant.name} {what}",
     )

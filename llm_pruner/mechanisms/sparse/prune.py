@@ -17,6 +17,7 @@ from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
 from llm_pruner.scoring.evidence import Evidence, gather
 from llm_pruner.system.files import staged_directory
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -43,9 +44,7 @@ def prune(job: Job) -> Outcome:
             method.evidence,
             job.base,
             job.input_ids,
-            device=job.device,
-            batch_size=job.batch_size,
-            progress=job.progress,
+            Runtime(job.device, job.batch_size, job.progress),
             description=f"{job.variant.name} layers",
         ):
             for weight, evidence in layer.linears():

@@ -12,6 +12,7 @@ from llm_pruner.mechanisms.width.units import cut_along, sum_over_channels, sum_
 from llm_pruner.methods.base import Method, SaliencyMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.scoring.evidence import gather
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -35,9 +36,7 @@ def score(
         method.evidence,
         base,
         input_ids,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        Runtime(device, batch_size, progress),
         description=f"{method.name} layers",
         checkpointing=method.checkpointing,
     ):
