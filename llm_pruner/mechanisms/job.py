@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -30,9 +31,7 @@ class Job:
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
     """The calibration samples the method uses, int64 [samples, length]."""
-    device: str
-    batch_size: int
-    progress: bool
+    runtime: Runtime
 
 
 @dataclass(frozen=True)

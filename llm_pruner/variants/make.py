@@ -9,9 +9,9 @@ from typing import Any
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.models.architecture import refuse_quantized
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.score import calibration_samples, read_layers
 from llm_pruner.variants.variant import Variant
 
@@ -46,9 +46,9 @@ def prune(
     """
     refuse_quantized(base)
     sources = [read_json(path) for path in (scores, importance, search) if path]
-    device = pick_device(device)
-    limit_threads()
-    run = Run({**variant.options, **variant.method_options}, seed=variant.method_options.get("seed"), device=device)
+    runtime = Runtime(device, batch_size, progress).start()
+    options = {**variant.options, **variant.method_options}
+    run = Run(options, seed=variant.method_options.get("seed"), device=runtime.device)
     job = Job(
         variant,
         base,
@@ -57,9 +57,7 @@ def prune(
         read_layers(importance),
         read_json(search)["best"]["split"] if search else None,
         calibration_samples(variant.build_method(), calibration),
-        device,
-        batch_size,
-        progress,
+        runtime,
     )
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:

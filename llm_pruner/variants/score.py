@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import Score, build_method
 
 if TYPE_CHECKING:
@@ -46,15 +46,14 @@ def compute_scores(
     """
     refuse_quantized(base)
     refuse_sliced(read_config(base), base)
-    device = pick_device(device)
-    limit_threads()
+    runtime = Runtime(device, batch_size, progress).start()
     method = build_method(score.implementation, score.options)
-    run = Run(score.options, device=device)
+    run = Run(score.options, device=runtime.device)
     input_ids = calibration_samples(method, calibration)
     mechanism = get_mechanism(score.mechanism)
     assert mechanism.score_with
     scored: dict[str, Any] = import_module(mechanism.score_with).score(
-        method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.scored_options
+        method, base, input_ids, runtime, **score.scored_options
     )
     for layer in scored["layers"]:
         if not all(map(math.isfinite, mechanism.values(layer))):

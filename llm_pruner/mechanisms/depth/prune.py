@@ -34,5 +34,5 @@ def prune(job: Job) -> Outcome:
         plan = Plan.keep_layers(architecture, set(layers) - set(removed))
     else:
         plan = Plan.drop_blocks(architecture, options.drop, removed)
-    cut(job.base, plan, job.model, progress=job.progress)
+    cut(job.base, plan, job.model, progress=job.runtime.progress)
     return Outcome(len(removed), plan, method.notes([job.scores[index] for index in sorted(removed)]))

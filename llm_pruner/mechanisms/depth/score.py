@@ -17,10 +17,8 @@ def score(
     method: Method,
     base: Path,
     input_ids: torch.Tensor | None,
+    runtime: Runtime,
     *,
-    device: str,
-    batch_size: int,
-    progress: bool,
     drop: str = "layer",
 ) -> dict[str, Any]:
     """``layers``: each one's entry, ``{"index": 0, "score": 0.44}`` and what the method adds; and the layer
@@ -29,7 +27,7 @@ def score(
     stream = LayerStream(
         base,
         input_ids,
-        Runtime(device, batch_size, progress),
+        runtime,
         description=f"{method.name} layers",
         part=drop,
     )

@@ -21,7 +21,6 @@ from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
-from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -125,7 +124,7 @@ def sliced_parameters(
             rotation.project(states, leave)
             layer.leave(states)
         else:
-            leave = torch.eye(widths[-1], dtype=torch.float64, device=job.device)
+            leave = torch.eye(widths[-1], dtype=torch.float64, device=job.runtime.device)
         for name, tensor in rotation.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
             yield layer_prefix(layer.index) + name, tensor
         enter = leave
@@ -147,6 +146,6 @@ def _stream(job: Job, what: str) -> LayerStream:
     return LayerStream(
         job.base,
         job.input_ids,
-        Runtime(job.device, job.batch_size, job.progress),
+        job.runtime,
         description=f"{job.variant.name} {what}",
     )

@@ -17,7 +17,6 @@ from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
 from llm_pruner.scoring.evidence import Evidence, gather
 from llm_pruner.system.files import staged_directory
-from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +43,7 @@ def prune(job: Job) -> Outcome:
             method.evidence,
             job.base,
             job.input_ids,
-            Runtime(job.device, job.batch_size, job.progress),
+            job.runtime,
             description=f"{job.variant.name} layers",
         ):
             for weight, evidence in layer.linears():

@@ -22,10 +22,7 @@ def score(
     method: Method,
     base: Path,
     input_ids: torch.Tensor | None,
-    *,
-    device: str,
-    batch_size: int,
-    progress: bool,
+    runtime: Runtime,
 ) -> dict[str, Any]:
     """``layers``: group scores, ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
     assert isinstance(method, SaliencyMethod)
@@ -36,7 +33,7 @@ def score(
         method.evidence,
         base,
         input_ids,
-        Runtime(device, batch_size, progress),
+        runtime,
         description=f"{method.name} layers",
         checkpointing=method.checkpointing,
     ):
