@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from llm_pruner.system.files import (
     refuse_inputs,
     write_json,
 )
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import DENSE, Score, Variant
 from llm_pruner.workflow.preflight import check_variant
 
@@ -135,7 +136,7 @@ def make_variant(
     *,
     scores: Sequence[Path] = (),
     held_out: Path | None = None,
-    **job: Any,
+    runtime: Runtime,
 ) -> dict[str, Any]:
     """Draw, score, search where the options ask for it, and prune.
 
@@ -146,7 +147,6 @@ def make_variant(
         text: the calibration samples, drawn where anything looks at them.
         scores: files of ``compute_scores`` to plan from instead of making them.
         held_out: token file that a search is judged by; drawn behind the calibration samples by default.
-        job: ``device``, ``batch_size`` and ``progress``.
 
     Returns:
         The record of the pruning.
@@ -166,7 +166,7 @@ def make_variant(
     for role, score in (("scores", variant.score), ("importance", variant.importance)):
         if score:
             files[role] = given.get(score.name) or make_scores(
-                score, base, tokens, output / "scores" / f"{score.name}.json", **job
+                score, base, tokens, output / "scores" / f"{score.name}.json", runtime
             )
     if variant.options.get("split") == SEARCH:
         from llm_pruner.report.figures import FIGURES
@@ -174,12 +174,12 @@ def make_variant(
 
         found = output / "search.json"
         judged_by = held_out or text.draw(base, output / "held_out.safetensors", held_out=True)
-        searched = search_split(variant, base, found, held_out=judged_by, **files, **job)
+        searched = search_split(variant, base, found, held_out=judged_by, runtime=runtime, **files)
         FIGURES["split_search"].draw(searched, output / "split_search.png")
         files["search"] = found
     if tokens and not variant.scores:
         files["calibration"] = tokens
-    record = prune(variant, base, output, **files, **job)
+    record = prune(variant, base, output, **files, **asdict(runtime))
     if not variant.scores:
         # of a model that this one replaced
         (output / "plan.json").unlink(missing_ok=True)
@@ -225,7 +225,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
     return given
 
 
-def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job: Any) -> Path:
+def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, runtime: Runtime) -> Path:
     """Scores at ``path``; those there are kept if they are of the same model, tokens and options."""
     from llm_pruner.variants.score import compute_scores
 
@@ -239,7 +239,7 @@ def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job
         if _holds(held, score) and held.get("made_from") == made_from:
             typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
             return path
-    scores = compute_scores(score, base, tokens, path, **job)
+    scores = compute_scores(score, base, tokens, path, **asdict(runtime))
     write_json(path, {**scores, "made_from": made_from})
     return path
 

@@ -154,9 +154,7 @@ def prune(
         Text(calibration, split, samples, length, seed),
         scores=scores or (),
         held_out=held_out,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        runtime=Runtime(device, batch_size, progress),
     )
     emit(record, _describe(record, output), as_json)
 
@@ -198,7 +196,7 @@ def score(
         raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
     text = Text(calibration, split, samples, length, seed)
     tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
-    make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
+    make_scores(wanted, base, tokens, output, Runtime(device, batch_size, progress))
     scores = read_json(output)
     emit(scores, f"{output}: {wanted.name}, {len(scores['layers'])} layers", as_json)
 
