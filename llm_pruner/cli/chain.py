@@ -51,7 +51,7 @@ class Text:
             ConfigError: for samples longer than the model's context.
             DataError: for a split that the source has not, or if it has too little text or is damaged.
         """
-        from llm_pruner.data.sampling import draw_samples
+        from llm_pruner.data.sampling import SampleSpec, draw_samples
 
         samples, length = self.samples or CALIBRATION.samples, self.length or CALIBRATION.length
         if self.source.endswith(TOKEN_SUFFIX):
@@ -63,16 +63,8 @@ class Text:
                 return output
         split = split_for(self.source, self.split, "calibration")
         check_context(model, length)
-        draw_samples(
-            self.source,
-            split,
-            model,
-            output,
-            samples=CALIBRATION.held_out if held_out else samples,
-            length=length,
-            seed=self.seed,
-            skip=samples if held_out else 0,
-        )
+        count, skip = (CALIBRATION.held_out, samples) if held_out else (samples, 0)
+        draw_samples(SampleSpec(self.source, split, count, length, self.seed, skip), model, output)
         return output
 
 
