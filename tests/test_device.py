@@ -13,6 +13,7 @@ import pytest
 from test_workflow import CONFIG, Workflow
 
 from llm_pruner.system.device import visible_gpus
+from llm_pruner.system.runtime import Runtime
 
 FOUR = "".join(f"GPU {index}: NVIDIA H200 (UUID: GPU-{letter * 4})\n" for index, letter in enumerate("abcd"))
 DIVIDED = """\
@@ -169,6 +170,12 @@ def test_without_a_gpu_nothing_is_claimed(machine: Callable, start: Callable) ->
     machine("")
     assert visible_gpus() == {}
     assert line(start()) == "has None"
+
+
+def test_a_runtime_starts_on_a_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert Runtime(batch_size=3, progress=True).start() == Runtime("cpu", 3, progress=True)
+    assert Runtime("cuda:7").start() == Runtime("cuda:7")
 
 
 def test_a_claim_after_torch_is_refused() -> None:
