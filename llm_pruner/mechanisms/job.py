@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -31,9 +32,7 @@ class Job:
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
     """The calibration samples the method uses, int64 [samples, length]."""
-    device: str
-    batch_size: int
-    progress: bool
+    runtime: Runtime
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from llm_pruner.planning.allocation import LEAST_WEIGHT, layer_weights, share_ou
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import DataError, PlanError, explain, nearest
 from llm_pruner.system.files import read_json, staged_file, write_json
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,7 @@ class LayerImportanceAnalyzer:
         return self._measure(Activation(), texts)
 
     def _measure(self, method: LayerScoreMethod, texts: Sequence[str] | torch.Tensor) -> dict[int, float]:
-        stream = LayerStream(self.model, self._ids(texts), device=self.device, batch_size=self.batch_size)
+        stream = LayerStream(self.model, self._ids(texts), Runtime(self.device, self.batch_size))
         return dict(enumerate(method.layer_scores(stream)))
 
     def _ids(self, texts: Sequence[str] | torch.Tensor) -> torch.Tensor:

@@ -139,7 +139,8 @@ def test_drawn_samples_are_those_of_the_workflow(
     text.write_text("".join(chr(33 + index % 60) for index in range(3000)))
     for name, samples, skip in (("calibration", 5, 0), ("held_out", 64, 5)):
         expected, drawn = tmp_path / f"{name}.expected", tmp_path / f"{name}.safetensors"
-        sampling.draw_samples(str(text), None, make_model(), expected, samples=samples, length=16, seed=3, skip=skip)
+        spec = sampling.SampleSpec(str(text), None, samples, length=16, seed=3, skip=skip)
+        sampling.draw_samples(spec, make_model(), expected)
         Text(str(text), samples=5, length=16, seed=3).draw(make_model(), drawn, held_out=skip > 0)
         assert drawn.read_bytes() == expected.read_bytes()
 

@@ -43,9 +43,7 @@ def prune(job: Job) -> Outcome:
             method.evidence,
             job.base,
             job.input_ids,
-            device=job.device,
-            batch_size=job.batch_size,
-            progress=job.progress,
+            job.runtime,
             description=f"{job.variant.name} layers",
         ):
             for weight, evidence in layer.linears():

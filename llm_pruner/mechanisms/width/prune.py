@@ -24,7 +24,7 @@ def prune(job: Job) -> Outcome:
         plan = plan_width(architecture, job.variant, job.scores, job.importance, job.split)
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
-    cut(job.base, plan, job.model, progress=job.progress)
+    cut(job.base, plan, job.model, progress=job.runtime.progress)
     reached = plan.removed_parameters(architecture) / architecture.total_parameters
     notes = []
     if abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
