@@ -24,7 +24,7 @@ rule search:
         variant=lambda wildcards: VARIANTS[wildcards.variant].to_dict(),
         search=CONFIG.search.model_dump(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
-        code=code("search.py"),
+        code=lambda wildcards: code("search.py", module_of(VARIANTS[wildcards.variant].options["allocation"])),
     script:
         "../workflow_scripts/search.py"
 
@@ -56,7 +56,9 @@ rule prune:
         variant=lambda wildcards: VARIANTS[wildcards.variant].to_dict(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
         code=lambda wildcards: method_code(
-            "prune.py", VARIANTS[wildcards.variant].implementation, *job_modules(VARIANTS[wildcards.variant].mechanism)
+            "prune.py",
+            VARIANTS[wildcards.variant].implementation,
+            *job_modules(VARIANTS[wildcards.variant].mechanism, VARIANTS[wildcards.variant].options),
         ),
     script:
         "../workflow_scripts/prune.py"
@@ -65,6 +67,7 @@ rule prune:
 use rule prune as prune_directly with:
     input:
         model="resources/model",
+        importance=lambda wildcards: scores_file(VARIANTS[wildcards.variant].importance),
         calibration=lambda wildcards: (
             "resources/calibration.safetensors" if VARIANTS[wildcards.variant].calibrated else []
         ),

@@ -25,7 +25,7 @@ class Job:
     scores: list[dict[str, Any]] | None
     """One entry a layer, as the mechanism's ``score`` returned them."""
     importance: list[dict[str, Any]] | None
-    """The same of the method that ranks layers, where the options ask for it."""
+    """Scores of layers that decide how much each may lose, where the options ask for them."""
     split: str | None
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
@@ -36,6 +36,17 @@ class Job:
 
 
 @dataclass(frozen=True)
+class LayerOutcome:
+    """What a layer was to lose of its linear weights, and what it lost."""
+
+    index: int
+    asked: float
+    """A ratio."""
+    zeros: int
+    weights: int
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What came of it."""
 
@@ -43,3 +54,5 @@ class Outcome:
     """In the unit the variant asked in."""
     plan: Plan | None = None
     notes: list[str] = field(default_factory=list)
+    layers: list[LayerOutcome] | None = None
+    """By layer, where an allocation shares out single weights."""

@@ -36,7 +36,7 @@ def prune(
         base: folder of the base model.
         output: folder of the variant.
         scores: JSON of ``compute_scores``, for width and depth.
-        importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for it.
+        importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for them.
         search: JSON of ``search_split``, where the options ask for it.
         calibration: token file, for sparse and slicing methods that look at data.
 
@@ -86,6 +86,10 @@ def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float 
         "reached": asked and {"amount": outcome.reached, "of": asked["of"]},
         "options": {**variant.options, **variant.method_options},
         "notes": outcome.notes,
+        "layers": [
+            {"index": layer.index, "asked": layer.asked, "reached": layer.zeros / layer.weights}
+            for layer in outcome.layers or ()
+        ],
         "scores": [score.name for score in variant.scores],
         "seconds": {"scoring": scoring, "pruning": run.seconds, "total": round(scoring + run.seconds, 3)},
         "run": run.describe(),

@@ -52,8 +52,7 @@ def compute_scores(
     run = Run(score.options, device=device)
     input_ids = calibration_samples(method, calibration)
     mechanism = get_mechanism(score.mechanism)
-    assert mechanism.score_with
-    scored: dict[str, Any] = import_module(mechanism.score_with).score(
+    scored: dict[str, Any] = import_module(score.job).score(
         method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.scored_options
     )
     for layer in scored["layers"]:

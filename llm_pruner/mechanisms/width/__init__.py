@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.base import RATIO, Mechanism
 from llm_pruner.mechanisms.width.options import WidthOptions
+from llm_pruner.mechanisms.width.plan import check_ratio
 from llm_pruner.models.architecture import refuse_sliced
-from llm_pruner.planning.allocation import check_ratio
+from llm_pruner.planning.allocations.choice import UNIFORM, module_of
 
 if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
@@ -40,6 +41,9 @@ class Width(Mechanism):
         return {"attention": statistics.fmean(layer["attention"]), "MLP": statistics.fmean(layer["mlp"])}
 
     def varies(self, options: Mapping[str, Any]) -> bool:
-        return options.get("allocation") != "uniform" or bool(
+        return options.get("allocation") != UNIFORM or bool(
             options.get("layer_range") or options.get("freeze_top_layers")
         )
+
+    def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*super().modules(options), module_of(options["allocation"]))
