@@ -25,6 +25,7 @@ from llm_pruner.cli.common import read_options
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.methods import METHODS
 from llm_pruner.models.doctor import examine
+from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.system.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -77,6 +78,7 @@ def variants(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) 
         ("Wanda_2of4", ["--strategy", "wanda", "--structure", "2:4"], {}),
         ("Magnitude_unstructured_5000", ["--strategy", "magnitude", "--ratio", 0.5, "--structure", "unstructured"], {}),
         ("ShortGPT_remove_1", ["--strategy", "shortgpt", "--layers", 1], {}),
+        ("Wanda_owl_unstructured_6000", ["--name", "Wanda_owl_unstructured_6000"], {"allocation": "owl"}),
         ("SliceGPT_2500", ["--strategy", "slicegpt", "--ratio", 0.25], {"schedule": "variance", "multiple_of": 2}),
         (
             "GQA_even_3000",
@@ -452,6 +454,7 @@ def test_methods_are_all_listed() -> None:
     listed = run_json("methods")
     assert [method["name"] for method in listed["methods"]] == list(METHODS)
     assert listed["mechanisms"]["width"]["allocation"]["default"] == "uniform"
+    assert [allocation["name"] for allocation in listed["allocations"]] == list(ALLOCATIONS)
     text = run("methods").stdout
     assert "LLMPruner" in text and "freeze_top_layers=0" in text
 

@@ -116,7 +116,7 @@ def module_of(choice: Choice) -> str:
 def choice_schema(schema: dict[str, Any], mechanism: str) -> None:
     """Fill in a JSON schema of what may be written."""
     fitting = allocations_for(mechanism)
-    properties = {name: cls.Options.model_json_schema() for name, cls in fitting.items()}
+    properties = {name: cls.Options.model_json_schema() for name, cls in fitting.items() if cls.Options.model_fields}
     schema.pop("type", None)
     schema["anyOf"] = [
         {"enum": list(fitting)},
