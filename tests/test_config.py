@@ -235,9 +235,9 @@ def test_allocations_without_meaning_are_refused_by_place() -> None:
         }
     )
     expected = [
-        "methods.ShortGPT.allocation: by depth layers share no budget, by width or sparse they do",
+        "methods.ShortGPT.allocation: has no meaning for depth, only for width or sparse",
         "variants[0]: 'Wanda_owl_2of4': allocation: owl gives layers different ratios, but 2:4 is the same in",
-        "variants[1]: 'ShortGPT_remove_1': allocation: by depth layers share no budget, by width or sparse they do",
+        "variants[1]: 'ShortGPT_remove_1': allocation: has no meaning for depth, only for width or sparse",
         "variants[2]: 'GQA_steep_2000': alpha: an option of the allocation inverse or proportional: allocation: {",
         "variants[3]: 'GQA_3000': allocation: 'owl' shares a budget of sparse, not of width; write uniform, inverse",
         "variants[4]: 'Wanda_unstructured_5000': allocation: unknown allocation 'olw'; did you mean 'owl'?",

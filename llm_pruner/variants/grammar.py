@@ -201,7 +201,7 @@ def unknown_option(key: str, known: Iterable[str], mechanisms: Iterable[Mechanis
             return f"{key}: {place}"
     if key == "allocation":
         sharing = either(each.name for each in all_mechanisms() if key in each.Options.model_fields)
-        return f"{key}: by {either(each.name for each in asked)} layers share no budget, by {sharing} they do"
+        return f"{key}: has no meaning for {either(each.name for each in asked)}, only for {sharing}"
     return f"{key}: unknown option{nearest(key, known)}"
 
 
