@@ -136,7 +136,8 @@ def test_options_of_a_method_reach_the_variants_that_understand_them() -> None:
     }
     _, variants = load_config(raw)
     assert variants["Wanda_2000"].options["uniform"] and variants["Wanda_2000"].method_options == {"samples": 16}
-    assert variants["Wanda_2of4"].method_options == {"samples": 16} and not variants["Wanda_2of4"].options
+    assert variants["Wanda_2of4"].method_options == {"samples": 16}
+    assert variants["Wanda_2of4"].options == {"allocation": "uniform"}
     assert variants["Wanda_more_2000"].method_options == {"samples": 32}
 
 
