@@ -16,7 +16,7 @@ from llm_pruner.exports.uniform import write_uniform
 from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.models.doctor import examine
-from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
+from llm_pruner.planning.slice_widths import constant_width, removes_hidden, widths_by_variance
 from llm_pruner.pruners import BasePruner
 from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.system.files import read_json
@@ -176,15 +176,15 @@ def test_widths_from_spectra() -> None:
     lowest share grows: .3 → .5, then of equals the first .5 → .8, .5 → .65 → .8, then .8 → .9, and .8 → .9.
     """
     spectra = [[50.0, 30, 10, 5, 4, 1], [30.0, 20, 15, 15, 10, 10]]
-    assert widths_by_variance(spectra, 1 / 3, 1) == [3, 5]
+    assert widths_by_variance(spectra, removes_hidden(6, 1 / 3), 1) == [3, 5]
     # one fewer: the last step is not made; a threshold that both keep is .8
-    assert widths_by_variance(spectra, 0.4, 1) == [3, 4]
-    assert widths_by_variance(spectra, 0.3333, 2) == [4, 4]
+    assert widths_by_variance(spectra, removes_hidden(6, 0.4), 1) == [3, 4]
+    assert widths_by_variance(spectra, removes_hidden(6, 0.3333), 2) == [4, 4]
 
 
 def test_full_width_is_not_exceeded() -> None:
     """The second position needs everything before the first is served."""
-    assert widths_by_variance([[97.0, 1, 1, 1], [1.0, 1, 1, 1]], 0.25, 1) == [2, 4]
+    assert widths_by_variance([[97.0, 1, 1, 1], [1.0, 1, 1, 1]], removes_hidden(4, 0.25), 1) == [2, 4]
 
 
 def test_schedule_follows_the_spectra(
@@ -203,7 +203,7 @@ def test_schedule_follows_the_spectra(
             )
     logits(model, tokens)
     widths = read_json(tmp_path / "model" / "config.json")["sliced"]["widths"]
-    assert widths == [*widths_by_variance(spectra, 0.3, 1), 32]
+    assert widths == [*widths_by_variance(spectra, removes_hidden(32, 0.3), 1), 32]
     assert len(set(widths)) > 2
 
 
