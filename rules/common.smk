@@ -19,6 +19,7 @@ from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
 from llm_pruner.report.figures import FIGURES, RECORDS, RUN
+from llm_pruner.report.page.files import page_files
 from llm_pruner.workflow.preflight import preflight
 from llm_pruner.steps.base import step_class
 from llm_pruner.variants.repeats import AT, repeats, split_repeat

@@ -10,6 +10,7 @@ from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.options import Options
 
 if TYPE_CHECKING:
+    from llm_pruner.mechanisms.records import ScoresFile
     from llm_pruner.methods.base import Method
     from llm_pruner.models.architecture import Architecture
     from llm_pruner.planning.allocations.base import Ranking
@@ -87,6 +88,8 @@ class Mechanism(ABC):
     """Dotted module whose ``score`` makes the scores; None where all is decided on the way through the model."""
     measure_with: ClassVar[str | None] = None
     """Dotted module whose ``score`` measures the layers, where an allocation asks for it."""
+    Scores: ClassVar[type[ScoresFile] | None] = None
+    """The file that scoring, or measuring, makes; None where there is neither."""
     prune_with: ClassVar[str]
     """Dotted module whose ``prune`` makes the model of a ``Job``."""
     Options: ClassVar[type[MechanismOptions]] = MechanismOptions
@@ -132,14 +135,6 @@ class Mechanism(ABC):
         Args:
             tokens: calibration tokens there will be, where that is known.
         """
-
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        """Every score in a layer's entry of a scores file."""
-        return []
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        """A layer's entry as one number for each part of the layer that is scored, by what a legend calls it."""
-        return {}
 
     def varies(self, options: Mapping[str, Any]) -> bool:
         """Whether these options let layers lose different shares."""

@@ -221,7 +221,7 @@ def test_the_allocation_of_the_guide_shares(
         module.write(tmp_path, monkeypatch)
     monkeypatch.setitem(ALLOCATIONS, "ends", "ends:Ends")
     record = make(name, {"allocation": {"ends": {"share": 0.3}}}, make_model(), token_file, tmp_path / "out")
-    assert record["reached"]["amount"] == pytest.approx(record["asked"]["amount"], rel=0.05)
+    assert record.reached.amount == pytest.approx(record.asked.amount, rel=0.05)
     shapes = read_architecture(tmp_path / "out" / "model").tensors
     kept = [sum(entry.count_nonzero() for key, entry in shapes.items() if f".{index}." in key) for index in range(4)]
     assert min(kept[0], kept[3]) > max(kept[1], kept[2])

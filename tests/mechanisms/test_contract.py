@@ -19,6 +19,7 @@ from llm_pruner.planning.allocations.choice import allocation_class
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import read_json
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import load_class
 from tests.tiny.families import FAMILIES
 from tests.tiny.foreign import foreign_logits
@@ -142,46 +143,46 @@ def test_contract(
     assert torch.equal(cached, plain)
 
 
-def check_size(record: dict[str, Any], options: dict[str, Any], before: Any, after: Any) -> None:
+def check_size(record: PruningRecord, options: dict[str, Any], before: Any, after: Any) -> None:
     """What was reached is what is on disk, and as near to what was asked as whole units allow."""
     removed = before.total_parameters - after.total_parameters
-    if record["mechanism"] == "dense":
+    if record.mechanism == "dense" or record.asked is None or record.reached is None:
         assert removed == 0
     elif options.get("drop"):
         blocks = [block for index in range(after.num_layers) for block in after.dropped_blocks(index)]
-        assert blocks == [options["drop"]] * record["asked"]["amount"]
-        assert record["reached"] == {"amount": len(blocks), "of": record["asked"]["of"]}
-    elif record["mechanism"] == "depth":
-        assert before.num_layers - after.num_layers == record["asked"]["amount"] == record["reached"]["amount"]
-    elif record["mechanism"] == "sparse":
+        assert blocks == [options["drop"]] * int(record.asked.amount)
+        assert (record.reached.amount, record.reached.of) == (len(blocks), record.asked.of)
+    elif record.mechanism == "depth":
+        assert before.num_layers - after.num_layers == record.asked.amount == record.reached.amount
+    elif record.mechanism == "sparse":
         assert removed == 0
         zeros = sum(entry.numel - entry.count_nonzero() for name, entry in after.tensors.items() if "_proj.w" in name)
-        assert zeros / before.linear_parameters() == record["reached"]["amount"]
+        assert zeros / before.linear_parameters() == record.reached.amount
         # counts are rounded down in every row
-        assert record["asked"]["amount"] * 0.9 < record["reached"]["amount"] <= record["asked"]["amount"]
-        asked = [layer["asked"] for layer in record["layers"]]
-        assert sum(asked) / len(asked) == pytest.approx(record["asked"]["amount"])
+        assert record.asked.amount * 0.9 < record.reached.amount <= record.asked.amount
+        asked = [layer.asked for layer in record.layers]
+        assert sum(asked) / len(asked) == pytest.approx(record.asked.amount)
         assert (len(set(asked)) > 1) is (options.get("allocation", "uniform") != "uniform")
-        for layer in record["layers"]:
-            assert layer["asked"] * 0.9 < layer["reached"] <= layer["asked"]
-    elif record["mechanism"] == "slice":
+        for layer in record.layers:
+            assert layer.asked * 0.9 < layer.reached <= layer.asked
+    elif record.mechanism == "slice":
         widths, hidden = after.config["sliced"]["widths"], before.hidden_size
         mean = sum(widths[:-1]) / (2 * before.num_layers)
         assert len(widths) == 2 * before.num_layers + 1 and widths[-1] == hidden
-        assert record["reached"]["amount"] == pytest.approx(1 - mean / hidden)
-        asked = hidden * (1 - record["asked"]["amount"])
+        assert record.reached.amount == pytest.approx(1 - mean / hidden)
+        asked = hidden * (1 - record.asked.amount)
         assert asked - options.get("multiple_of", 8) < mean <= asked
         assert all(width % options.get("multiple_of", 8) == 0 for width in widths)
     else:
-        assert removed / before.total_parameters == pytest.approx(record["reached"]["amount"])
+        assert removed / before.total_parameters == pytest.approx(record.reached.amount)
         shape = before.layers[0]
         step = shape.channel_parameters * options.get("multiple_of", 1)
         if all(now.channels in (1, was.channels) for was, now in zip(before.layers, after.layers, strict=True)):
             step = shape.group_parameters  # every layer that may lose channels has lost all it can
         group = step * (before.num_layers if options.get("uniform") else 1)
-        assert abs(removed - record["asked"]["amount"] * before.total_parameters) <= group
-        noted = any("is the nearest to" in note for note in record["notes"])
-        assert noted is (abs(record["reached"]["amount"] - record["asked"]["amount"]) > 0.005)
+        assert abs(removed - record.asked.amount * before.total_parameters) <= group
+        noted = any("is the nearest to" in note for note in record.notes)
+        assert noted is (abs(record.reached.amount - record.asked.amount) > 0.005)
         if options.get("uniform"):
             assert len(set(after.layers)) == 1
             assert "per_layer_config" not in after.config

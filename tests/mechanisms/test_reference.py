@@ -78,7 +78,7 @@ ALLOCATIONS: dict[str, Any] = json.loads((REFERENCE / "allocations.json").read_t
 def test_ratios_of_layers(name: str, allocation: Any, official: str, tmp_path: Path) -> None:
     expected = ALLOCATIONS[official]
     record = make(name, {"allocation": allocation}, MODEL, CALIBRATION, tmp_path)
-    asked = [layer["asked"] for layer in record["layers"]]
+    asked = [layer.asked for layer in record.layers]
     assert asked == pytest.approx(expected["sparsity_ratio"], abs=expected["tolerance"])
     pruned = load_file(tmp_path / "model" / "model.safetensors")
     packed = load_file(REFERENCE / "allocation_masks.safetensors")
@@ -95,7 +95,7 @@ def test_a_ratio_above_one_is_the_officials_alone(tmp_path: Path) -> None:
     """The published formula asks 1.006 of the first layer; here it keeps a little, and the others make up for it."""
     official = ALLOCATIONS["alphapruning_peak_70"]["sparsity_ratio"]
     record = make("Wanda_unstructured_7000", {"allocation": "alpha"}, MODEL, CALIBRATION, tmp_path)
-    asked = [layer["asked"] for layer in record["layers"]]
+    asked = [layer.asked for layer in record.layers]
     assert official[0] > 1 and asked[0] == pytest.approx(0.99)
     rest = [ours / theirs for ours, theirs in zip(asked[1:], official[1:], strict=True)]
     assert rest == pytest.approx([(4.2 - 0.99) / (4.2 - official[0])] * 5, abs=1e-6)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, write_ratio
 from llm_pruner.mechanisms.sparse.options import SparseOptions
+from llm_pruner.mechanisms.sparse.records import MeasuresFile
 from llm_pruner.planning.allocations.choice import UNIFORM, module_of
 from llm_pruner.system.errors import ConfigError, PlanError
 
@@ -28,6 +29,7 @@ class Sparse(Mechanism):
     ranks_layers = True
     thins_layers = True
     measure_with = "llm_pruner.mechanisms.sparse.score"
+    Scores = MeasuresFile
     prune_with = "llm_pruner.mechanisms.sparse.prune"
     Options = SparseOptions
 
@@ -63,12 +65,6 @@ class Sparse(Mechanism):
         for name, tensor in architecture.linears().items():
             if tensor.shape[1] % m:
                 raise PlanError(f"{name.removesuffix('.weight')} has {tensor.shape[1]} inputs, not a multiple of {m}")
-
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        return [layer["score"]]
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        return {"score": layer["score"]}
 
     def varies(self, options: Mapping[str, Any]) -> bool:
         return options.get("allocation", UNIFORM) != UNIFORM

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.job import Job, LayerOutcome, Outcome
+from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.sparse.options import SparseOptions
+from llm_pruner.mechanisms.sparse.records import MeasuresFile
 from llm_pruner.methods.base import SaliencyMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import (
@@ -71,7 +73,7 @@ def prune(job: Job) -> Outcome:
     )
 
 
-def ratios(variant: Variant, architecture: Architecture, scores: list[dict[str, Any]] | None) -> list[float]:
+def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | None) -> list[float]:
     """The share of its linear weights that each layer loses; together they are the variant's amount.
 
     Args:
@@ -80,15 +82,18 @@ def ratios(variant: Variant, architecture: Architecture, scores: list[dict[str, 
     Raises:
         PlanError: if there is not one for each layer.
     """
-    if scores is not None and len(scores) != architecture.num_layers:
-        raise PlanError(f"{variant.name}: scores of {len(scores)} layers for a model of {architecture.num_layers}")
+    assert scores is None or isinstance(scores, MeasuresFile)
+    if scores and len(scores.layers) != architecture.num_layers:
+        raise PlanError(
+            f"{variant.name}: scores of {len(scores.layers)} layers for a model of {architecture.num_layers}"
+        )
     sizes = [0] * architecture.num_layers
     for name, tensor in architecture.linears().items():
         index, _ = component(name)
         assert index is not None
         sizes[index] += tensor.numel
     sharing = SparseOptions(**variant.options).sharing
-    targets = sharing.targets(variant.amount, len(sizes), [entry["score"] for entry in scores] if scores else None)
+    targets = sharing.targets(variant.amount, len(sizes), [entry.score for entry in scores.layers] if scores else None)
     return layer_ratios(variant.amount, targets, sizes)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_pruner.mechanisms.records import Scored
+from llm_pruner.mechanisms.sparse.records import MeasuredEntry
 from llm_pruner.methods.base import LayerMeasure, Method
 from llm_pruner.scoring.evidence import gather
 
@@ -20,8 +22,8 @@ def score(
     device: str,
     batch_size: int,
     progress: bool,
-) -> dict[str, Any]:
-    """``layers``: the measure of each as it is in the dense model, ``{"index": 0, "score": 1.06}``."""
+) -> Scored:
+    """The measure of each layer as it is in the dense model."""
     assert isinstance(method, LayerMeasure)
     layers = gather(
         method.evidence,
@@ -32,4 +34,6 @@ def score(
         progress=progress,
         description=f"{method.name} layers",
     )
-    return {"layers": [{"index": layer.index, "score": method.measure(list(layer.linears()))} for layer in layers]}
+    return Scored(
+        tuple(MeasuredEntry(index=layer.index, score=method.measure(list(layer.linears()))) for layer in layers)
+    )
