@@ -54,8 +54,8 @@ def compute_scores(
     run = Run(score.options, device=runtime.device)
     input_ids = calibration_samples(method, calibration)
     mechanism = get_mechanism(score.mechanism)
-    assert mechanism.score_with and mechanism.Scores
-    scored: Scored = import_module(mechanism.score_with).score(method, base, input_ids, runtime, **score.scored_options)
+    assert mechanism.Scores
+    scored: Scored = import_module(score.job).score(method, base, input_ids, runtime, **score.scored_options)
     for layer in scored.layers:
         if not all(map(math.isfinite, layer.values())):
             raise CheckpointError(

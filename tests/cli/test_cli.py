@@ -23,6 +23,7 @@ from llm_pruner.cli.common import read_options
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.methods import METHODS
 from llm_pruner.models.doctor import examine
+from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.system.files import read_json, write_json
 from tests.tiny import ROOT
 from tests.tiny.commands import heavy_imports, run, run_json
@@ -49,6 +50,7 @@ def variants(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) 
         ("Wanda_2of4", ["--strategy", "wanda", "--structure", "2:4"], {}),
         ("Magnitude_unstructured_5000", ["--strategy", "magnitude", "--ratio", 0.5, "--structure", "unstructured"], {}),
         ("ShortGPT_remove_1", ["--strategy", "shortgpt", "--layers", 1], {}),
+        ("Wanda_owl_unstructured_6000", ["--name", "Wanda_owl_unstructured_6000"], {"allocation": "owl"}),
         ("SliceGPT_2500", ["--strategy", "slicegpt", "--ratio", 0.25], {"schedule": "variance", "multiple_of": 2}),
         (
             "GQA_even_3000",
@@ -65,7 +67,7 @@ def test_prune_makes_what_the_workflow_makes(
     token_file: Path,
     tmp_path: Path,
 ) -> None:
-    expected = make(name, options, make_model(), token_file, tmp_path / "expected")
+    expected = make(name, options, make_model(), token_file, tmp_path / "expected").to_dict()
     pairs = [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
     output = tmp_path / "output"
     place = ["--model", make_model(), "--calibration", token_file, "--output", output, "--device", "cpu"]
@@ -79,6 +81,7 @@ def test_prune_makes_what_the_workflow_makes(
     assert not plan.exists() or (output / "plan.json").read_bytes() == plan.read_bytes()
     for key in ("variant", "asked", "reached", "options", "scores", "notes"):
         assert record[key] == expected[key]
+    assert record.get("layers") == expected.get("layers")
     assert record == read_json(output / "pruning.json")
 
 
@@ -430,6 +433,7 @@ def test_methods_are_all_listed() -> None:
     listed = run_json("methods")
     assert [method["name"] for method in listed["methods"]] == list(METHODS)
     assert listed["mechanisms"]["width"]["allocation"]["default"] == "uniform"
+    assert [allocation["name"] for allocation in listed["allocations"]] == list(ALLOCATIONS)
     text = run("methods").stdout
     assert "LLMPruner" in text and "freeze_top_layers=0" in text
 

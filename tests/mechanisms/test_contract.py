@@ -14,6 +14,8 @@ from safetensors.torch import load_file
 import llm_pruner
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture
+from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.planning.allocations.choice import allocation_class
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import read_json
@@ -57,11 +59,25 @@ CASES += [
     (f"GQA_{label}_2000", options)
     for label, options in {
         "inverse": {"allocation": "inverse", "max_rate": 0.5},
-        "proportional": {"allocation": "proportional", "importance": "Activation", "min_rate": 0.1, "log": False},
+        "proportional": {
+            "allocation": {"proportional": {"importance": "Activation", "log": False}},
+            "min_rate": 0.1,
+        },
         "frozen": {"freeze_top_layers": 2, "importance": "ShortGPT"},
         "middle": {"layer_range": "1:-1", "allocation": "global", "split": "5:5"},
         "kept": {"gradient_checkpointing": False},
     }.items()
+]
+CASES += [
+    (f"{method}_{name}_unstructured_6000", {"allocation": name})
+    for name in ALLOCATIONS
+    if "sparse" in allocation_class(name).mechanisms
+    for method in ("Wanda", "Magnitude")
+]
+CASES += [
+    (f"Magnitude_{name}_2000", {"allocation": name})
+    for name in ALLOCATIONS
+    if "width" in allocation_class(name).mechanisms
 ]
 CASES += [(f"GQA_{taylor}_2000", {"taylor": taylor}) for taylor in ("second", "mixed", "vectorized")]
 NAMES = [name for name, _ in CASES]
@@ -144,6 +160,11 @@ def check_size(record: PruningRecord, options: dict[str, Any], before: Any, afte
         assert zeros / before.linear_parameters() == record.reached.amount
         # counts are rounded down in every row
         assert record.asked.amount * 0.9 < record.reached.amount <= record.asked.amount
+        asked = [layer.asked for layer in record.layers]
+        assert sum(asked) / len(asked) == pytest.approx(record.asked.amount)
+        assert (len(set(asked)) > 1) is (options.get("allocation", "uniform") != "uniform")
+        for layer in record.layers:
+            assert layer.asked * 0.9 < layer.reached <= layer.asked
     elif record.mechanism == "slice":
         widths, hidden = after.config["sliced"]["widths"], before.hidden_size
         mean = sum(widths[:-1]) / (2 * before.num_layers)

@@ -119,7 +119,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def variant(implementation: str, count: int, **options: Any) -> Variant:
-    score = Score("Own", implementation, "depth", options, True)
+    score = Score("Own", implementation, "depth", options, True, "llm_pruner.mechanisms.depth.score")
     return Variant(f"Own_remove_{count}", "Own", implementation, "depth", "depth", count, score, True, {}, options)
 
 

@@ -33,6 +33,6 @@ def prune(job: Job) -> Outcome:
     if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
         other = "every unit that went scores less per parameter"
         fits = "no smaller number of groups fits the options and the target"
-        ranked = WidthOptions(**job.variant.options).allocation == "global"
+        ranked = WidthOptions(**job.variant.options).sharing.ranks_units
         notes.append(f"attention is left whole: {other if ranked else fits}")
     return Outcome(reached, plan, notes)
