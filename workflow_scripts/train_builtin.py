@@ -3,7 +3,7 @@ from pathlib import Path
 from llm_pruner.data.builtin.options import BuiltinModel
 from workflow_scripts.job import job
 
-with job(snakemake, terminal=True):
+with job(snakemake):
     from llm_pruner.training.builtin_model import train_builtin
 
     train_builtin(
