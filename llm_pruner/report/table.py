@@ -281,7 +281,9 @@ TELLING_ERRORS = 2
 def told_apart(model: Model, other: Model) -> bool | None:
     """Whether the perplexities of two models differ by more than chance; None where their difference has no error."""
     difference, error = paired(model, other)
-    return None if difference is None or error is None else abs(difference) >= TELLING_ERRORS * error
+    if difference is None or error is None:
+        return None
+    return difference != 0 and abs(difference) >= TELLING_ERRORS * error
 
 
 def ties_of(model: Model, others: Iterable[Model]) -> list[str]:

@@ -1,7 +1,7 @@
 """What a run shows on the terminal: how far it is, which jobs run, and why one failed.
 
-On a terminal that is a block which is drawn anew in place. Elsewhere, in a log file, it is a line for each job's start and
-end, without control characters. Snakemake's own log file has the whole text.
+On a terminal that is a block which is drawn anew in place. Elsewhere, in a log file, it is a line for the start and for
+the end of each job, without control characters. Snakemake's own log file has the whole text.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class Display(logging.Handler):
         """The end of a job's log, indented; a bar that was drawn anew in place shows as it was last."""
         if not log.is_file():
             return
-        text = log.read_text(encoding="utf-8", errors="replace")
+        text = log.read_bytes().decode("utf-8", errors="replace")
         lines = [shown for line in text.split("\n") if (shown := line.rstrip("\r").rpartition("\r")[2].rstrip())]
         self._say(f"  {log}{' ends' if len(lines) > LAST_LINES else ''}:")
         for line in lines[-LAST_LINES:] or ["(nothing was written)"]:
