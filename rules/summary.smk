@@ -2,6 +2,7 @@
 rule summary:
     input:
         **MEASURED,
+        again=[file for files in MEASURED_AGAIN.values() for file in files],
         encoders="results/final_report.json" if CONFIG.encoders.rows else [],
         # not read, but whoever asks for the tables gets the figures with them
         figures=list(FIGURE_FILES.values()),
@@ -33,7 +34,7 @@ rule summary:
         mem_mb=1_000,
         runtime=30,
     params:
-        variants=list(VARIANTS),
+        variants=list(MODELS_MADE),
         code=code("summary.py"),
     script:
         "../workflow_scripts/summary.py"

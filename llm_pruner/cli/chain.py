@@ -103,13 +103,14 @@ def compose_name(method: str, structure: str | None, ratio: float | None, layers
     mechanism = find_mechanism(structure) if structure else next(each for each in all_mechanisms() if each.asks == asks)
     structure = structure or mechanism.name
     counts = mechanism.asks == "number"
-    if counts and (layers is None or ratio is not None):
-        raise typer.BadParameter(f"by {structure}, say how many with --layers and no --ratio", param_hint="--structure")
+    if counts and (layers is None) == (ratio is None):
+        ways = "how many with --layers or which share of all parameters with --ratio"
+        raise typer.BadParameter(f"by {structure}, say {ways}", param_hint="--structure")
     if layers is not None and not counts:
         numbered = " or ".join(each.name for each in all_mechanisms() if each.asks == "number")
         raise typer.BadParameter(f"is for {numbered}, not for {structure}", param_hint="--layers")
     try:
-        return method + mechanism.write(structure, layers if counts else ratio)
+        return method + mechanism.write(structure, ratio if layers is None else layers)
     except ConfigError as error:
         raise typer.BadParameter("; ".join(error.problems), param_hint="--ratio") from None
 

@@ -50,6 +50,8 @@ class Amount(NamedTuple):
     """The mechanism's name, or the form that its amount takes: ``unstructured`` or ``N:M``."""
     amount: float
     """A ratio, or a number of layers."""
+    of: str | None = None
+    """What it counts, where the way it is written says so and not the option ``of``."""
 
 
 class Mechanism(ABC):
@@ -81,7 +83,7 @@ class Mechanism(ABC):
 
     @abstractmethod
     def unit(self, options: Mapping[str, Any]) -> str | None:
-        """What an amount is a share or a number of: ``parameters``; None where nothing goes."""
+        """What an amount is a share or a number of, ``parameters`` for one; None where nothing goes."""
 
     def describe(self, amount: float, unit: str) -> str:
         """An amount for people."""

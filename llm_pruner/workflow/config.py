@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     create_model,
     field_validator,
+    model_validator,
 )
 
 from llm_pruner.data.builtin.options import BuiltinModel
@@ -96,11 +97,38 @@ class CalibrationConfig(TextConfig):
     """Tokens in a sample."""
     seed: NonNegativeInt = 0
     """Decides which samples are drawn."""
+    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    """Repeat all that is calibrated with the samples of each of these seeds, and show how far results spread. The first
+    makes the rows of the table; what is made with it already stays. By default ``seed`` alone."""
     batch_size: PositiveInt = 16
     """Samples run at once."""
     held_out: PositiveInt = 64
     """Further samples for decisions made during a run: the search for a split, and the curve of healing. Never used
     for scoring, training or reported numbers."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        twice = sorted({seed for seed in value or () if value and value.count(seed) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(map(str, twice))} stands there twice; the same samples spread by nothing")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> CalibrationConfig:
+        if self.seeds and "seed" in self.model_fields_set and self.seed != self.seeds[0]:
+            raise ValueError(f"seed is {self.seed}, but the first of seeds is {self.seeds[0]}; leave one of them out")
+        return self
+
+    @property
+    def first_seed(self) -> int:
+        """Of the samples that the rows of the table are calibrated on."""
+        return self.seeds[0] if self.seeds else self.seed
+
+    @property
+    def further_seeds(self) -> tuple[int, ...]:
+        """Of the samples that they are calibrated on once more."""
+        return self.seeds[1:] if self.seeds else ()
 
 
 class PerplexityConfig(TextConfig):

@@ -92,17 +92,17 @@ def _root() -> Path:
 
 @cache
 def _tree(file: Path) -> ast.Module:
-    return ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    """The code of a file without its docstrings."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), filename=str(file))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body:
+            node.body = [statement for statement in node.body if not _is_docstring(statement)] or [ast.Pass()]
+    return tree
 
 
 @cache
 def _normalised(file: Path) -> str:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            node.body = [statement for statement in body if not _is_docstring(statement)] or [ast.Pass()]
-    return ast.dump(tree)
+    return ast.dump(_tree(file))
 
 
 def _is_docstring(statement: ast.AST) -> bool:

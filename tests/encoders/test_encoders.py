@@ -1,0 +1,850 @@
+"""Classifiers: importance and schedules by hand, masks against cuts, fake against stored quantisation, resuming."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from llm_pruner.cli import app
+from llm_pruner.encoders.architecture import Encoder, Widths, check_sparsity, read_encoder
+from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer, save_classifier
+from llm_pruner.encoders.importance import GradientWindow, Groups, choose, importance, magnitudes, normalise
+from llm_pruner.encoders.masking import Masks
+from llm_pruner.encoders.objective import Student
+from llm_pruner.encoders.options import (
+    DistillationOptions,
+    PruningOptions,
+    QATOptions,
+    QuantizationOptions,
+    TaskOptions,
+    TeacherOptions,
+)
+from llm_pruner.encoders.prune import PruningCourse, prune_classifier
+from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
+from llm_pruner.encoders.report import by_name, final_report, told_apart
+from llm_pruner.encoders.runs import clear_resume_point, find_run, read_record
+from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
+from llm_pruner.encoders.surgery import cut_classifier
+from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
+from llm_pruner.encoders.teacher import train_teacher
+from llm_pruner.encoders.training import evaluate
+from llm_pruner.models.packed import keep_gradients, memory_bytes, parameter_count
+from llm_pruner.report.encoders import encoder_runs_table, encoders_table
+from llm_pruner.report.figures import FIGURES
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
+from llm_pruner.system.files import read_json, write_json
+from llm_pruner.training import loop
+from tests.tiny.families import VOCABULARY
+from tests.tiny.text import WORDS
+
+FAMILIES: dict[str, dict[str, Any]] = {
+    "distilbert": {"dim": 32, "n_layers": 3, "n_heads": 4, "hidden_dim": 24, "max_position_embeddings": 20},
+    "bert": {
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 24,
+        "max_position_embeddings": 20,
+    },
+}
+FAMILIES["roberta"] = {**FAMILIES["bert"], "max_position_embeddings": 24}
+LENGTH = 10
+PAIRS = Task("pairs", ("a", "b"), {"train": [Example("the of", "a", 0), Example("the", "of", 1)]})
+
+
+def build(family: str, classes: int = 3, **overrides: Any) -> Any:
+    """A random classifier with weights large enough that every group changes the output."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    shape = {**FAMILIES[family], "vocab_size": VOCABULARY, "num_labels": classes, "pad_token_id": 0, **overrides}
+    model = AutoModelForSequenceClassification.from_config(AutoConfig.for_model(family, **shape)).eval()
+    generator = torch.Generator().manual_seed(3)
+    for name, parameter in model.named_parameters():
+        parameter.data.normal_(
+            1.0 if "LayerNorm.weight" in name or "norm.weight" in name else 0.0, 0.15, generator=generator
+        )
+    return model
+
+
+def encoder_of(model: Any) -> Encoder:
+    return Encoder(model.config.to_dict())
+
+
+@pytest.fixture(scope="session")
+def reader() -> Any:
+    """One token a word; the first is what is classified from."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    known = {"<pad>": 0, "<s>": 1, "<unk>": 2, **{word: 3 + index for index, word in enumerate(WORDS)}}
+    words = Tokenizer(models.WordLevel(known, "<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    words.post_processor = TemplateProcessing(single="<s> $A", pair="<s> $A <s>:1 $B:1", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>", pad_token="<pad>", cls_token="<s>")
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sentences of random words; the class is which of three words is among them."""
+    path = tmp_path_factory.mktemp("data") / "sentences.jsonl"
+    draw = random.Random(0)
+    rows = []
+    for index in range(400):
+        words = draw.choices(WORDS[3:], k=draw.randint(4, 8))
+        words.insert(draw.randrange(len(words)), WORDS[index % 3])
+        rows.append({"text": " ".join(words), "label": f"has {WORDS[index % 3]}"})
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return path
+
+
+@pytest.fixture(scope="session")
+def task(data: Path) -> TaskOptions:
+    return TaskOptions(dataset=str(data), length=LENGTH)
+
+
+@pytest.fixture(scope="session")
+def teacher(reader: Any, task: TaskOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder: a DistilBERT that has learned the sentences."""
+    root = tmp_path_factory.mktemp("teacher")
+    build("distilbert").save_pretrained(root / "source")
+    reader.save_pretrained(root / "source")
+    options = TeacherOptions(source=str(root / "source"), epochs=8, learning_rate=5e-3, checks=4)
+    record = train_teacher(root / "run", task, options, device="cpu")
+    assert record["validation"]["accuracy"] > 0.8
+    return root / "run"
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """Random tokens, some of them padding."""
+    generator = torch.Generator().manual_seed(5)
+    ids = torch.randint(3, VOCABULARY, (6, LENGTH), generator=generator)
+    mask = torch.ones_like(ids)
+    mask[1, 6:] = mask[4, 3:] = 0
+    return Batch(ids * mask, mask, torch.zeros_like(ids), torch.arange(6) % 3)
+
+
+def logits(model: Any, batch: Batch) -> torch.Tensor:
+    with torch.no_grad():
+        return model.eval()(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+
+
+def weights_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "model").iterdir())}
+
+
+# --- importance and schedules ------------------------------------------------------------------------------
+
+
+def brute(encoder: Encoder, tensors: Mapping[str, torch.Tensor], power: int) -> list[float]:
+    """Sums of |element|^power over every group, element by element from the names alone."""
+    sums = []
+    for kind in ("heads", "neurons"):
+        for layer, width in enumerate(encoder.layers):
+            *inputs, output, first, second = encoder.linears(layer)
+            for unit in range(getattr(width, kind)):
+                span = slice(8 * unit, 8 * unit + 8) if kind == "heads" else slice(unit, unit + 1)
+                into, out = (inputs, output) if kind == "heads" else ([first], second)
+                parts = [tensors[f"{name}.{part}"][span] for name in into for part in ("weight", "bias")]
+                parts.append(tensors[f"{out}.weight"][:, span])
+                sums.append(sum(float(part.abs().double().pow(power).sum()) for part in parts))
+    return sums
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_importance_counts_every_parameter_of_a_group(family: str, batch: Batch) -> None:
+    model = build(family)
+    encoder = encoder_of(model)
+    groups = Groups(encoder)
+    assert groups.sizes == [4, 4, 4, 24, 24, 24] and groups.heads == 12
+    assert (encoder.head_parameters, encoder.neuron_parameters) == (8 * (4 * 32 + 3), 2 * 32 + 1)
+    counts = groups.parameters.double()
+    expected = (torch.tensor(brute(encoder, model.state_dict(), 2)) / counts).sqrt()
+    torch.testing.assert_close(magnitudes(model, groups).double(), expected, rtol=1e-5, atol=1e-7)
+
+    window, seen = GradientWindow(model, groups, steps=2), []
+    assert not window.mean().any()
+    for scale in (1.0, 3.0, -2.0):
+        model.zero_grad()
+        (scale * model(input_ids=batch.input_ids, labels=batch.labels).loss).backward()
+        window.collect()
+        products = {name: p.grad * p.detach() for name, p in model.named_parameters() if p.grad is not None}
+        seen.append(torch.tensor(brute(encoder, products, 1)) / counts)
+    expected = (seen[1] + seen[2]) / 2  # the first is out of the window
+    torch.testing.assert_close(window.mean().double(), expected, rtol=1e-4, atol=1e-9)
+
+
+@pytest.fixture
+def small() -> Groups:
+    """Two layers of two heads and two neurons each; a head is worth 12 + 3, a neuron 7."""
+    return Groups(
+        Encoder(
+            {
+                "model_type": "distilbert",
+                "dim": 3,
+                "n_layers": 2,
+                "n_heads": 3,
+                "hidden_dim": 2,
+                "layer_widths": [{"heads": 2, "neurons": 2}] * 2,
+            }
+        )
+    )
+
+
+def test_importance_by_hand(small: Groups) -> None:
+    assert small.parameters.tolist() == [15] * 4 + [7] * 4
+    magnitude = torch.tensor([1.0, 2.0, 3.0, 5.0, 2.0, 6.0, 10.0, 4.0])
+    gradient = torch.tensor([4.0, 0.0, 1.0, 2.0, 8.0, 8.0, 0.0, 4.0])
+    apart = PruningOptions(lambda_mag=2.0, lambda_grad=1.0)
+    both = importance(magnitude, gradient, small, apart)
+    expected = [0 + 1, 0.5 + 0, 1 + 0.25, 2 + 0.5, 0 + 1, 1 + 1, 2 + 0, 0.5 + 0.5]
+    assert both.tolist() == pytest.approx(expected)
+    only = importance(magnitude, gradient, small, apart.model_copy(update={"importance_mode": "kd_grad"}))
+    assert only.tolist() == pytest.approx([1, 0, 0.25, 0.5, 1, 1, 0, 0.5])
+    together = apart.model_copy(update={"importance_mode": "l2", "enable_multi_granularity": False})
+    found = importance(magnitude, gradient, small, together)
+    assert found.tolist() == pytest.approx([0, 1 / 9, 2 / 9, 4 / 9, 1 / 9, 5 / 9, 1, 3 / 9])
+    assert normalise(torch.full((3,), 7.0)).tolist() == [0, 0, 0]
+
+
+def test_groups_are_chosen_by_importance_within_their_budget(small: Groups) -> None:
+    scores = torch.tensor([0.3, 0.1, 0.2, 0.4, 0.5, 0.9, 0.8, 0.7])
+    apart = PruningOptions(head_final_sparsity=0.5, ffn_final_sparsity=0.5)
+    assert choose(scores, small, [], 1.0, apart) == [1, 2, 4, 7]
+    assert choose(scores, small, [], 0.5, apart) == [1, 4]
+    together = PruningOptions(enable_multi_granularity=False, final_sparsity=0.5)
+    # 44 of 88 parameters: heads 1 and 2 (30) and neuron 4 (7); neuron 7 fits as well
+    assert choose(scores, small, [], 1.0, together) == [1, 2, 4, 7]
+    assert choose(scores, small, [], 0.4, together) == [1]
+    best_stay = torch.tensor([0.1, 0.2, 0.8, 0.9, 0.1, 0.2, 0.8, 0.9])
+    assert choose(best_stay, small, [], 1.0, apart) == [0, 2, 4, 6]
+
+
+def test_what_is_pruned_stays_until_the_share_falls(small: Groups) -> None:
+    options = PruningOptions(head_final_sparsity=0.5, ffn_final_sparsity=0.5)
+    first = choose(torch.tensor([0.3, 0.1, 0.2, 0.4, 0.5, 0.9, 0.8, 0.7]), small, [], 0.5, options)
+    other = torch.tensor([0.1, 0.9, 0.8, 0.2, 0.9, 0.8, 0.1, 0.2])
+    more = choose(other, small, first, 1.0, options)
+    assert more[:2] == first == [1, 4] and set(more[2:]) == {3, 6}
+    assert choose(other, small, more, 0.5, options) == first
+    assert choose(other, small, more, 0.0, options) == []
+
+
+def test_schedules_by_hand() -> None:
+    assert [polynomial(step, 10, 20) for step in (0, 10, 15, 20, 99)] == [0, 0, 1 - 0.125, 1, 1]
+    assert polynomial(15, 10, 20, power=1.0) == 0.5
+    assert [cosine(step, 0, 6) for step in (0, 2, 3, 6, 9)] == pytest.approx([0, 0.25, 0.5, 1, 1])
+    schedule = Schedule(PruningOptions(schedule="dynamic", tolerance=0.1, backoff=0.5), final_step=6)
+    shares = []
+    for accuracy in (0.8, 0.75, 0.6, 0.65, 0.9):
+        schedule.checked(accuracy)
+        shares.append(schedule.share(3))
+    assert shares == pytest.approx([0.5, 0.5, 0.25, 0.125, 0.25])
+
+
+def test_impossible_sparsity_is_refused() -> None:
+    encoder = encoder_of(build("bert"))
+    check_sparsity(encoder, PruningOptions(head_final_sparsity=0.75, ffn_final_sparsity=1 - 3 / 72))
+    with pytest.raises(PlanError, match=r"head_final_sparsity: 0.8 leaves a layer without .* at most 0.7500"):
+        check_sparsity(encoder, PruningOptions(head_final_sparsity=0.8))
+    kept, every = 3 * (1048 + 65), 12 * 1048 + 72 * 65
+    most = 1 - kept / every
+    together = PruningOptions(enable_multi_granularity=False, final_sparsity=most)
+    check_sparsity(encoder, together)
+    with pytest.raises(PlanError, match=r"final_sparsity: 0\.99 leaves"):
+        check_sparsity(encoder, together.model_copy(update={"final_sparsity": 0.99}))
+    with pytest.raises(ValueError, match="less than 1"):
+        PruningOptions(final_sparsity=1.0)
+
+
+# --- losses ------------------------------------------------------------------------------------------------
+
+
+def test_terms_of_the_loss_vanish_for_the_teacher_itself(batch: Batch) -> None:
+    model = build("bert")
+    for term in ("beta_logits", "beta_hidden", "beta_attention"):
+        options = DistillationOptions(**{"beta_ce": 0.0, "beta_logits": 0.0, term: 2.0})
+        same, other = Student(build("bert"), build("bert"), options).eval(), build("bert")
+        assert same.loss(batch).item() == pytest.approx(0, abs=1e-6)
+        for parameter in other.parameters():
+            parameter.data.mul_(1.1)
+        assert Student(other, model, options).eval().loss(batch).item() > 1e-4, term
+    ce = DistillationOptions(beta_ce=2.0, beta_logits=0.0)
+    expected = 2 * torch.nn.functional.cross_entropy(logits(model, batch), batch.labels)
+    assert Student(model, build("bert"), ce).eval().loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_attention_maps_are_of_the_heads_that_are_left(batch: Batch) -> None:
+    options = DistillationOptions(beta_ce=0.0, beta_logits=0.0, beta_attention=1.0)
+    student, teacher = build("distilbert"), build("distilbert")
+    kept = [torch.tensor([1.0, 0.0, 0.0, 1.0])] * 3
+    found = Student(student, teacher, options).eval().loss(batch, kept).item()
+    maps = student(input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_attentions=True).attentions
+    expected = []
+    for layer in maps:
+        errors = []
+        for row in range(6):
+            length = int(batch.attention_mask[row].sum())
+            ours, theirs = ((layer[row, heads].mean(0)[:length, :length]) for heads in ([0, 3], [0, 1, 2, 3]))
+            errors.append((ours - theirs).square().flatten())
+        expected.append(torch.cat(errors).mean().item())
+    assert found == pytest.approx(sum(expected) / 3, rel=1e-4)
+
+
+def test_narrower_student_is_projected_onto_its_teacher(batch: Batch) -> None:
+    options = DistillationOptions(beta_hidden=1.0)
+    student = Student(build("distilbert", dim=16, n_layers=2, n_heads=2), build("bert"), options)
+    assert student.projection is not None and student.projection.weight.shape == (32, 16)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(15):
+        losses.append(student.loss(batch))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert losses[-1].item() < 0.7 * losses[0].item()
+    with pytest.raises(CheckpointError, match="3 classes cannot teach a student of 2"):
+        Student(build("bert", classes=2), build("bert"), options)
+    with pytest.raises(CheckpointError, match="97 tokens cannot teach a student of 50"):
+        Student(build("bert", vocab_size=50), build("bert"), options)
+
+
+# --- surgery -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_cut_model_computes_what_the_masked_one_does(family: str, batch: Batch, reader: Any, tmp_path: Path) -> None:
+    model = build(family)
+    encoder = encoder_of(model)
+    masks = Masks(model, Groups(encoder))
+    whole = logits(model, batch)
+    gone = [0, 2, 5, 9, 10, 11, *range(12, 30), 40, 41, *range(61, 84)]
+    masks.prune(gone)
+    masked = logits(model, batch)
+    assert (masked - whole).abs().max() > 0.01
+    heads, neurons = masks.survivors()
+    cut = cut_classifier(encoder, model.state_dict(), heads, neurons)
+    torch.testing.assert_close(logits(cut, batch), masked, rtol=1e-4, atol=1e-5)
+    assert encoder_of(cut).layers == [Widths(2, 6), Widths(3, 22), Widths(1, 1)]
+    assert parameter_count(model) - parameter_count(cut) == int(masks.groups.parameters[gone].sum())
+
+    save_classifier(cut, reader, tmp_path)
+    again = load_classifier(tmp_path)
+    assert torch.equal(logits(again, batch), logits(cut, batch))
+    # what was cut can be cut again
+    masks = Masks(again, Groups(read_encoder(tmp_path)))
+    masks.prune([0, 6])
+    masked = logits(again, batch)
+    heads, neurons = masks.survivors()
+    twice = cut_classifier(read_encoder(tmp_path), again.state_dict(), heads, neurons)
+    torch.testing.assert_close(logits(twice, batch), masked, rtol=1e-4, atol=1e-5)
+    masks.detach()
+    assert torch.equal(logits(again, batch), logits(cut, batch))
+
+
+# --- quantisation ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("double_quant", [False, True])
+@pytest.mark.parametrize(("bits", "layer_bits"), [(4, {}), (4, {1: 8}), (8, {})])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fake_quantisation_is_what_is_stored(
+    family: str, bits: Any, layer_bits: Any, double_quant: bool, batch: Batch, reader: Any, tmp_path: Path
+) -> None:
+    options = QuantizationOptions(bits=bits, layer_bits=layer_bits, double_quant=double_quant)
+    save_classifier(build(family), reader, tmp_path / "source")
+    quantize_classifier(tmp_path / "source", tmp_path / "run", options)
+    stored = load_classifier(tmp_path / "run" / "model")
+    faked = build(family)
+    fake_quantize(faked, module_bits(encoder_of(faked), options), double_quant)
+    assert torch.equal(logits(stored, batch), logits(faked, batch))
+    assert (logits(stored, batch) - logits(build(family), batch)).abs().max() > 1e-4
+    assert memory_bytes(stored) < memory_bytes(build(family))
+    assert parameter_count(stored) == parameter_count(build(family))
+
+
+def test_gradients_go_straight_through(batch: Batch) -> None:
+    options = QuantizationOptions(layer_bits={0: 8})
+    faked, fixed = build("distilbert"), build("distilbert")
+    bits = module_bits(encoder_of(faked), options)
+    fake_quantize(faked, bits, False)
+    for name in bits:
+        fixed.get_submodule(name).weight.data = faked.get_submodule(name).weight.detach().clone()
+    for model in (faked, fixed):
+        model(input_ids=batch.input_ids, labels=batch.labels).loss.backward()
+    for name in bits:
+        ours = faked.get_submodule(name).parametrizations.weight.original
+        torch.testing.assert_close(ours.grad, fixed.get_submodule(name).weight.grad)
+        assert ours.grad.abs().max() > 0
+
+
+def test_stored_model_still_gives_gradients_after_an_evaluation(batch: Batch, reader: Any, tmp_path: Path) -> None:
+    save_classifier(build("distilbert", dim=64), reader, tmp_path / "source")
+    quantize_classifier(tmp_path / "source", tmp_path / "run", QuantizationOptions())
+    stored, faked = load_classifier(tmp_path / "run" / "model"), build("distilbert", dim=64)
+    assert keep_gradients(stored) is stored
+    fake_quantize(faked, module_bits(encoder_of(faked), QuantizationOptions()), False)
+    logits(stored, batch)  # what triggers the repacking
+    grads = []
+    for model in (stored, faked):
+        model.train(False)
+        model(input_ids=batch.input_ids, labels=batch.labels).loss.backward()
+        grads.append(model.distilbert.embeddings.word_embeddings.weight.grad)
+    torch.testing.assert_close(grads[0], grads[1], rtol=1e-4, atol=1e-6)
+
+
+def test_other_interpreters_load_what_was_written(batch: Batch, reader: Any, tmp_path: Path) -> None:
+    """With transformers alone, from another folder, and this package out of reach."""
+    expected = {}
+    for family, layer_bits in (("roberta", None), ("bert", {1: 8}), ("distilbert", {})):
+        folder = tmp_path / family
+        model = build(family)
+        masks = Masks(model, Groups(encoder_of(model)))
+        masks.prune([0, 2, 5, *range(12, 30)])
+        folder.mkdir()
+        save_classifier(cut_classifier(encoder_of(model), model.state_dict(), *masks.survivors()), reader, folder)
+        if layer_bits is not None:
+            quantize_classifier(folder, tmp_path / f"{family}-4", QuantizationOptions(layer_bits=layer_bits))
+            folder = tmp_path / f"{family}-4" / "model"
+        expected[str(folder)] = logits(load_classifier(folder), batch)
+    save_file({"ids": batch.input_ids, "mask": batch.attention_mask}, tmp_path / "batch.safetensors")
+    program = """
+import sys, torch
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+from transformers import AutoModelForSequenceClassification
+batch, found = load_file("batch.safetensors"), {}
+for folder in sys.argv[1:]:
+    model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
+    with torch.no_grad():
+        found[folder] = model(input_ids=batch["ids"], attention_mask=batch["mask"]).logits.float()
+assert not [name for name in sys.modules if name.startswith("llm_pruner")]
+save_file(found, "found.safetensors")
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-P", "-c", program, *expected]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    found = load_file(tmp_path / "found.safetensors")
+    for folder, own in expected.items():
+        torch.testing.assert_close(found[folder], own, rtol=1e-5, atol=1e-6)
+
+
+# --- training ----------------------------------------------------------------------------------------------
+
+QUICK: dict[str, Any] = {"epochs": 2, "learning_rate": 3e-3, "checks": 4}
+
+
+@pytest.fixture
+def pruned(teacher: Path, task: TaskOptions, tmp_path: Path) -> dict[str, Any]:
+    options = PruningOptions(
+        **QUICK, head_final_sparsity=0.5, ffn_final_sparsity=0.75, beta_attention=0.1, mask_every=2
+    )
+    return prune_classifier(teacher / "model", tmp_path / "pruned", task, options, device="cpu")
+
+
+def validation_of(folder: Path, task: TaskOptions) -> dict[str, float]:
+    batch = encode(load_task(task), "validation", load_encoder_tokenizer(folder, task.length), task.length)
+    return evaluate(load_classifier(folder), batch)
+
+
+def test_pruning_reaches_its_sparsity_and_keeps_what_it_measured(
+    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+) -> None:
+    assert pruned["kind"] == "Pruned"
+    assert (pruned["reached"]["heads"], pruned["reached"]["neurons"]) == (0.5, 0.75)
+    encoder = read_encoder(tmp_path / "pruned" / "model")
+    assert sum(width.heads for width in encoder.layers) == 6 and sum(width.neurons for width in encoder.layers) == 18
+    assert min(min(width) for width in encoder.layers) >= 1
+    best = pruned["validation"]
+    found = validation_of(tmp_path / "pruned" / "model", task)
+    assert found == pytest.approx({key: best[key] for key in found}, rel=1e-4)
+    assert best["sparsity"] == pruned["reached"]["parameters"]
+    rising = [point["sparsity"] for point in pruned["history"]["points"]]
+    assert rising == sorted(rising) and rising[0] == 0
+    FIGURES["classifier_curves"].draw(pruned, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+    size = (tmp_path / "pruned" / "model" / "model.safetensors").stat().st_size
+    assert size < 0.75 * (teacher / "model" / "model.safetensors").stat().st_size
+
+
+def test_groups_ranked_together_share_one_budget(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
+    options = PruningOptions(**QUICK, enable_multi_granularity=False, final_sparsity=0.4, importance_mode="l2")
+    record = prune_classifier(teacher / "model", tmp_path / "run", task, options, name="Uniform", device="cpu")
+    assert record["reached"]["parameters"] == pytest.approx(0.4, abs=65 / (12 * 1048 + 72 * 65))
+    nothing = options.model_copy(update={"final_sparsity": 0.0})
+    control = prune_classifier(teacher / "model", tmp_path / "control", task, nothing, device="cpu")
+    assert control["kind"] == "Student" and read_encoder(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
+    # nothing is different from an ordinary DistilBERT, so that nothing of ours travels with it
+    assert not list((tmp_path / "control" / "model").glob("*.py"))
+    assert not {"auto_map", "layer_widths"} & read_json(tmp_path / "control" / "model" / "config.json").keys()
+
+
+def test_what_was_pruned_is_pruned_further(
+    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+) -> None:
+    start, quick = tmp_path / "pruned" / "model", {**QUICK, "epochs": 1, "mask_every": 2}
+    half = PruningOptions(**quick, head_final_sparsity=0.5, ffn_final_sparsity=0.5)
+    further = prune_classifier(teacher / "model", tmp_path / "further", task, half, student=start, device="cpu")
+    # of 12 heads 6 were left, and 3 are; of 72 neurons 18, and 9
+    assert (further["reached"]["heads"], further["reached"]["neurons"]) == (0.75, 0.875)
+    left = read_encoder(tmp_path / "further" / "model").layers
+    assert [row["heads"] for row in further["layers"]] == [[width.heads, 4] for width in left]
+    assert sum(width.neurons for width in left) == 9
+    assert further["history"]["points"][0]["sparsity"] == pruned["reached"]["parameters"]
+    nothing = PruningOptions(**quick, enable_multi_granularity=False, final_sparsity=0, final_step=1)
+    longer = prune_classifier(teacher / "model", tmp_path / "longer", task, nothing, student=start, device="cpu")
+    assert longer["kind"] == "Pruned" and longer["reached"] == pruned["reached"]
+    quantize_classifier(start, tmp_path / "ptq", QuantizationOptions())
+    with pytest.raises(CheckpointError, match="quantised already"):
+        prune_classifier(teacher / "model", tmp_path / "x", task, half, student=tmp_path / "ptq" / "model")
+
+
+def test_dynamic_schedule_gives_groups_back_where_accuracy_falls() -> None:
+    options = PruningOptions(schedule="dynamic", backoff=0.5, mask_every=1, head_final_sparsity=0.75)
+    model = build("distilbert")
+    groups = Groups(encoder_of(model))
+    course = PruningCourse(Student(model, model, options), groups, Masks(model, groups), options, final_step=8)
+    course.checked({"accuracy": 0.9})
+    reached = []
+    for step, accuracy in ((4, 0.89), (6, 0.5), (6, 0.6), (7, 0.9), (8, 0.9)):
+        course.begin(step)
+        reached.append(course.reached())
+        course.checked({"accuracy": accuracy})
+    # half of the cosine, then 85 % of it; halved after the fall, and again; up again after the recovery
+    assert [one["heads"] for one in reached] == pytest.approx([4 / 12, 7 / 12, 3 / 12, 2 / 12, 4 / 12])
+    assert reached[2]["neurons"] < reached[1]["neurons"]
+
+
+def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_weights(
+    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+) -> None:
+    options = QATOptions(epochs=4, learning_rate=2e-3, checks=4, beta_attention=0.1)
+    quantization = QuantizationOptions(layer_bits={0: 8})
+    record = train_quantized(
+        teacher / "model", tmp_path / "pruned" / "model", tmp_path / "qkd", task, options, quantization, device="cpu"
+    )
+    losses = record["history"]["train"]
+    assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
+    found = validation_of(tmp_path / "qkd" / "model", task)
+    assert found == pytest.approx({key: record["validation"][key] for key in found}, rel=1e-5)
+    assert set(record["bits"].values()) == {4, 8} and record["reached"] == pruned["reached"]
+    for call in (
+        quantize_classifier,
+        lambda *given: train_quantized(teacher / "model", *given[:2], task, options, given[2]),
+    ):
+        with pytest.raises(CheckpointError, match="quantised already"):
+            call(tmp_path / "qkd" / "model", tmp_path / "again", quantization)
+    with pytest.raises(PlanError, match="no layer 3; the model has 3"):
+        quantize_classifier(tmp_path / "pruned" / "model", tmp_path / "x", QuantizationOptions(layer_bits={3: 8}))
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta"])
+def test_other_families_go_all_the_way(family: str, reader: Any, task: TaskOptions, tmp_path: Path) -> None:
+    build(family, classes=2).save_pretrained(tmp_path / "source")  # its head is for other classes and is made anew
+    reader.save_pretrained(tmp_path / "source")
+    quick = {"epochs": 0.5, "checks": 2}
+    train_teacher(tmp_path / "teacher", task, TeacherOptions(source=str(tmp_path / "source"), **quick), device="cpu")
+    teacher = tmp_path / "teacher" / "model"
+    record = prune_classifier(teacher, tmp_path / "pruned", task, PruningOptions(**quick), device="cpu")
+    assert (record["reached"]["heads"], record["reached"]["neurons"]) == (0.5, 0.5)
+    pruned, options = tmp_path / "pruned" / "model", QATOptions(**quick, beta_attention=0.1)
+    record = train_quantized(teacher, pruned, tmp_path / "qkd", task, options, QuantizationOptions(), device="cpu")
+    found = validation_of(tmp_path / "qkd" / "model", task)
+    assert found == pytest.approx({key: record["validation"][key] for key in found}, rel=1e-5)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("kind", ["teacher", "prune", "qat"])
+def test_interrupted_training_ends_as_if_nothing_had_been(
+    kind: str, teacher: Path, task: TaskOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    untrained = teacher.parent / "source"
+
+    def make(name: str, seed: int = 0) -> Path:
+        output = tmp_path / name
+        if kind == "teacher":
+            train_teacher(output, task, TeacherOptions(source=str(untrained), seed=seed, **QUICK), device="cpu")
+        elif kind == "prune":
+            options = PruningOptions(**QUICK, schedule="dynamic", tolerance=0.0, mask_every=3, pruning_window_steps=5)
+            prune_classifier(teacher / "model", output, task, options, device="cpu")
+        else:
+            bits = QuantizationOptions()
+            train_quantized(teacher / "model", untrained, output, task, QATOptions(**QUICK), bits, device="cpu")
+        return output
+
+    whole = make("whole")
+    save, saved = loop._Loop._save, []
+
+    def killed_after_the_third(running: Any, folder: Path) -> None:
+        save(running, folder)
+        saved.append(folder)
+        if len(saved) == 3:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop._Loop, "_save", killed_after_the_third)
+        with pytest.raises(Killed):
+            make("stopped")
+    steps = read_json(tmp_path / "stopped" / "resume_point" / "state.json")["history"]["step"]
+    assert steps > 0 and not (tmp_path / "stopped" / "model").exists()
+    stopped = make("stopped")
+    assert weights_of(stopped) == weights_of(whole)
+    histories = [read_json(folder / "record.json")["history"] for folder in (whole, stopped)]
+    assert histories[0] == histories[1] and histories[0]["best"]["step"] > steps
+    clear_resume_point(stopped)
+    assert {path.name for path in stopped.iterdir()} == {"model", "record.json"}
+    # made again it starts from the end; with another seed it is another training, and the checkpoint is not taken up
+    assert weights_of(make("whole")) == weights_of(stopped)
+    if kind == "teacher":
+        assert weights_of(make("whole", seed=1)) == weights_of(make("fresh", seed=1)) != weights_of(stopped)
+
+
+def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process of its own, ended by SIGKILL in the middle."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    arguments = ["distill", "prune", "--teacher", str(teacher), "--device", "cpu", "--no-progress"]
+    for option in ("epochs=12", "checks=24", "learning_rate=0.003"):
+        arguments += ["--option", option]
+    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *arguments]
+    process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    state = tmp_path / "killed" / "resume_point" / "state.json"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (state.exists() and read_json(state)["history"]["step"] > 0):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists() and not (tmp_path / "killed" / "model").exists()
+    for name in ("killed", "whole"):
+        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+    assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
+
+
+def test_teacher_that_knows_the_task_is_taken_as_it_is(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(teacher / "model", source)
+    config = read_json(source / "config.json")
+
+    def taken(name: str, classes: Sequence[str], **options: Any) -> dict[str, Any]:
+        write_json(source / "config.json", {**config, "id2label": dict(enumerate(classes)), "label2id": {}})
+        asked = TeacherOptions(source=str(source), epochs=0, **options)
+        return train_teacher(tmp_path / name, task, asked, device="cpu")
+
+    known = read_record(teacher)["validation"]["accuracy"]
+    names = [config["id2label"][str(index)] for index in range(3)]
+    assert taken("same", names)["validation"]["accuracy"] == known
+    assert read_record(tmp_path / "same")["history"]["train"] == []
+    FIGURES["classifier_curves"].draw(read_record(tmp_path / "same"), tmp_path / "curves.png")
+    assert taken("numbered", ["LABEL_0", "LABEL_1", "LABEL_2"])["validation"]["accuracy"] == known
+    # the same names in another order: row 0 of the head is then what the names say, class 2 of the task
+    turned = taken("turned", [names[2].upper(), names[0], names[1]])
+    assert turned["validation"]["accuracy"] < 0.5
+    found, source_model = load_classifier(tmp_path / "turned" / "model"), load_classifier(source)
+    assert torch.equal(found.classifier.weight, source_model.classifier.weight[[1, 2, 0]])
+    assert torch.equal(found.classifier.bias, source_model.classifier.bias[[1, 2, 0]])
+    with pytest.raises(CheckpointError, match=r"classes \(a, b, c\) are not the task's \(has .*with epochs above 0"):
+        taken("x", ["a", "b", "c"])
+    headless = {key: value for key, value in source_model.state_dict().items() if not key.startswith("classifier")}
+    save_file(headless, source / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=r"no 'classifier.bias' in it; with epochs 0 it must know the task"):
+        taken("y", names)
+    assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
+    with pytest.raises(ValueError, match="starts at random"):
+        TeacherOptions(epochs=0)
+
+
+def test_stops_early_and_keeps_the_best(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
+    options = TeacherOptions(source=str(teacher / "model"), epochs=3, learning_rate=1e-9, checks=9, patience=2)
+    record = train_teacher(tmp_path, task, options, device="cpu")
+    history = record["history"]
+    assert history["stopped_early"] and len(history["points"]) == 3 and history["best"]["step"] == 0
+    assert len(history["train"]) < history["steps"]
+
+
+# --- data and mistakes -------------------------------------------------------------------------------------
+
+
+def test_files_become_tasks(tmp_path: Path) -> None:
+    rows = [("one", "x", "10"), ("two, three", "y", "9")] * 15
+    lines = ["first,second,class", *(f'"{a}{i}",{b},{c}' for i, (a, b, c) in enumerate(rows))]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines) + "\n")
+    columns = {"text_column": "first", "pair_column": "second", "label_column": "class"}
+    task = load_task(TaskOptions(dataset=str(tmp_path / "pairs.csv"), **columns))
+    assert task.labels == ("9", "10") and task.name == "pairs"
+    assert sum(len(split) for split in task.splits.values()) == 30 and all(task.splits.values())
+    assert {example.pair for split in task.splits.values() for example in split} == {"x", "y"}
+    (tmp_path / "test.csv").write_text("\n".join(lines[:3]) + "\n")
+    named = load_task(TaskOptions(dataset=str(tmp_path / "pairs.csv"), test=str(tmp_path / "test.csv"), **columns))
+    assert len(named.splits["test"]) == 2 and sum(len(split) for split in named.splits.values()) == 32
+
+
+def test_bert_is_told_which_text_a_token_is_of(reader: Any) -> None:
+    batch = encode(PAIRS, "train", reader, LENGTH)
+    assert batch.segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 0]]
+    assert "token_type_ids" in batch.inputs(build("bert"))
+    for family in ("distilbert", "roberta"):
+        assert set(batch.inputs(build(family, type_vocab_size=1))) == {"input_ids", "attention_mask"}
+    assert batch.rows(torch.tensor([1]), "cpu").input_ids.shape == (1, 4)
+
+
+def test_built_in_task_is_balanced_and_its_splits_are_apart() -> None:
+    task = load_task(TaskOptions())
+    texts = [{example.text for example in task.splits[split]} for split in ("train", "validation", "test")]
+    assert not texts[0] & texts[1] and not texts[1] & texts[2] and not texts[0] & texts[2]
+    counts = [sum(example.label == label for example in task.splits["train"]) for label in range(len(task.labels))]
+    assert min(counts) > 0.8 * max(counts) and len(task.splits["test"]) > 400
+    assert not [
+        e for e in task.splits["train"] if task.labels[e.label] in e.text.lower() and task.labels[e.label] != "c"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "content", "message"),
+    [
+        ({"dataset": "sst3"}, "", "'sst3' is neither a file nor a known data set; did you mean 'sst2'"),
+        ({"dataset": "stsb"}, "", "a regression"),
+        ({"dataset": "data.jsonl"}, '{"txt": "a", "label": 0}', "line 1: no column 'text'; did you mean 'txt'"),
+        ({"dataset": "data.csv", "label_column": "y"}, "text,label\na,1\n", "line 2: no column 'y'"),
+        ({"dataset": "data.jsonl"}, "{'a'}", "line 1: not a JSON object"),
+        ({"dataset": "data.jsonl"}, "", "no example"),
+        ({"dataset": "data.csv"}, "text,label\n" + "a,1\n" * 50, "one class alone|too few examples"),
+        ({"dataset": "data.parquet"}, "x", "neither .csv, .tsv nor .jsonl"),
+        ({"dataset": "builtin", "test": "data.csv"}, "x", "splits of its own"),
+    ],
+)
+def test_bad_data_is_told(
+    options: dict[str, str], content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from llm_pruner.encoders.tasks import check_dataset
+
+    monkeypatch.chdir(tmp_path)
+    if "." in options["dataset"]:
+        Path(options["dataset"]).write_text(content)
+    else:
+        Path("data.csv").write_text(content)
+    with pytest.raises(DataError, match=message):
+        check_dataset(TaskOptions(**options))
+        load_task(TaskOptions(**options))
+
+
+def test_bad_models_are_told(teacher: Path, task: TaskOptions, make_model: Callable[..., Path], tmp_path: Path) -> None:
+    options = PruningOptions(**QUICK)
+    with pytest.raises(CheckpointError, match="model_type 'llama' is no classifier"):
+        prune_classifier(make_model("llama"), tmp_path / "a", task, options)
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        prune_classifier(tmp_path / "nowhere", tmp_path / "b", task, options)
+    with pytest.raises(CheckpointError, match="reads 20; lower length"):
+        prune_classifier(teacher / "model", tmp_path / "c", task.model_copy(update={"length": 21}), options)
+    with pytest.raises(ConfigError, match="final_step 500 must lie"):
+        prune_classifier(teacher / "model", tmp_path / "d", task, options.model_copy(update={"final_step": 500}))
+    damaged = tmp_path / "damaged"
+    model = load_classifier(teacher / "model")
+    model.distilbert.transformer.layer[1].ffn.lin1.weight.data[2, 3] = math.nan
+    save_classifier(model, load_encoder_tokenizer(teacher / "model", LENGTH), damaged)
+    with pytest.raises(CheckpointError, match=r"layer.1.ffn.lin1.weight' holds NaN"):
+        quantize_classifier(damaged, tmp_path / "e", QuantizationOptions())
+    with pytest.raises(CheckpointError, match=r"training diverged|not finite"):
+        wild = TeacherOptions(source=str(teacher / "model"), epochs=2, learning_rate=1e30, warmup=0)
+        train_teacher(tmp_path / "f", task, wild, device="cpu")
+    assert not [path for name in "abcdef" for path in (tmp_path / name).rglob("*.safetensors") if "model" in path.parts]
+
+
+@pytest.mark.parametrize("name", GLUE)
+def test_glue_is_read_as_it_lies_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in of the hub's columns and splits: test labels are hidden, -1."""
+    import datasets
+
+    classes = ["entailment", "neutral", "contradiction"] if name == "mnli" else ["no", "yes"]
+    kinds = {**dict.fromkeys(GLUE[name], datasets.Value("string")), "label": datasets.ClassLabel(names=classes)}
+
+    def split(kind: str, rows: int) -> Any:
+        texts = {column: [f"{kind} {column} {row}" for row in range(rows)] for column in GLUE[name]}
+        labels = [-1 if kind.startswith("test") else row % len(classes) for row in range(rows)]
+        return datasets.Dataset.from_dict({**texts, "label": labels}, features=datasets.Features(kinds))
+
+    held_out = ("validation_matched", "validation_mismatched") if name == "mnli" else ("validation",)
+    hub = {"train": split("train", 200), **{kind: split(kind, 20) for kind in held_out}, "test": split("test", 20)}
+    monkeypatch.setattr(datasets, "load_dataset", lambda repository, subset: {"nyu-mll/glue": hub}[repository])
+    task = load_task(TaskOptions(dataset=name, samples=100))
+    assert task.labels == tuple(classes) and len(task.splits["train"]) == 100
+    assert [example.text for example in task.splits["test"]] == [
+        f"{held_out[0]} {GLUE[name][0]} {i}" for i in range(20)
+    ]
+    assert [example.label for example in task.splits["test"]] == [i % len(classes) for i in range(20)]
+    assert 10 <= len(task.splits["validation"]) <= 30
+    assert all(example.text.startswith("train") for example in task.splits["validation"])
+    assert all((example.pair is None) == (len(GLUE[name]) == 1) for example in task.splits["train"])
+
+
+# --- report ------------------------------------------------------------------------------------------------
+
+
+def test_report_measures_what_it_can_and_names_the_rest(
+    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+) -> None:
+    quantize_classifier(tmp_path / "pruned" / "model", tmp_path / "ptq", QuantizationOptions(), seed=0)
+    for name in ("broken", "missing"):
+        write_json(tmp_path / name / "record.json", {**pruned, "name": name})
+    (tmp_path / "broken" / "model").mkdir()
+    (tmp_path / "broken" / "model" / "config.json").write_text((tmp_path / "ptq" / "model" / "config.json").read_text())
+    (tmp_path / "broken" / "model" / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    assert find_run(tmp_path, "Pruned") == tmp_path / "pruned"
+    runs = [teacher, *(tmp_path / name for name in ("broken", "pruned", "missing", "ptq"))]
+    report = final_report(runs, tmp_path / "final_report.json", task, repeats=2, device="cpu")
+    FIGURES["final_report"].draw(report, tmp_path / "final_report.png")
+    assert report == read_json(tmp_path / "final_report.json")
+    assert [run["kind"] for run in report["runs"]] == ["Teacher", "Pruned", "PTQ"]
+    assert [Path(problem["run"]).name for problem in report["problems"]] == ["broken", "missing"]
+    examples = len(load_task(task).splits["test"])
+    assert report["standard_error"] == pytest.approx(math.sqrt(0.5 * 0.5 / examples))
+    sizes = [run["bytes_on_disk"] for run in report["runs"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert report["runs"][1]["parameters"] == report["runs"][2]["parameters"] < report["runs"][0]["parameters"]
+    assert all(run["latency_ms"] > 0 and 0 < run["accuracy"] <= 1 for run in report["runs"])
+    assert (tmp_path / "final_report.png").read_bytes().startswith(b"\x89PNG")
+    table = encoders_table(report).frame
+    assert table["name"].tolist() == ["Teacher", "Pruned", "PTQ"] and "accuracy_spread" not in table
+    assert encoder_runs_table(report).frame["problem"].notna().tolist() == [False] * 3 + [True] * 2
+    with pytest.raises(PrunerError, match="no Student model"):
+        find_run(tmp_path, "Student")
+
+
+def test_runs_that_are_no_seeds_of_each_other_are_told_apart() -> None:
+    runs = [
+        {"name": name, "seed": seed, "folder": folder}
+        for name, seed, folder in (("Pruned", 0, "a"), ("Pruned", 0, "b"), ("MSP", 0, "c"), ("MSP", 1, "d"))
+    ]
+    assert [run["name"] for run in told_apart(runs)] == ["Pruned (a)", "Pruned (b)", "MSP", "MSP"]
+
+
+def test_spread_over_seeds_by_hand() -> None:
+    from llm_pruner.encoders.report import MEASURED
+
+    runs = [
+        {"name": name, "kind": "Pruned", "seed": seed, "reached": None, **dict.fromkeys(MEASURED, value)}
+        for name, seed, value in (("a", 0, 1.0), ("b", 0, 5.0), ("a", 1, 2.0), ("a", 2, 6.0))
+    ]
+    first, second = by_name(runs)
+    assert (first["name"], first["seeds"], first["mean"]["accuracy"]) == ("a", [0, 1, 2], 3.0)
+    assert first["spread"]["accuracy"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    assert second["spread"]["accuracy"] is None

@@ -1,0 +1,99 @@
+"""Agreement with the official implementations, on the model and the tokens they were run on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from llm_pruner.data.tokens import read_tokens
+from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.checkpoint import load
+from llm_pruner.system.files import read_json
+from tests.tiny import REFERENCE
+from tests.tiny.making import make
+
+MODEL, CALIBRATION = REFERENCE / "model", REFERENCE / "calibration.safetensors"
+
+
+def make_reference(name: str, output: Path, options: dict[str, Any] | None = None) -> Path:
+    make(name, options or {}, MODEL, CALIBRATION, output)
+    return output / "model"
+
+
+def heldout_perplexity(folder: Path) -> float:
+    return perplexity(load(folder), read_tokens(REFERENCE / "heldout.safetensors"), window=128)["perplexity"]
+
+
+def test_dense_perplexity(reference: dict[str, Any]) -> None:
+    assert heldout_perplexity(MODEL) == pytest.approx(reference["model_heldout_perplexity"], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "official", "more_in_official"),
+    [
+        ("Wanda_unstructured_5000", "wanda_50", 0),
+        ("Wanda_2of4", "wanda_2of4", 0),
+        ("Magnitude_2of4", "magnitude_2of4", 0),
+        # the official threshold is inclusive and so takes one weight more in every matrix
+        ("Magnitude_unstructured_5000", "magnitude_50", 1),
+    ],
+)
+def test_masks(name: str, official: str, more_in_official: int, reference: dict[str, Any], tmp_path: Path) -> None:
+    pruned = load_file(make_reference(name, tmp_path) / "model.safetensors")
+    packed = load_file(REFERENCE / "masks.safetensors")
+    shapes = reference["masks"][official]["shape"]
+    assert len(shapes) == 42
+    for parameter, (rows, columns) in shapes.items():
+        expected = np.unpackbits(packed[f"{official}/{parameter}"].numpy(), axis=-1)[:, :columns].astype(bool)
+        ours = (pruned[parameter] == 0).numpy()
+        assert ours.shape == (rows, columns)
+        assert not (ours & ~expected).any(), parameter
+        assert (expected & ~ours).sum() == more_in_official, parameter
+
+
+@pytest.mark.parametrize(("name", "official"), [("Wanda_unstructured_5000", "wanda_50"), ("Wanda_2of4", "wanda_2of4")])
+def test_sparse_perplexity(name: str, official: str, reference: dict[str, Any], tmp_path: Path) -> None:
+    expected = reference["masks"][official]["heldout_perplexity"]
+    assert heldout_perplexity(make_reference(name, tmp_path)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_block_influence(reference: dict[str, Any], tmp_path: Path) -> None:
+    model = make_reference("ShortGPT_remove_2", tmp_path)
+    scores = [layer["score"] for layer in read_json(tmp_path / "scores.json")["layers"]]
+    official = reference["depth"]["shortgpt"]
+    assert scores == pytest.approx(official["importances_mean"], abs=1e-6)
+    assert sorted(range(6), key=scores.__getitem__) == official["order"]
+    kept = read_json(tmp_path / "plan.json")["kept_layers"]
+    assert sorted(set(range(6)) - set(kept)) == sorted(official["removed_in_order"])
+    assert heldout_perplexity(model) == pytest.approx(official["ppl_after"], rel=1e-5)
+
+
+def test_slices(reference: dict[str, Any], tmp_path: Path) -> None:
+    """The official run that leaves the embedding's mean alone, as a model with RMSNorm needs."""
+    folder = make_reference("SliceGPT_2500", tmp_path)
+    official = reference["slicegpt"]["slicegpt_25_pcanoembmean"]
+    assert heldout_perplexity(folder) == pytest.approx(official["ppl_sliced"], rel=1e-6)
+    architecture = read_architecture(folder)
+    assert architecture.total_parameters == official["params_sliced"]
+    dims = official["dims"]
+    positions = [dims[part][str(layer)] for layer in range(6) for part in ("attn_in", "mlp_in")]
+    assert architecture.config["sliced"]["widths"] == [*positions, dims["head"]]
+
+
+@pytest.mark.parametrize(
+    ("taylor", "official"),
+    [("first", "param_first"), ("second", "param_second"), ("mixed", "param_mix"), ("vectorized", "vectorize")],
+)
+def test_taylor_channels(taylor: str, official: str, reference: dict[str, Any], tmp_path: Path) -> None:
+    """MLP channels exactly; attention is left out, the official sum runs over heads other than those it cuts."""
+    make_reference("GQA_2000", tmp_path, {"taylor": taylor})
+    scores = read_json(tmp_path / "scores.json")["layers"]
+    removed = reference["taylor"][f"llmpruner_llama3_taylor_{official}_50"]["pruned_rows_of"]
+    for layer in (1, 2, 3, 4):
+        lowest = np.argsort(scores[layer]["mlp"], kind="stable")[:64]
+        assert sorted(lowest.tolist()) == removed[f"model.layers.{layer}.mlp.gate_proj"]

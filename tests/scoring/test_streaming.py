@@ -1,0 +1,178 @@
+"""The layer loop sees what the whole model computes, and evidence is what its definition says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from llm_pruner.methods.ablation import Ablation
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.checkpoint import load
+from llm_pruner.models.layout import LINEARS
+from llm_pruner.planning.plan import LayerPlan, Plan
+from llm_pruner.scoring.evidence import gather, input_norms
+from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.surgery.cut import cut
+from llm_pruner.system.files import read_json
+from tests.tiny import ROOT
+from tests.tiny.families import FAMILIES
+from tests.tiny.models import hidden_states
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("batch_size", [6, 4])
+def test_streams_what_the_model_computes(
+    family: str, batch_size: int, make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    folder = make_model(family)
+    expected = hidden_states(load(folder), tokens)
+    for layer in LayerStream(folder, tokens, batch_size=batch_size):
+        pairs = list(layer.run())
+        before, after = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+        torch.testing.assert_close(before, expected[layer.index], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(after, expected[layer.index + 1], rtol=1e-5, atol=1e-5)
+    assert layer.index == len(expected) - 2
+
+
+def test_streams_a_loaded_model_and_leaves_it_as_it_was(make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("qwen3")
+    model = load(folder)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert Ablation().layer_scores(LayerStream(model, tokens)) == Ablation().layer_scores(LayerStream(folder, tokens))
+    assert model.state_dict().keys() == before.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert len(model.model.layers) == 4
+
+
+def test_streams_layers_of_different_widths(
+    make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path
+) -> None:
+    base = make_model("qwen2")
+    plan = Plan(4, (LayerPlan(0, (0,), tuple(range(24))), LayerPlan(3, (1, 2, 3), (2, 5))))
+    cut(base, plan, tmp_path / "cut")
+    expected = hidden_states(load(tmp_path / "cut"), tokens)
+    for layer in LayerStream(tmp_path / "cut", tokens):
+        for _, after in layer.run():
+            torch.testing.assert_close(after, expected[layer.index + 1], rtol=1e-5, atol=1e-5)
+
+
+def test_changes_reach_the_next_layer(make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("llama")
+    model = load(folder)
+    model.model.layers[0].mlp.down_proj.weight.data.zero_()
+    expected = hidden_states(model, tokens)
+    for layer in LayerStream(folder, tokens):
+        list(layer.run())
+        if layer.index == 0:
+            layer.module.mlp.down_proj.weight.data.zero_()
+            layer.changed()
+        if layer.index == 1:
+            torch.testing.assert_close(torch.cat(layer.inputs), expected[1], rtol=1e-5, atol=1e-5)
+
+
+def test_input_norms(make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("mistral")
+    model = load(folder)
+    seen: dict[str, torch.Tensor] = {}
+    for name in LINEARS:
+        module = model.model.layers[2].get_submodule(name)
+        module.register_forward_pre_hook(lambda _m, args, name=name: seen.update({name: args[0].detach()}))
+    model(input_ids=tokens, use_cache=False)
+    for layer in LayerStream(folder, tokens, batch_size=4):
+        if layer.index == 2:
+            norms = input_norms(layer)
+    assert set(norms) == set(LINEARS)
+    for name, norm in norms.items():
+        per_sample = seen[name].square().sum(dim=1)
+        torch.testing.assert_close(norm, per_sample.mean(dim=0).sqrt(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(("batch_size", "checkpointing"), [(6, True), (4, True), (4, False)])
+def test_gradients_are_of_the_mean_loss(
+    family: str, batch_size: int, checkpointing: bool, make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    """Those of one backward pass of the whole model, layer by layer from the last."""
+    folder = make_model(family)
+    model = load(folder)
+    model(input_ids=tokens, labels=tokens).loss.backward()
+    layers = list(gather("gradient", folder, tokens, batch_size=batch_size, checkpointing=checkpointing))
+    assert [layer.index for layer in layers] == [3, 2, 1, 0]
+    for layer in layers:
+        module = model.model.layers[layer.index]
+        for weight, evidence in layer.linears():
+            expected = module.get_submodule(evidence.linear).weight
+            assert torch.equal(weight, expected)
+            torch.testing.assert_close(evidence.gradient, expected.grad, rtol=1e-3, atol=1e-7)
+
+
+def test_curvature_is_the_mean_of_squared_gradients_of_samples(
+    make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    folder = make_model("llama")
+    model = load(folder)
+    weight = model.model.layers[1].self_attn.v_proj.weight
+    squares = []
+    for sample in tokens:
+        model.zero_grad()
+        model(input_ids=sample[None], labels=sample[None]).loss.backward()
+        squares.append(weight.grad.square())
+    layers = {layer.index: layer for layer in gather("curvature", folder, tokens)}
+    evidence = layers[1].evidence["self_attn.v_proj"]
+    torch.testing.assert_close(evidence.curvature, torch.stack(squares).mean(dim=0), rtol=1e-4, atol=1e-10)
+    plain = {layer.index: layer for layer in gather("gradient", folder, tokens)}[1].evidence["self_attn.v_proj"]
+    torch.testing.assert_close(evidence.gradient, plain.gradient, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_ablation_is_the_loss_with_a_layer_bypassed(
+    family: str, make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    """Against the whole model run once for each layer, with fewer layer evaluations."""
+    folder = make_model(family)
+
+    def loss(without: int | None) -> float:
+        model = load(folder)
+        if without is not None:
+            model.model.layers[without].forward = lambda hidden_states, **_: hidden_states
+        with torch.no_grad():
+            return model(input_ids=tokens, labels=tokens, use_cache=False).loss.item()
+
+    stream = LayerStream(folder, tokens, batch_size=4)
+    scores = Ablation().layer_scores(stream)
+    assert scores == pytest.approx([loss(index) - loss(None) for index in range(4)], rel=1e-3, abs=1e-5)
+    assert stream.evaluations == 4 * 5 / 2 < Ablation.naive_evaluations(4) == 16
+
+
+def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
+    folder = make_model("llama")
+    layers = list(gather("none", folder, None))
+    assert [layer.index for layer in layers] == list(range(read_architecture(folder).num_layers))
+    assert [evidence.linear for _, evidence in layers[0].linears()] == list(LINEARS)
+
+
+def test_memory_of_pruning_does_not_grow_with_depth(tmp_path: Path) -> None:
+    """Twelve layers more, of 12 MiB each; what is held is one of them, however many there are."""
+    benchmark = ROOT / "benchmarks" / "pruning.py"
+    variants = ["--variants", "Magnitude_2of4", "ShortGPT_remove_2"]
+    settings = ["--shape", "tiny", "--layers", "4", "16", "--samples", "4", "--length", "64", *variants]
+    command = [sys.executable, benchmark, *settings, "--folder", tmp_path, "--output", tmp_path / "out.json"]
+    subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    results = read_json(tmp_path / "out.json")["results"]
+    assert {(one["variant"], one["phase"]) for one in results} == {
+        ("Magnitude_2of4", "prune"),
+        ("ShortGPT_remove_2", "score"),
+        ("ShortGPT_remove_2", "prune"),
+    }
+    for phase in ("prune", "score"):
+        for variant in {one["variant"] for one in results if one["phase"] == phase}:
+            few, many = (one for one in results if (one["variant"], one["phase"]) == (variant, phase))
+            more = many["model_bytes"] - few["model_bytes"]
+            assert more > 120 * 2**20
+            assert many["memory_bytes"] - few["memory_bytes"] < more / 3, (variant, phase, few, many)
