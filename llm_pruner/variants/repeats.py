@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+
 from llm_pruner.variants.variant import DENSE, Score, Variant
 
 AT = "@"

@@ -43,6 +43,8 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
         ("report/table.py", {"summary", *OF_RUN}),
         ("report/workbook.py", {"summary"}),
         ("report/encoders.py", {"summary"}),
+        ("report/terminal.py", set()),
+        ("workflow/display.py", set()),
         ("report/figures/__init__.py", set()),
         ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
         ("report/figures/quality_against_size.py", {"figure_quality_against_size", "figure_accuracy_against_size"}),
