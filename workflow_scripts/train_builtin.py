@@ -4,7 +4,7 @@ from llm_pruner.data.builtin.options import BuiltinModel
 from llm_pruner.system.runtime import Runtime
 from workflow_scripts.job import job
 
-with job(snakemake, terminal=True):
+with job(snakemake):
     from llm_pruner.training.builtin_model import train_builtin
 
     train_builtin(

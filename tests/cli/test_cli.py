@@ -290,6 +290,21 @@ def test_summarize(variants: Path, tmp_path: Path) -> None:
     )
 
 
+def test_show_prints_the_rows_of_a_run_in_its_order(variants: Path, tmp_path: Path) -> None:
+    everything = run("show", variants)
+    assert everything.stderr == "" and all(folder.name in everything.stdout for folder in variants.iterdir())
+    shutil.copytree(variants, tmp_path / "run" / "baselines")
+    run("table", "--result-dir", variants, "--output", tmp_path / "run" / "results" / "summary.csv")
+    table = tmp_path / "run" / "results" / "summary.csv"
+    heading, dense, *rest = table.read_text().splitlines(keepends=True)
+    table.write_text(heading + rest[-1] + dense)
+    shown = run_json("show", tmp_path / "run")
+    assert shown["models"] == [rest[-1].partition(",")[0], "Dense"]
+    assert [one["share"] for one in shown["best"]] == [0.9, 0.8, 0.65]
+    (tmp_path / "empty").mkdir()
+    assert "no folder of a pruned model" in run("show", tmp_path / "empty", code=1).stderr
+
+
 def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:
     assert run("compare", variants).stdout.startswith("| Variant")
     rows = run_json("compare", variants / "Magnitude_3000", variants / "Dense")
@@ -456,6 +471,7 @@ def test_light_commands_import_neither_torch_nor_transformers(
         ["analyze", "--model", dense, "--base", make_model(), "--output", tmp_path / "analysis"],
         ["summarize", variants, "--output", tmp_path / "summary"],
         ["compare", variants],
+        ["show", variants],
         ["table", "--result-dir", variants, "--output", tmp_path / "summary.xlsx"],
     ):
         stdout, heavy, code = heavy_imports(*arguments)

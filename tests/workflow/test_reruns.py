@@ -47,6 +47,8 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
         ("report/encoders.py", {"summary"}),
         ("report/page/data.py", {"page"}),
         ("evaluation/continuations.py", {"evaluate"}),
+        ("report/terminal.py", set()),
+        ("workflow/display.py", set()),
         ("report/figures/__init__.py", set()),
         ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
         ("report/figures/quality_against_size.py", {"figure_quality_against_size", "figure_accuracy_against_size"}),
