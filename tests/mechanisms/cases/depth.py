@@ -1,0 +1,46 @@
+"""Whole layers, and blocks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llm_pruner.methods import METHODS
+from llm_pruner.methods.base import Method
+from llm_pruner.models.architecture import Architecture
+from llm_pruner.variants.variant import load_class
+from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, zero_planned
+
+
+class Cases(MechanismCases):
+    amounts = (
+        Case("_remove_1", {}),
+        Case("_remove_3", {}),
+        Case("_protected_remove_2", {"protect_first": 1}),
+        Case("_attention_remove_2", {"drop": "attention"}),
+        Case("_mlp_remove_1", {"drop": "mlp"}),
+    )
+    elsewhere = ((Case("ShortGPT_attention_remove_2", {"drop": "attention"}), True),)
+    spread = (Case("ShortGPT_mlp_remove_1", {"drop": "mlp"}),)
+    refused = (Refusal("ShortGPT_remove_4", "has 4 layers, at most 3"),)
+    reads_weights = tuple(f"{name}_remove_1" for name in METHODS if "depth" in load_class(METHODS[name]).mechanisms)
+
+    def fits(self, method: type[Method], options: Mapping[str, Any]) -> bool:
+        return options.get("drop") in (None, *method.parts)
+
+    def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
+        return zero_planned(dense, output)
+
+    def check_size(
+        self, record: Mapping[str, Any], options: Mapping[str, Any], before: Architecture, after: Architecture
+    ) -> None:
+        asked, reached = record["asked"], record["reached"]
+        if options.get("drop"):
+            blocks = [block for index in range(after.num_layers) for block in after.dropped_blocks(index)]
+            assert blocks == [options["drop"]] * asked["amount"]
+            assert reached == {"amount": len(blocks), "of": asked["of"]}
+        else:
+            assert before.num_layers - after.num_layers == asked["amount"] == reached["amount"]
