@@ -1,7 +1,8 @@
-"""Commands that compare models by what is on disk: analyze, summarize, compare, table, plot. None needs torch."""
+"""Commands that compare models by what is on disk: analyze, summarize, compare, table, show, plot. None needs torch."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from llm_pruner.cli.common import (
     variant_folders,
 )
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.system.files import write_text
+from llm_pruner.system.files import read_json, write_text
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE
 
@@ -214,6 +215,37 @@ def table(
     finish(damaged)
 
 
+def show(
+    run: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, metavar="[DIR]", help="Folder of a run, or of variants.")
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Print what a run prints at its end: the table, the best models at three sizes, where the files lie.
+
+    The terminal's width decides how many columns there are. Rows are those of the run's table, in its order.
+
+    llm-pruner show runs/quick
+    """
+    from rich.console import Console
+
+    from llm_pruner.report.encoders import encoders_table
+    from llm_pruner.report.table import best_at_sizes, read_results
+    from llm_pruner.report.terminal import show_run
+
+    report = run / "results" / "final_report.json"
+    more = [encoders_table(read_json(report))] if report.exists() else []
+    whole, damaged = _readable(_rows_of_run(run)) if not more or (run / "baselines").exists() else ([], [])
+    results = read_results(whole) if whole else None
+    if as_json:
+        found = best_at_sizes(results) if results else []
+        best = [{"share": one.share, "model": one.model and one.model.name, "ties": list(one.ties)} for one in found]
+        emit({"models": [folder.name for folder in whole], "best": best}, "", as_json)
+    else:
+        show_run(results, Console(highlight=False), run, more)
+    finish(damaged)
+
+
 def plot(
     result_dir: Results,
     output: Output,
@@ -254,6 +286,17 @@ def _read_from(variants: Sequence[Path]) -> list[Path]:
     """What tables and summaries of variants are made from."""
     parts = ("model", "analysis", "evaluation", "pruning.json", "step.json", "plan.json")
     return [folder / part for folder in variants for part in parts]
+
+
+def _rows_of_run(run: Path) -> list[Path]:
+    """Folders of the variants in a run's table, in its order; all that are there where it has none."""
+    folders = {folder.name: folder for folder in variant_folders([run])}
+    summary = run / "results" / "summary.csv"
+    if not summary.exists():
+        return list(folders.values())
+    with summary.open(encoding="utf-8", newline="") as file:
+        names = [row["variant"] for row in csv.DictReader(file)]
+    return [folders[name] for name in names if name in folders]
 
 
 def _is_base_elsewhere(variant: Path) -> bool:

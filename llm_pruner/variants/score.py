@@ -12,9 +12,9 @@ from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import Scored, ScoresFile
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
 from llm_pruner.models.shapes import check_base
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import Score, build_method
 
 if TYPE_CHECKING:
@@ -49,16 +49,13 @@ def compute_scores(
     refuse_quantized(base)
     refuse_sliced(read_config(base), base)
     check_base(base)
-    device = pick_device(device)
-    limit_threads()
+    runtime = Runtime(device, batch_size, progress).start()
     method = build_method(score.implementation, score.options)
-    run = Run(score.options, device=device)
+    run = Run(score.options, device=runtime.device)
     input_ids = calibration_samples(method, calibration)
     mechanism = get_mechanism(score.mechanism)
-    assert mechanism.score_with and mechanism.Scores
-    scored: Scored = import_module(mechanism.score_with).score(
-        method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.scored_options
-    )
+    assert mechanism.Scores
+    scored: Scored = import_module(score.job).score(method, base, input_ids, runtime, **score.scored_options)
     for layer in scored.layers:
         if not all(map(math.isfinite, layer.values())):
             raise CheckpointError(

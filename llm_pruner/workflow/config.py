@@ -43,7 +43,7 @@ from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of
 from llm_pruner.system.options import Options
-from llm_pruner.variants.grammar import check_step, checked, derive, known_options, resolve
+from llm_pruner.variants.grammar import check_step, checked, derive, resolve, shared_options, understood
 from llm_pruner.variants.variant import DENSE, Variant
 from llm_pruner.workflow import resources
 from llm_pruner.workflow.resources import Needs
@@ -430,7 +430,7 @@ def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[
                 variants[name] = derive(variants[parent], step, {**_step_options(raw, step), **own})
             else:
                 shared = method_options.get(name.partition("_")[0], {})
-                variants[name] = resolve(name, {**_understood(name, shared), **own})
+                variants[name] = resolve(name, {**understood(name, shared), **own})
         except ConfigError as error:
             problems += [f"{place}: '{name}': {problem}" for problem in error.problems]
     return variants, problems
@@ -474,21 +474,9 @@ def _method_options(raw: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
         if method not in METHODS:
             problems.append(f"methods.{method}: unknown method{nearest(str(method), METHODS)}")
         elif isinstance(own, dict):
-            known = known_options(method)
-            problems += [
-                f"methods.{method}.{key}: unknown option{nearest(key, known)}" for key in own if key not in known
-            ]
-            options[method] = {key: value for key, value in own.items() if key in known}
+            options[method], unknown = shared_options(method, own)
+            problems += [f"methods.{method}.{problem}" for problem in unknown]
     return options, problems
-
-
-def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a method's shared options, those this variant's mechanism understands."""
-    try:
-        bare = resolve(name)
-    except ConfigError:
-        return {}
-    return {key: value for key, value in options.items() if key in bare.options or key in bare.method_options}
 
 
 def _check_texts(config: Config) -> list[str]:

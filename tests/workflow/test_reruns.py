@@ -48,6 +48,8 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
         ("report/page/data.py", {"page"}),
         ("evaluation/continuations.py", {"evaluate"}),
         ("evaluation/divergence.py", {"evaluate", "base_predictions"}),
+        ("report/terminal.py", set()),
+        ("workflow/display.py", set()),
         ("report/figures/__init__.py", set()),
         ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
         ("report/figures/quality_against_size.py", {"figure_quality_against_size", "figure_accuracy_against_size"}),
