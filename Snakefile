@@ -31,6 +31,7 @@ rule all:
     default_target: True
     input:
         rules.summary.output,
+        rules.page.output,
 
 
 # The second track alone.

@@ -18,8 +18,10 @@ from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
 from llm_pruner.report.figures import FIGURES, RECORDS, RUN
+from llm_pruner.report.page.files import page_files
 from llm_pruner.workflow.preflight import preflight
 from llm_pruner.steps.base import step_class
+from llm_pruner.variants.repeats import AT, repeats, split_repeat
 
 for name, value in resources.ENVIRONMENT.items():
     os.environ.setdefault(name, value)
@@ -38,10 +40,12 @@ if not CONFIG.needs_hub:
     # nothing may wait for a network that nothing needs
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-SCORES = {score.name: score for variant in VARIANTS.values() for score in variant.scores}
-PLANNED = [name for name, variant in VARIANTS.items() if variant.score]
-DIRECT = [name for name, variant in VARIANTS.items() if not (variant.score or variant.step)]
-SEARCHED = [name for name in PLANNED if VARIANTS[name].options.get("split") == SEARCH]
+REPEATS = repeats(VARIANTS, CONFIG.calibration.further_seeds)
+MODELS_MADE = VARIANTS | REPEATS
+SCORES = {score.name: score for variant in MODELS_MADE.values() for score in variant.scores}
+PLANNED = [name for name, variant in MODELS_MADE.items() if variant.score]
+DIRECT = [name for name, variant in MODELS_MADE.items() if not (variant.score or variant.step)]
+SEARCHED = [name for name in PLANNED if MODELS_MADE[name].options.get("split") == SEARCH]
 
 
 def one_of(names):
@@ -50,7 +54,7 @@ def one_of(names):
 
 
 wildcard_constraints:
-    variant=one_of(VARIANTS),
+    variant=one_of(MODELS_MADE),
     score=one_of(SCORES),
 
 
@@ -108,27 +112,35 @@ def scores_file(score):
 
 def plan_file(variant):
     """The plan that a variant was cut by, or that what it was made from was cut by."""
-    root = VARIANTS[variant].root
+    root = MODELS_MADE[variant].root
     return f"baselines/{root}/plan.json" if root in PLANNED else []
 
 
-MEASURED = {
-    role: expand(f"baselines/{{variant}}/{file}", variant=VARIANTS)
-    for role, file in dict(
-        records="pruning.json",
-        comparisons="analysis/model_comparison.json",
-        perplexity="evaluation/perplexity.json",
-        zero_shot="evaluation/zero_shot.json",
-        efficiency="evaluation/efficiency.json",
-    ).items()
+MEASURED_FILES = dict(
+    records="baselines/{variant}/pruning.json",
+    comparisons="baselines/{variant}/analysis/model_comparison.json",
+    perplexity="baselines/{variant}/evaluation/perplexity.json",
+    zero_shot="baselines/{variant}/evaluation/zero_shot.json",
+    efficiency="baselines/{variant}/evaluation/efficiency.json",
+)
+MEASURED = {role: expand(file, variant=VARIANTS) for role, file in MEASURED_FILES.items()}
+# what a row is measured by again where it is calibrated again: speed and structure do not depend on the samples
+MEASURED_AGAIN = {
+    role: expand(MEASURED_FILES[role], variant=REPEATS) for role in ("records", "perplexity", "zero_shot")
 }
 
 
-def calibration_text(samples, skip=0):
+def calibration_text(samples, skip=0, seed=CONFIG.calibration.first_seed):
     """What is drawn from the calibration source."""
     text = CONFIG.calibration
     split = split_for(text.source, text.split, "calibration")
-    return dict(source=text.source, split=split, samples=samples, length=text.length, seed=text.seed, skip=skip)
+    return dict(source=text.source, split=split, samples=samples, length=text.length, seed=seed, skip=skip)
+
+
+def calibration_file(name):
+    """The samples that a variant, or a score, is calibrated on."""
+    _, seed = split_repeat(name)
+    return "resources/calibration.safetensors" if seed is None else f"resources/calibration{AT}{seed}.safetensors"
 
 
 def text_file(text):
@@ -144,8 +156,8 @@ def package_folder(name):
     return f"resources/packages/{name}" if name else None
 
 
-STEPPED = {name: step_class(variant.step.implementation) for name, variant in VARIANTS.items() if variant.step}
-TRAINED = [name for name, step in STEPPED.items() if "healing" in step.needs]
+STEPPED = {name: step_class(variant.step.implementation) for name, variant in MODELS_MADE.items() if variant.step}
+TRAINED = [name for name, step in STEPPED.items() if name in VARIANTS and "healing" in step.needs]
 STEP_FILES = {
     "base": "resources/model",
     "calibration": "resources/calibration.safetensors",
@@ -156,10 +168,10 @@ STEP_FILES = {
 
 def step_inputs(wildcards):
     """The model that a step starts from, and what else it reads."""
-    parent = f"baselines/{VARIANTS[wildcards.variant].parent}"
+    parent = f"baselines/{MODELS_MADE[wildcards.variant].parent}"
     needed = {need: STEP_FILES[need] for need in STEPPED[wildcards.variant].needs}
     return {"parent": f"{parent}/model", "record": f"{parent}/pruning.json", **needed}
 
 
 def step_code(wildcards):
-    return code("step.py", VARIANTS[wildcards.variant].step.implementation.partition(":")[0])
+    return code("step.py", MODELS_MADE[wildcards.variant].step.implementation.partition(":")[0])

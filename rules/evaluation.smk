@@ -1,4 +1,4 @@
-# Quality and speed of every model. Perplexity and zero-shot share one loaded model; timing runs alone.
+# Quality and speed of every model. Perplexity, zero-shot and continuations share one loaded model; timing runs alone.
 rule evaluate:
     input:
         model="baselines/{variant}/model",
@@ -7,6 +7,7 @@ rule evaluate:
     output:
         perplexity="baselines/{variant}/evaluation/perplexity.json",
         zero_shot="baselines/{variant}/evaluation/zero_shot.json",
+        continuations="baselines/{variant}/evaluation/continuations.json",
     log:
         "logs/evaluate/{variant}.log",
     benchmark:
@@ -22,6 +23,7 @@ rule evaluate:
         perplexity=CONFIG.perplexity.model_dump(include={"window", "stride", "max_windows", "batch_size"}),
         tasks=list(CONFIG.tasks),
         zero_shot=dict(CONFIG.zero_shot.model_dump(include={"num_fewshot", "limit", "batch_size"}), seed=CONFIG.seed),
+        continuations=CONFIG.continuations.resolved,
         device=CONFIG.model.device,
         spread=CONFIG.jobs.gpus > 1,
         code=code("evaluate.py"),

@@ -3,7 +3,7 @@ SHOWN = {
     RUN: [{}],
     "base": [{}] if CONFIG.model.kind == "builtin" else [],
     "healed": [{"variant": variant} for variant in TRAINED],
-    "searched": [{"variant": variant} for variant in SEARCHED],
+    "searched": [{"variant": variant} for variant in SEARCHED if variant in VARIANTS],
     "teacher": [{}] if ENCODERS.rows else [],
     "classifier": [
         {"row": row, "seed": seed} for row in ENCODER_RUNS if not row.endswith("+ptq") for seed in ENCODERS.seeds
@@ -34,7 +34,7 @@ for name, figure in FIGURES.items():
                 f"figure_{name}"
             input:
                 **MEASURED,
-                scores=expand("resources/scores/{score}.json", score=SCORES),
+                scores=expand("resources/scores/{score}.json", score=[name for name in SCORES if AT not in name]),
             output:
                 figure_in_report(figure),
             log:

@@ -118,6 +118,26 @@ rule calibration:
         "../workflow_scripts/draw_samples.py"
 
 
+# For the spread between draws; apart from the held-out samples, which another seed may have drawn.
+use rule calibration as calibration_again with:
+    input:
+        model="resources/model",
+        source=text_file(CONFIG.calibration),
+        held_out="resources/held_out.safetensors",
+    output:
+        f"resources/calibration{AT}{{seed}}.safetensors",
+    log:
+        f"logs/calibration{AT}{{seed}}.log",
+    benchmark:
+        f"logs/benchmarks/calibration{AT}{{seed}}.tsv"
+    wildcard_constraints:
+        seed=r"\d+",
+    params:
+        text=lambda wildcards: calibration_text(CONFIG.calibration.samples, seed=int(wildcards.seed)),
+        trust_remote_code=CONFIG.model.trust_remote_code,
+        code=code("draw_samples.py"),
+
+
 # Judges what is decided on the way, a split or the course of healing: neither calibrated nor evaluated on.
 use rule calibration as held_out with:
     output:

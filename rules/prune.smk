@@ -2,8 +2,8 @@
 rule search:
     input:
         model="resources/model",
-        scores=lambda wildcards: scores_file(VARIANTS[wildcards.variant].score),
-        importance=lambda wildcards: scores_file(VARIANTS[wildcards.variant].importance),
+        scores=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].score),
+        importance=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].importance),
         held_out="resources/held_out.safetensors",
     output:
         record="resources/search/{variant}.json",
@@ -21,7 +21,7 @@ rule search:
         runtime=minutes,
         gpu=gpus(),
     params:
-        variant=lambda wildcards: VARIANTS[wildcards.variant].to_dict(),
+        variant=lambda wildcards: MODELS_MADE[wildcards.variant].to_dict(),
         search=CONFIG.search.model_dump(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
         code=code("search.py"),
@@ -33,8 +33,8 @@ rule search:
 rule prune:
     input:
         model="resources/model",
-        scores=lambda wildcards: scores_file(VARIANTS[wildcards.variant].score),
-        importance=lambda wildcards: scores_file(VARIANTS[wildcards.variant].importance),
+        scores=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].score),
+        importance=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].importance),
         search=lambda wildcards: "resources/search/{variant}.json" if wildcards.variant in SEARCHED else [],
     output:
         model=directory("baselines/{variant}/model"),
@@ -53,10 +53,12 @@ rule prune:
         mem_mb=memory_mb,
         runtime=minutes,
     params:
-        variant=lambda wildcards: VARIANTS[wildcards.variant].to_dict(),
+        variant=lambda wildcards: MODELS_MADE[wildcards.variant].to_dict(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
         code=lambda wildcards: method_code(
-            "prune.py", VARIANTS[wildcards.variant].implementation, *job_modules(VARIANTS[wildcards.variant].mechanism)
+            "prune.py",
+            MODELS_MADE[wildcards.variant].implementation,
+            *job_modules(MODELS_MADE[wildcards.variant].mechanism),
         ),
     script:
         "../workflow_scripts/prune.py"
@@ -66,7 +68,7 @@ use rule prune as prune_directly with:
     input:
         model="resources/model",
         calibration=lambda wildcards: (
-            "resources/calibration.safetensors" if VARIANTS[wildcards.variant].calibrated else []
+            calibration_file(wildcards.variant) if MODELS_MADE[wildcards.variant].calibrated else []
         ),
     output:
         model=directory("baselines/{variant}/model"),

@@ -2,9 +2,7 @@
 rule score:
     input:
         model="resources/model",
-        calibration=lambda wildcards: (
-            "resources/calibration.safetensors" if SCORES[wildcards.score].calibrated else []
-        ),
+        calibration=lambda wildcards: (calibration_file(wildcards.score) if SCORES[wildcards.score].calibrated else []),
     output:
         "resources/scores/{score}.json",
     log:

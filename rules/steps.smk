@@ -20,7 +20,7 @@ rule step:
         runtime=minutes,
         gpu=lambda wildcards: gpus() if STEPPED[wildcards.variant].gpu else 0,
     params:
-        variant=lambda wildcards: VARIANTS[wildcards.variant].to_dict(),
+        variant=lambda wildcards: MODELS_MADE[wildcards.variant].to_dict(),
         needs=lambda wildcards: list(STEPPED[wildcards.variant].needs),
         device=CONFIG.model.device,
         code=step_code,

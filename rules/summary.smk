@@ -2,6 +2,7 @@
 rule summary:
     input:
         **MEASURED,
+        again=[file for files in MEASURED_AGAIN.values() for file in files],
         encoders="results/final_report.json" if CONFIG.encoders.rows else [],
         # not read, but whoever asks for the tables gets the figures with them
         figures=list(FIGURE_FILES.values()),
@@ -33,7 +34,37 @@ rule summary:
         mem_mb=1_000,
         runtime=30,
     params:
-        variants=list(VARIANTS),
+        variants=list(MODELS_MADE),
         code=code("summary.py"),
     script:
         "../workflow_scripts/summary.py"
+
+
+# The same to look through in a browser.
+rule page:
+    input:
+        **MEASURED,
+        continuations=expand("baselines/{variant}/evaluation/continuations.json", variant=VARIANTS),
+        # what the page is put together from: no source that a digest of Python follows
+        files=[str(file) for file in page_files()],
+    output:
+        report(
+            "results/index.html",
+            caption="../report/page.rst",
+            category="Tables",
+            labels={"table": "Interactive page"},
+        ),
+    log:
+        "logs/page.log",
+    # too small for a cluster's queue
+    localrule: True
+    conda:
+        "../envs/tables.yaml"
+    resources:
+        mem_mb=1_000,
+        runtime=30,
+    params:
+        variants=list(VARIANTS),
+        code=code("page.py"),
+    script:
+        "../workflow_scripts/page.py"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from llm_pruner.data.sources import TOKEN_SUFFIX, split_for
 from llm_pruner.data.tokens import read_facts, read_tokens
 from llm_pruner.mechanisms import all_mechanisms
 from llm_pruner.mechanisms.base import Mechanism
+from llm_pruner.mechanisms.records import MadeFrom, ScoresFile, read_scores
 from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
@@ -23,12 +24,11 @@ from llm_pruner.models.shapes import check_base
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.files import (
-    read_json,
     refuse_foreign_folder,
     refuse_foreign_record,
     refuse_inputs,
-    write_json,
 )
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Score, Variant
 from llm_pruner.workflow.preflight import check_variant
 
@@ -103,13 +103,14 @@ def compose_name(method: str, structure: str | None, ratio: float | None, layers
     mechanism = find_mechanism(structure) if structure else next(each for each in all_mechanisms() if each.asks == asks)
     structure = structure or mechanism.name
     counts = mechanism.asks == "number"
-    if counts and (layers is None or ratio is not None):
-        raise typer.BadParameter(f"by {structure}, say how many with --layers and no --ratio", param_hint="--structure")
+    if counts and (layers is None) == (ratio is None):
+        ways = "how many with --layers or which share of all parameters with --ratio"
+        raise typer.BadParameter(f"by {structure}, say {ways}", param_hint="--structure")
     if layers is not None and not counts:
         numbered = " or ".join(each.name for each in all_mechanisms() if each.asks == "number")
         raise typer.BadParameter(f"is for {numbered}, not for {structure}", param_hint="--layers")
     try:
-        return method + mechanism.write(structure, layers if counts else ratio)
+        return method + mechanism.write(structure, ratio if layers is None else layers)
     except ConfigError as error:
         raise typer.BadParameter("; ".join(error.problems), param_hint="--ratio") from None
 
@@ -136,7 +137,7 @@ def make_variant(
     scores: Sequence[Path] = (),
     held_out: Path | None = None,
     **job: Any,
-) -> dict[str, Any]:
+) -> PruningRecord:
     """Draw, score, search where the options ask for it, and prune.
 
     Args:
@@ -216,7 +217,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
     """
     given = {}
     for file in files:
-        held = read_json(file)
+        held = read_scores(file)
         found = [score.name for score in variant.scores if _holds(held, score)]
         if not found:
             wanted = " and ".join(score.name for score in variant.scores) or "no scores"
@@ -229,21 +230,21 @@ def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job
     """Scores at ``path``; those there are kept if they are of the same model, tokens and options."""
     from llm_pruner.variants.score import compute_scores
 
-    made_from = {
+    made_from = MadeFrom(
         # of links, the files they lead to
-        "model": {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in checkpoint_files(base)},
-        "tokens": read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
-    }
+        model={file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in checkpoint_files(base)},
+        tokens=read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
+    )
     if path.exists():
-        held = read_json(path)
-        if _holds(held, score) and held.get("made_from") == made_from:
+        held = read_scores(path)
+        if _holds(held, score) and held.made_from == made_from:
             typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
             return path
     scores = compute_scores(score, base, tokens, path, **job)
-    write_json(path, {**scores, "made_from": made_from})
+    scores.model_copy(update={"made_from": made_from}).write(path)
     return path
 
 
-def _holds(held: Any, score: Score) -> bool:
-    own = {"id": score.name, "mechanism": score.mechanism, "options": json.loads(json.dumps(score.options))}
-    return isinstance(held, Mapping) and own.items() <= held.items()
+def _holds(held: ScoresFile, score: Score) -> bool:
+    own = (score.name, score.mechanism, json.loads(json.dumps(score.options)))
+    return (held.id, held.mechanism, held.options) == own

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,11 @@ from llm_pruner.cli.common import Device, Json, Model, Output, Progress, emit, m
 from llm_pruner.cli.fields import Fields, with_fields
 from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.data.sources import split_for
-from llm_pruner.system.files import refuse_foreign_folder, refuse_foreign_record, refuse_inputs, write_json
+from llm_pruner.evaluation.records.efficiency import EfficiencyResult
+from llm_pruner.evaluation.records.perplexity import PerplexityResult
+from llm_pruner.evaluation.records.zero_shot import ZeroShotResult
+from llm_pruner.system.files import refuse_foreign_folder, refuse_foreign_record, refuse_inputs
+from llm_pruner.system.records import Record
 from llm_pruner.workflow.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
 
 METRICS = ("ppl", "zeroshot", "speed", "memory")
@@ -73,7 +78,7 @@ def evaluate(
     if "ppl" in wanted:
         check_context(folder, window)
     model_name = name or variant_folder(folder.absolute()).name
-    measured: dict[str, Any] = {}
+    measured: dict[str, Record] = {}
     # what libraries print is no result
     with redirect_stdout(sys.stderr):
         if {"speed", "memory"} & set(wanted):
@@ -115,8 +120,8 @@ def evaluate(
             measured["zero_shot"] = measure_zero_shot(loaded, tokenizer, model_name, chosen_tasks, task_folder, options)
     for part in ("perplexity", "zero_shot"):
         if part in measured:
-            write_json(output / f"{part}.json", measured[part])
-    emit(measured, _describe(measured), as_json)
+            measured[part].write(output / f"{part}.json")
+    emit({part: found.to_dict() for part, found in measured.items()}, _describe(measured.values()), as_json)
 
 
 def doctor(model: Model, device: Device = "auto", as_json: Json = False) -> None:
@@ -136,16 +141,16 @@ def doctor(model: Model, device: Device = "auto", as_json: Json = False) -> None
         raise typer.Exit(1)
 
 
-def _describe(measured: dict[str, Any]) -> str:
+def _describe(measured: Iterable[Record]) -> str:
     lines = []
-    if held := measured.get("perplexity"):
-        lines.append(f"perplexity {held['perplexity']:.2f} on {held['tokens']:,} tokens")
-    if held := measured.get("zero_shot"):
-        lines.append(f"zero-shot accuracy {held['mean']['acc']:.2%} ± {held['mean']['acc_stderr']:.2%}")
-    if held := measured.get("efficiency"):
-        first = held["batches"][0]
-        lines.append(
-            f"decode {1000 * first['decode_seconds_per_token']:.2f} ms per token, "
-            f"peak memory {held['peak_memory_bytes'] / 1e6:,.1f} MB"
-        )
+    for found in measured:
+        if isinstance(found, PerplexityResult):
+            lines.append(f"perplexity {found.perplexity:.2f} on {found.tokens:,} tokens")
+        elif isinstance(found, ZeroShotResult):
+            lines.append(f"zero-shot accuracy {found.mean.acc:.2%} ± {found.mean.acc_stderr:.2%}")
+        elif isinstance(found, EfficiencyResult):
+            lines.append(
+                f"decode {1000 * found.batches[0].decode_seconds_per_token:.2f} ms per token, "
+                f"peak memory {found.peak_memory_bytes / 1e6:,.1f} MB"
+            )
     return "\n".join(lines)

@@ -40,17 +40,20 @@ from llm_pruner.cli.common import (
 )
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Outcome
+from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.shapes import check_base
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
-from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
-from llm_pruner.system.files import read_json, refuse_foreign_record, refuse_inputs
+from llm_pruner.steps.records import HealingFile
+from llm_pruner.system.errors import ConfigError, PrunerError, nearest
+from llm_pruner.system.files import refuse_foreign_record, refuse_inputs
 from llm_pruner.system.provenance import Run
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Variant, load_class
 
 
@@ -157,7 +160,7 @@ def prune(
         batch_size=batch_size,
         progress=progress,
     )
-    emit(record, _describe(record, output), as_json)
+    emit(record.to_dict(), _describe(record, output), as_json)
 
 
 def score(
@@ -198,8 +201,8 @@ def score(
     text = Text(calibration, split, samples, length, seed)
     tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
     make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
-    scores = read_json(output)
-    emit(scores, f"{output}: {wanted.name}, {len(scores['layers'])} layers", as_json)
+    scores = read_scores(output)
+    emit(scores.to_dict(), f"{output}: {wanted.name}, {len(scores.layers)} layers", as_json)
 
 
 def step(
@@ -309,13 +312,12 @@ def _take(
     if (parent.folder / "plan.json").exists():
         # it says which layers of the base are left, and a step changes no shape
         Plan.read(parent.folder / "plan.json").write(output / "plan.json")
-    taken = read_json(output / "step.json")
-    if "history" in taken:
+    last = record.steps[-1]
+    if last.held_out:
         from llm_pruner.report.figures import FIGURES
 
-        FIGURES["healing"].draw(taken, output / "healing.png")
-    last = record["steps"][-1]
-    emit(record, f"{output / 'model'}: {cls(**last['options']).describe(last)}", as_json)
+        FIGURES["healing"].draw(HealingFile.read(output / "step.json"), output / "healing.png")
+    emit(record.to_dict(), f"{output / 'model'}: {cls(**last.options).describe(last)}", as_json)
 
 
 def _variant(
@@ -361,7 +363,7 @@ class _Parent(NamedTuple):
     variant: Variant
     folder: Path
     model: Path
-    record: dict[str, Any]
+    record: PruningRecord
 
 
 def _parent(given: Path) -> _Parent:
@@ -373,27 +375,21 @@ def _parent(given: Path) -> _Parent:
         read_config(model)
         dense = resolve(DENSE)
         return _Parent(dense, folder, model, pruning_record(dense, Outcome(0.0), Run({})))
-    record = read_json(path)
-    try:
-        asked = record["asked"] or {"amount": 0.0}
-        variant = Variant(
-            record["variant"],
-            record["method"],
-            "",
-            record["mechanism"],
-            record["structure"],
-            asked["amount"],
-            None,
-            calibrated=False,
-        )
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the record of a pruning ({error!r})") from None
+    record = PruningRecord.read(path)
+    variant = Variant(
+        name=record.variant,
+        method=record.method,
+        implementation="",
+        mechanism=record.mechanism,
+        structure=record.structure,
+        amount=record.asked.amount if record.asked else 0.0,
+        score=None,
+        calibrated=False,
+    )
     return _Parent(variant, folder, model, record)
 
 
-def _describe(record: dict[str, Any], output: Path) -> str:
-    from llm_pruner.report.table import amount_text
-
-    reached = amount_text(record, "reached")
-    lines = [f"{output / 'model'}: {record['variant']}{f', {reached}' if reached else ''}", *record["notes"]]
+def _describe(record: PruningRecord, output: Path) -> str:
+    reached = record.amount_text("reached")
+    lines = [f"{output / 'model'}: {record.variant}{f', {reached}' if reached else ''}", *record.notes]
     return "\n".join(lines)

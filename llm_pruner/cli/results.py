@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llm_pruner.cli.common import Json, Model, Output, emit, finish, model_folder, variant_folder, variant_folders
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.system.files import read_json, write_json, write_text
+from llm_pruner.system.files import write_text
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE
+
+if TYPE_CHECKING:
+    from llm_pruner.report.table import Results as Measured
 
 Results = Annotated[
     Path,
@@ -43,9 +47,9 @@ def analyze(
     variant = variant_folder(folder.absolute())
     plan = plan or _plan_of(variant)
     comparison = write_analysis(model_folder(base), folder, plan, output, name or variant.name)
-    if plan is None and comparison["num_layers"]["before"] != comparison["num_layers"]["after"]:
+    if plan is None and comparison.num_layers.before != comparison.num_layers.after:
         typer.echo("no plan.json: the layers are taken for the first ones of the base", err=True)
-    emit(comparison, describe_layers(comparison).rstrip(), as_json)
+    emit(comparison.to_dict(), describe_layers(comparison).rstrip(), as_json)
 
 
 def analyze_batch(
@@ -116,17 +120,17 @@ def summarize(
         except DataError as error:
             damaged[folder.name] = str(error)
     _refuse_namesakes(whole)
-    summary = {**summarize_structures(whole), "damaged": damaged}
+    summary = summarize_structures(whole).model_copy(update={"damaged": damaged})
     lines = [describe_structures(summary)]
-    lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary["missing"]]
+    lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary.missing]
     lines += [f"✗ {name}: left out: {problem}" for name, problem in damaged.items()]
     text = "\n".join(lines).rstrip() + "\n"
-    write_json(output.with_name(f"{output.name}.json"), summary)
+    summary.write(output.with_name(f"{output.name}.json"))
     write_text(output.with_name(f"{output.name}.txt"), text)
-    emit(summary, text.rstrip(), as_json)
+    emit(summary.to_dict(), text.rstrip(), as_json)
     finish(
         [f"{name}: left out: {problem}" for name, problem in damaged.items()]
-        + [f"{name}: no analysis" for name in summary["missing"]]
+        + [f"{name}: no analysis" for name in summary.missing]
     )
 
 
@@ -151,26 +155,29 @@ def compare(
 def table(
     result_dir: Results,
     output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv or .md.")
+        Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv, .md or .html.")
     ] = Path("summary.xlsx"),
     as_json: Json = False,
 ) -> None:
-    """Write what was measured of all models as a workbook, a CSV file or Markdown.
+    """Write what was measured of all models as a workbook, a CSV file, Markdown or a page to look through in a browser.
 
     llm-pruner table --result-dir baselines --output summary.xlsx
     """
+    from llm_pruner.report.page.write import write_page
     from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
     from llm_pruner.report.workbook import write_workbook
 
-    if output.suffix not in (".xlsx", ".csv", ".md"):
-        raise typer.BadParameter(f"'{output}' ends in none of .xlsx, .csv, .md", param_hint="--output")
+    writers: dict[str, Callable[[Measured, Path], None]] = {
+        ".xlsx": write_workbook,
+        ".csv": lambda results, path: write_csv(summary_table(results), path),
+        ".md": lambda results, path: write_markdown(summary_table(results), path),
+        ".html": write_page,
+    }
+    if output.suffix not in writers:
+        raise typer.BadParameter(f"'{output}' ends in none of {', '.join(writers)}", param_hint="--output")
     whole, damaged = _readable(variant_folders([result_dir]))
     results = read_results(whole)
-    if output.suffix == ".xlsx":
-        write_workbook(results, output)
-    else:
-        write = write_csv if output.suffix == ".csv" else write_markdown
-        write(summary_table(results), output)
+    writers[output.suffix](results, output)
     emit({"output": str(output), "models": [model.name for model in results.models]}, str(output), as_json)
     finish(damaged)
 
@@ -209,7 +216,7 @@ def _is_base_elsewhere(variant: Path) -> bool:
     """Whether a variant is the base itself, taken apart from it: its model is links, which then lead nowhere."""
     record = variant / "pruning.json"
     links = [file for file in (variant / "model").glob("*") if file.is_symlink() and not file.exists()]
-    return bool(links) and record.exists() and read_json(record)["variant"] == DENSE
+    return bool(links) and record.exists() and PruningRecord.read(record).variant == DENSE
 
 
 def _plan_of(variant: Path) -> Path | None:

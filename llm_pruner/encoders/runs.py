@@ -113,7 +113,7 @@ class Workplace:
             "bytes_on_disk": bytes_on_disk(self.output / "model"),
             "history": history,
             **extra,
-            "run": self.run.describe(),
+            "run": self.run.describe().to_dict(),
         }
         write_json(self.output / "record.json", record)
         return record

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_pruner.evaluation.records.perplexity import WindowLosses
 from llm_pruner.system.errors import CheckpointError, DataError
 from llm_pruner.system.progress import track
 
@@ -22,7 +23,7 @@ def perplexity(
     max_windows: int | None = None,
     batch_size: int = 16,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> WindowLosses:
     """Exponential of the token-weighted mean negative log-likelihood over windows of a text.
 
     Windows do not overlap unless ``stride`` is shorter than ``window``; then each scores only the tokens its
@@ -36,10 +37,6 @@ def perplexity(
         stride: tokens from one window to the next; ``window`` by default.
         max_windows: stop after so many.
         batch_size: windows run at once.
-
-    Returns:
-        ``window``, ``stride``, ``windows``, ``tokens`` (predicted), ``nll`` (nats a token), ``perplexity``, and
-        ``window_nll``: the mean of each window, by which two models are compared window by window.
 
     Raises:
         DataError: if the text is shorter than one window.
@@ -67,15 +64,15 @@ def perplexity(
     nll = sum(sums) / tokens
     if not math.isfinite(nll):
         raise CheckpointError("the model's loss is not finite; its weights overflow in this dtype or are damaged")
-    return {
-        "window": window,
-        "stride": stride,
-        "windows": len(windows),
-        "tokens": tokens,
-        "nll": nll,
-        "perplexity": math.exp(nll),
-        "window_nll": [total / count for total, count in zip(sums, counts, strict=True)],
-    }
+    return WindowLosses(
+        window=window,
+        stride=stride,
+        windows=len(windows),
+        tokens=tokens,
+        nll=nll,
+        perplexity=math.exp(nll),
+        window_nll=tuple(total / count for total, count in zip(sums, counts, strict=True)),
+    )
 
 
 def _losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.options import Options
 
 if TYPE_CHECKING:
+    from llm_pruner.mechanisms.records import ScoresFile
     from llm_pruner.methods.base import Method
     from llm_pruner.models.architecture import Architecture
     from llm_pruner.variants.variant import Variant
@@ -50,6 +51,8 @@ class Amount(NamedTuple):
     """The mechanism's name, or the form that its amount takes: ``unstructured`` or ``N:M``."""
     amount: float
     """A ratio, or a number of layers."""
+    of: str | None = None
+    """What it counts, where the way it is written says so and not the option ``of``."""
 
 
 class Mechanism(ABC):
@@ -75,13 +78,15 @@ class Mechanism(ABC):
     """Every layer may lose another share."""
     score_with: ClassVar[str | None] = None
     """Dotted module whose ``score`` makes the scores; None where all is decided on the way through the model."""
+    Scores: ClassVar[type[ScoresFile] | None] = None
+    """The file that scoring makes; None as above."""
     prune_with: ClassVar[str]
     """Dotted module whose ``prune`` makes the model of a ``Job``."""
     Options: ClassVar[type[MechanismOptions]] = MechanismOptions
 
     @abstractmethod
     def unit(self, options: Mapping[str, Any]) -> str | None:
-        """What an amount is a share or a number of: ``parameters``; None where nothing goes."""
+        """What an amount is a share or a number of, ``parameters`` for one; None where nothing goes."""
 
     def describe(self, amount: float, unit: str) -> str:
         """An amount for people."""
@@ -120,14 +125,6 @@ class Mechanism(ABC):
         Args:
             tokens: calibration tokens there will be, where that is known.
         """
-
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        """Every score in a layer's entry of a scores file."""
-        return []
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        """A layer's entry as one number for each part of the layer that is scored, by what a legend calls it."""
-        return {}
 
     def varies(self, options: Mapping[str, Any]) -> bool:
         """Whether these options let layers lose different shares."""

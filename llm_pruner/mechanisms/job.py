@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
 
 if TYPE_CHECKING:
@@ -22,10 +23,10 @@ class Job:
     base: Path
     model: Path
     """The folder to write."""
-    scores: list[dict[str, Any]] | None
-    """One entry a layer, as the mechanism's ``score`` returned them."""
-    importance: list[dict[str, Any]] | None
-    """The same of the method that ranks layers, where the options ask for it."""
+    scores: ScoresFile | None
+    """Of the groups, or of the layers, that may go."""
+    importance: ScoresFile | None
+    """Of the method that ranks layers, where the options ask for it."""
     split: str | None
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None

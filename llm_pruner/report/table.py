@@ -9,32 +9,45 @@ from __future__ import annotations
 import json
 import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tabulate import tabulate
 
+from llm_pruner.analysis.records import BlockComparison, LayerComparison, ModelComparison
+from llm_pruner.evaluation.records.continuations import Continuations
+from llm_pruner.evaluation.records.efficiency import BatchTimes, EfficiencyResult
+from llm_pruner.evaluation.records.perplexity import PerplexityResult
+from llm_pruner.evaluation.records.zero_shot import TaskScores, ZeroShotResult
 from llm_pruner.mechanisms import get_mechanism
-from llm_pruner.steps.record import steps_of
-from llm_pruner.system.errors import DataError
-from llm_pruner.system.files import read_json, staged_file, write_text
+from llm_pruner.mechanisms.records import ScoresFile, read_scores
+from llm_pruner.system.files import staged_file, write_text
+from llm_pruner.system.records import Record, RunRecord
+from llm_pruner.variants.records import AmountRecord, PruningRecord
 
 if TYPE_CHECKING:
     from llm_pruner.mechanisms.base import Mechanism
 
-_FILES = {
-    "pruning": "pruning.json",
-    "comparison": "analysis/model_comparison.json",
-    "perplexity": "evaluation/perplexity.json",
-    "zero_shot": "evaluation/zero_shot.json",
-    "efficiency": "evaluation/efficiency.json",
+_FILES: dict[str, tuple[str, type[Record]]] = {
+    "pruning": ("pruning.json", PruningRecord),
+    "comparison": ("analysis/model_comparison.json", ModelComparison),
+    "perplexity": ("evaluation/perplexity.json", PerplexityResult),
+    "zero_shot": ("evaluation/zero_shot.json", ZeroShotResult),
+    "efficiency": ("evaluation/efficiency.json", EfficiencyResult),
+    "continuations": ("evaluation/continuations.json", Continuations),
 }
-_BLOCKS = {"Attention": "attention", "MLP": "mlp", "Layer": None}
-"""Rows of the layers table: title to key within a layer of the comparison, None for the layer as a whole."""
+"""Fields of a ``Model``: the file within its folder, and what that holds."""
+_BLOCKS: dict[str, Callable[[LayerComparison], BlockComparison]] = {
+    "Attention": lambda layer: layer.attention,
+    "MLP": lambda layer: layer.mlp,
+    "Layer": lambda layer: layer,
+}
+"""Rows of the layers table."""
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -42,24 +55,24 @@ _BLOCKS = {"Attention": "attention", "MLP": "mlp", "Layer": None}
 
 @dataclass(frozen=True)
 class Model:
-    """One model folder: the content of its result files, empty where a file is not there."""
+    """One model folder: the content of its result files, None where a file is not there."""
 
     name: str
-    pruning: Mapping[str, Any] = field(default_factory=dict)
-    comparison: Mapping[str, Any] = field(default_factory=dict)
-    perplexity: Mapping[str, Any] = field(default_factory=dict)
-    zero_shot: Mapping[str, Any] = field(default_factory=dict)
-    efficiency: Mapping[str, Any] = field(default_factory=dict)
+    pruning: PruningRecord | None = None
+    comparison: ModelComparison | None = None
+    perplexity: PerplexityResult | None = None
+    zero_shot: ZeroShotResult | None = None
+    efficiency: EfficiencyResult | None = None
+    continuations: Continuations | None = None
 
     @property
     def method(self) -> str | None:
-        return self.pruning.get("method")
+        return self.pruning.method if self.pruning else None
 
     @property
     def mechanism(self) -> Mechanism | None:
         """What it was pruned by; None where that is not known."""
-        name = self.pruning.get("mechanism")
-        return get_mechanism(name) if name else None
+        return get_mechanism(self.pruning.mechanism) if self.pruning else None
 
     @property
     def is_sparse(self) -> bool:
@@ -69,21 +82,25 @@ class Model:
     @property
     def is_quantized(self) -> bool:
         """Its weights are stored in few bits: a step tells the bytes before and after."""
-        return any("bytes" in step for step in steps_of(self.pruning))
+        return self.pruning is not None and any(step.bytes for step in self.pruning.steps)
 
     @property
     def parent(self) -> str | None:
         """The variant that a step, such as healing, made this one of; None if it was pruned."""
-        return self.pruning.get("parent") if steps_of(self.pruning) else None
+        return self.pruning.parent if self.pruning and self.pruning.steps else None
 
-    def batches(self) -> dict[int, Mapping[str, Any]]:
+    @property
+    def layers(self) -> Sequence[LayerComparison]:
+        """What went of each layer of the base; empty where the model is not analysed."""
+        return self.comparison.layers if self.comparison else ()
+
+    def batches(self) -> dict[int, BatchTimes]:
         """Timings by batch size."""
-        return {batch["batch_size"]: batch for batch in self.efficiency.get("batches") or ()}
+        return {batch.batch_size: batch for batch in self.efficiency.batches} if self.efficiency else {}
 
-    def runs(self) -> list[Mapping[str, Any]]:
+    def runs(self) -> list[RunRecord]:
         """The provenance records of its jobs."""
-        parts = (self.pruning, self.perplexity, self.zero_shot, self.efficiency)
-        return [part["run"] for part in parts if part.get("run")]
+        return [part.run for part in (self.pruning, self.perplexity, self.zero_shot, self.efficiency) if part]
 
 
 @dataclass(frozen=True)
@@ -92,13 +109,13 @@ class Results:
 
     models: tuple[Model, ...]
     base: Model
-    scores: tuple[Mapping[str, Any], ...] = ()
+    scores: tuple[ScoresFile, ...] = ()
     """Contents of the scores files that the models were made from."""
 
     @property
     def tasks(self) -> list[str]:
         """Zero-shot tasks in order of first appearance."""
-        return _union(model.zero_shot.get("tasks") or () for model in self.models)
+        return _union(model.zero_shot.tasks for model in self.models if model.zero_shot)
 
     def parent_of(self, model: Model) -> Model | None:
         """The model that a step was applied to, if this is its result and that is part of the run."""
@@ -124,31 +141,13 @@ def read_results(
     """
     models = sorted((_read_model(Path(folder)) for folder in model_dirs), key=lambda model: model.name != base)
     found = next((model for model in models if model.name == base), Model(base))
-    return Results(tuple(models), found, tuple(_read_object(path) for path in scores))
+    return Results(tuple(models), found, tuple(map(read_scores, scores)))
 
 
 def _read_model(folder: Path) -> Model:
-    files = {key: folder / name for key, name in _FILES.items()}
-    found = {key: _read_object(file) for key, file in files.items() if file.exists()}
-    if found.get("pruning") and "mechanism" not in found["pruning"]:
-        raise DataError(f"{files['pruning']}: does not say by which mechanism; prune again to make it anew")
+    files = {part: (folder / file, record) for part, (file, record) in _FILES.items()}
+    found: dict[str, Any] = {part: record.read(file) for part, (file, record) in files.items() if file.exists()}
     return Model(folder.name, **found)
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    value = read_json(file)
-    if not isinstance(value, dict):
-        raise DataError(f"{file}: holds no JSON object; delete it and run again to make it anew")
-    return value
-
-
-def dig(value: Any, *keys: str) -> Any:
-    """The value under nested keys, None as soon as one is missing or null."""
-    for key in keys:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
 
 
 def _union(sequences: Iterable[Iterable[Any]]) -> list[Any]:
@@ -227,19 +226,55 @@ def build_table(title: str, columns: Sequence[Column], records: Sequence[Any], n
     return Table(title, tuple(columns), frame, note)
 
 
-def _at(part: str, *keys: str) -> Callable[[Model], Any]:
-    """Getter of a value in one of a model's result files."""
-    return lambda model: dig(getattr(model, part), *keys)
+def _pruning(value: Callable[[PruningRecord], Any]) -> Callable[[Model], Any]:
+    """Getter of what ``pruning.json`` says of a model; None where it is not there, and so for the other files."""
+    return lambda model: model.pruning and value(model.pruning)
 
 
-def _timing(batch_size: int, key: str, scale: float = 1.0) -> Callable[[Model], float | None]:
-    """Getter of a timing at one batch size, in the file's unit times ``scale``."""
+def _comparison(value: Callable[[ModelComparison], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.comparison and value(model.comparison)
 
-    def value(model: Model) -> float | None:
-        measured = model.batches().get(batch_size, {}).get(key)
-        return None if measured is None else scale * measured
 
-    return value
+def _perplexity(value: Callable[[PerplexityResult], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.perplexity and value(model.perplexity)
+
+
+def _zero_shot(value: Callable[[ZeroShotResult], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.zero_shot and value(model.zero_shot)
+
+
+def _efficiency(value: Callable[[EfficiencyResult], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.efficiency and value(model.efficiency)
+
+
+def _amount(value: Callable[[PruningRecord], AmountRecord | None]) -> Callable[[Model], float | None]:
+    """Getter of how much was asked for or reached, as a number."""
+
+    def number(model: Model) -> float | None:
+        amount = value(model.pruning) if model.pruning else None
+        return amount.amount if amount else None
+
+    return number
+
+
+def _task(name: str, value: Callable[[TaskScores], float | None]) -> Callable[[Model], float | None]:
+    """Getter of a score in one zero-shot task."""
+
+    def score(model: Model) -> float | None:
+        own = model.zero_shot.tasks.get(name) if model.zero_shot else None
+        return value(own) if own else None
+
+    return score
+
+
+def _timing(batch_size: int, value: Callable[[BatchTimes], float]) -> Callable[[Model], float | None]:
+    """Getter of a timing at one batch size."""
+
+    def measured(model: Model) -> float | None:
+        batch = model.batches().get(batch_size)
+        return value(batch) if batch else None
+
+    return measured
 
 
 def _ratio(numerator: Any, denominator: Any) -> float | None:
@@ -262,25 +297,31 @@ def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
     The same windows are compared one by one: how hard the text of a window is, which both feel, does not count as
     error. None where they were not measured on the same windows; no error of the base itself or of a single window.
     """
-    same = ("dataset", "split", "window", "stride", "windows", "tokens")
-    ours, theirs = model.perplexity.get("window_nll"), base.perplexity.get("window_nll")
-    if not ours or not theirs or any(model.perplexity.get(key) != base.perplexity.get(key) for key in same):
+    ours, theirs = model.perplexity, base.perplexity
+    if not (ours and theirs and ours.window_nll and theirs.window_nll and ours.text == theirs.text):
         return None, None
     if model is base:
         return 0.0, None
-    differences = [own - other for own, other in zip(ours, theirs, strict=True)]
+    differences = [own - other for own, other in zip(ours.window_nll, theirs.window_nll, strict=True)]
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
-    return model.perplexity["nll"] - base.perplexity["nll"], error
+    return ours.nll - theirs.nll, error
 
 
-def amount_text(pruning: Mapping[str, Any], key: str) -> str | None:
-    """How much was ``asked`` for or ``reached``, for people.
+def _prefill_ms(times: BatchTimes) -> float:
+    return 1000 * times.prefill_seconds
 
-    >>> amount_text({"mechanism": "depth", "asked": {"amount": 2, "of": "layers"}}, "asked")
-    '2 layers'
-    """
-    amount = pruning.get(key)
-    return get_mechanism(pruning["mechanism"]).describe(amount["amount"], amount["of"]) if amount else None
+
+def _decode_ms(times: BatchTimes) -> float:
+    return 1000 * times.decode_seconds_per_token
+
+
+_TIMES: tuple[tuple[str, str, Format, Callable[[BatchTimes], float]], ...] = (
+    ("prefill_ms", "Prefill ms", ONE, _prefill_ms),
+    ("prefill_tokens_per_second", "Prefill tokens/s", ONE, lambda times: times.prefill_tokens_per_second),
+    ("decode_ms", "Decode ms per token", TWO, _decode_ms),
+    ("decode_tokens_per_second", "Decode tokens/s", ONE, lambda times: times.decode_tokens_per_second),
+)
+"""Columns of every batch size."""
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -294,8 +335,8 @@ def collect(model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dense") -
 def summary_table(results: Results) -> Table:
     """Size, quality and speed of every model, one row each."""
     base = results.base
-    perplexity = _at("perplexity", "perplexity")
-    accuracy = _at("zero_shot", "mean", "acc")
+    perplexity = _perplexity(lambda held: held.perplexity)
+    accuracy = _zero_shot(lambda held: held.mean.acc)
 
     def before(model: Model) -> float | None:
         parent = results.parent_of(model)
@@ -312,48 +353,45 @@ def summary_table(results: Results) -> Table:
         Column("perplexity_before", "Before step", TWO, before, compact=True),
         Column("recovered", "Recovered", WHOLE, recovered),
     )
-    prefill, decode = _timing(1, "prefill_seconds", 1000), _timing(1, "decode_seconds_per_token", 1000)
+    prefill, decode = _timing(1, _prefill_ms), _timing(1, _decode_ms)
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name, compact=True),
-        Column("method", "Method", TEXT, _at("pruning", "method")),
-        Column("mechanism", "Mechanism", TEXT, _at("pruning", "mechanism"), raw=True),
-        Column("structure", "Structure", TEXT, _at("pruning", "structure")),
-        Column("asked", "Asked", TEXT, lambda model: amount_text(model.pruning, "asked"), compact=True),
-        Column("reached", "Reached", TEXT, lambda model: amount_text(model.pruning, "reached")),
-        Column("asked_amount", "Asked amount", FOUR, _at("pruning", "asked", "amount"), raw=True),
-        Column("reached_amount", "Reached amount", FOUR, _at("pruning", "reached", "amount"), raw=True),
-        Column("amount_of", "Amount of", TEXT, _at("pruning", "reached", "of"), raw=True),
+        Column("method", "Method", TEXT, _pruning(lambda held: held.method)),
+        Column("mechanism", "Mechanism", TEXT, _pruning(lambda held: held.mechanism), raw=True),
+        Column("structure", "Structure", TEXT, _pruning(lambda held: held.structure)),
+        Column("asked", "Asked", TEXT, _pruning(lambda held: held.amount_text("asked")), compact=True),
+        Column("reached", "Reached", TEXT, _pruning(lambda held: held.amount_text("reached"))),
+        Column("asked_amount", "Asked amount", FOUR, _amount(lambda held: held.asked), raw=True),
+        Column("reached_amount", "Reached amount", FOUR, _amount(lambda held: held.reached), raw=True),
+        Column("amount_of", "Amount of", TEXT, _pruning(lambda held: held.reached and held.reached.of), raw=True),
         Column(
             "parameters",
             "Parameters",
             COUNT,
-            _at("comparison", "totals", "parameters", "after"),
+            _comparison(lambda held: held.totals.parameters.after),
             compact=True,
         ),
         Column(
             "parameter_reduction",
             "Parameters removed",
             SHARE,
-            _at("comparison", "totals", "parameters", "reduction_ratio"),
+            _comparison(lambda held: held.totals.parameters.reduction_ratio),
             compact=True,
         ),
-        Column("nonzero", "Non-zero", COUNT, _at("comparison", "totals", "nonzero", "after"), compact=True),
-        Column("bytes_on_disk", "On disk", BYTES, _at("comparison", "totals", "bytes_on_disk", "after")),
-        Column("layers", "Layers", COUNT, _at("comparison", "num_layers", "after")),
+        Column("nonzero", "Non-zero", COUNT, _comparison(lambda held: held.totals.nonzero.after), compact=True),
+        Column("bytes_on_disk", "On disk", BYTES, _comparison(lambda held: held.totals.bytes_on_disk.after)),
+        Column("layers", "Layers", COUNT, _comparison(lambda held: held.num_layers.after)),
         Column("perplexity", "Perplexity", TWO, perplexity, compact=True),
         *(healing if any(model.parent for model in results.models) else ()),
         Column("nll_difference", f"nll − {base.name}", THREE, lambda model: paired(model, base)[0], compact=True),
         Column("nll_difference_stderr", "± s.e.", THREE, lambda model: paired(model, base)[1], compact=True),
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
-        Column("bits_per_byte", "Bits per byte", THREE, _at("perplexity", "bits_per_byte")),
+        Column("bits_per_byte", "Bits per byte", THREE, _perplexity(lambda held: held.bits_per_byte)),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
-        Column("zero_shot_stderr", "± s.e.", SHARE, _at("zero_shot", "mean", "acc_stderr"), compact=True),
-        Column("zero_shot_acc_norm", "Zero-shot acc_norm", SHARE, _at("zero_shot", "mean", "acc_norm")),
+        Column("zero_shot_stderr", "± s.e.", SHARE, _zero_shot(lambda held: held.mean.acc_stderr), compact=True),
+        Column("zero_shot_acc_norm", "Zero-shot acc_norm", SHARE, _zero_shot(lambda held: held.mean.acc_norm)),
         Column("zero_shot_retention", "Accuracy kept", SHARE, _relative(accuracy, base), compact=True),
-        *(
-            Column(f"acc_{task}", f"{task} acc", SHARE, _at("zero_shot", "tasks", task, "acc"))
-            for task in results.tasks
-        ),
+        *(Column(f"acc_{task}", f"{task} acc", SHARE, _task(task, lambda held: held.acc)) for task in results.tasks),
         Column("prefill_ms", "Prefill ms", ONE, prefill),
         Column("prefill_speedup", "Prefill speed-up", TIMES, _speed_up(prefill, base)),
         Column("decode_ms", "Decode ms per token", TWO, decode, compact=True),
@@ -363,14 +401,14 @@ def summary_table(results: Results) -> Table:
                 f"throughput_{size}",
                 f"Tokens/s at batch {size}",
                 ONE,
-                _timing(size, "decode_tokens_per_second"),
+                _timing(size, lambda times: times.decode_tokens_per_second),
                 compact=size == max(results.batch_sizes),
             )
             for size in results.batch_sizes
         ),
-        Column("peak_memory_bytes", "Peak memory", BYTES, _at("efficiency", "peak_memory_bytes")),
-        Column("load_seconds", "Load s", TWO, _at("efficiency", "load_seconds")),
-        Column("pruning_seconds", "Pruning s", ONE, _at("pruning", "seconds", "total")),
+        Column("peak_memory_bytes", "Peak memory", BYTES, _efficiency(lambda held: held.peak_memory_bytes)),
+        Column("load_seconds", "Load s", TWO, _efficiency(lambda held: held.load_seconds)),
+        Column("pruning_seconds", "Pruning s", ONE, _pruning(lambda held: held.seconds.total)),
     ]
     note = (
         "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
@@ -384,21 +422,20 @@ def summary_table(results: Results) -> Table:
 
 def layers_table(results: Results) -> Table:
     """Per-layer reduction: a row per block and model, a column per layer of the base."""
-    layers = max((len(model.comparison.get("layers") or ()) for model in results.models), default=0)
+    layers = max((len(model.layers) for model in results.models), default=0)
 
     def reduction(layer: int) -> Callable[[tuple[str, Model]], float | None]:
         def value(record: tuple[str, Model]) -> float | None:
             block, model = record
-            held = {one["layer_idx"]: one for one in model.comparison.get("layers") or ()}.get(layer)
-            key = _BLOCKS[block]
-            return dig(held, "nonzero_reduction_ratio") if key is None else dig(held, key, "nonzero_reduction_ratio")
+            held = next((one for one in model.layers if one.layer_idx == layer), None)
+            return _BLOCKS[block](held).nonzero_reduction_ratio if held else None
 
         return value
 
     columns = [
         Column("block", "Block", TEXT, lambda record: record[0]),
         Column("variant", "Variant", TEXT, lambda record: record[1].name),
-        Column("structure", "Structure", TEXT, lambda record: dig(record[1].pruning, "structure")),
+        Column("structure", "Structure", TEXT, lambda record: record[1].pruning and record[1].pruning.structure),
         *(Column(f"layer_{layer}", f"{layer}", WHOLE, reduction(layer)) for layer in range(layers)),
     ]
     records = [(block, model) for block in _BLOCKS for model in results.models]
@@ -410,14 +447,13 @@ def zero_shot_table(results: Results) -> Table:
     """Accuracy, normalised accuracy and perplexity of every task with their standard errors."""
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
-        Column("mean_acc", "Mean acc", SHARE, _at("zero_shot", "mean", "acc")),
-        Column("mean_acc_norm", "Mean acc_norm", SHARE, _at("zero_shot", "mean", "acc_norm")),
-        Column("retention", "Accuracy kept", SHARE, _relative(_at("zero_shot", "mean", "acc"), results.base)),
+        Column("mean_acc", "Mean acc", SHARE, _zero_shot(lambda held: held.mean.acc)),
+        Column("mean_acc_norm", "Mean acc_norm", SHARE, _zero_shot(lambda held: held.mean.acc_norm)),
+        Column("retention", "Accuracy kept", SHARE, _relative(_zero_shot(lambda held: held.mean.acc), results.base)),
     ]
     for task in results.tasks:
         for metric, shown in (("acc", SHARE), ("acc_norm", SHARE), ("perplexity", TWO)):
-            value = _at("zero_shot", "tasks", task, metric)
-            error = _at("zero_shot", "tasks", task, f"{metric}_stderr")
+            value, error = (_task(task, attrgetter(key)) for key in (metric, f"{metric}_stderr"))
             if any(value(model) is not None for model in results.models):
                 columns.append(Column(f"{task}_{metric}", f"{task} {metric}", shown, value))
                 columns.append(Column(f"{task}_{metric}_stderr", f"± {metric}", shown, error))
@@ -430,22 +466,17 @@ def efficiency_table(results: Results) -> Table:
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
         *(
-            Column(f"{key}_{size}", f"{title}, batch {size}", shown, _timing(size, source, scale))
+            Column(f"{key}_{size}", f"{title}, batch {size}", shown, _timing(size, value))
             for size in results.batch_sizes
-            for key, title, shown, source, scale in (
-                ("prefill_ms", "Prefill ms", ONE, "prefill_seconds", 1000),
-                ("prefill_tokens_per_second", "Prefill tokens/s", ONE, "prefill_tokens_per_second", 1),
-                ("decode_ms", "Decode ms per token", TWO, "decode_seconds_per_token", 1000),
-                ("decode_tokens_per_second", "Decode tokens/s", ONE, "decode_tokens_per_second", 1),
-            )
+            for key, title, shown, value in _TIMES
         ),
-        Column("peak_memory_bytes", "Peak memory", BYTES, _at("efficiency", "peak_memory_bytes")),
-        Column("load_seconds", "Load s", TWO, _at("efficiency", "load_seconds")),
-        Column("bytes_on_disk", "On disk", BYTES, _at("efficiency", "bytes_on_disk")),
-        Column("prompt_length", "Prompt tokens", COUNT, _at("efficiency", "prompt_length")),
-        Column("new_tokens", "New tokens", COUNT, _at("efficiency", "new_tokens")),
-        Column("device", "Device", TEXT, _at("efficiency", "device")),
-        Column("threads", "Threads", COUNT, _at("efficiency", "threads")),
+        Column("peak_memory_bytes", "Peak memory", BYTES, _efficiency(lambda held: held.peak_memory_bytes)),
+        Column("load_seconds", "Load s", TWO, _efficiency(lambda held: held.load_seconds)),
+        Column("bytes_on_disk", "On disk", BYTES, _efficiency(lambda held: held.bytes_on_disk)),
+        Column("prompt_length", "Prompt tokens", COUNT, _efficiency(lambda held: held.prompt_length)),
+        Column("new_tokens", "New tokens", COUNT, _efficiency(lambda held: held.new_tokens)),
+        Column("device", "Device", TEXT, _efficiency(lambda held: held.device)),
+        Column("threads", "Threads", COUNT, _efficiency(lambda held: held.threads)),
     ]
     note = "Prefill is the time to the first token of a prompt, decode the time of every further one."
     return build_table("Efficiency", columns, results.models, note)
@@ -453,31 +484,31 @@ def efficiency_table(results: Results) -> Table:
 
 def provenance_table(results: Results) -> Table:
     """What every number rests on: when, where, how long, with which data, options, seed and versions."""
-    packages = _union(run.get("versions") or () for model in results.models for run in model.runs())
+    packages = _union(run.versions for model in results.models for run in model.runs())
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
-        Column("parent", "Parent", TEXT, _at("pruning", "parent")),
-        Column("started", "Started", TEXT, lambda model: min(_from_runs(model, ["started"]), default=None)),
-        Column("scoring_seconds", "Scoring s", ONE, _at("pruning", "seconds", "scoring")),
-        Column("pruning_seconds", "Pruning s", ONE, _at("pruning", "seconds", "pruning")),
-        Column("perplexity_seconds", "Perplexity s", ONE, _at("perplexity", "run", "seconds")),
-        Column("zero_shot_seconds", "Zero-shot s", ONE, _at("zero_shot", "run", "seconds")),
-        Column("efficiency_seconds", "Efficiency s", ONE, _at("efficiency", "run", "seconds")),
-        Column("seed", "Seed", TEXT, partial(_distinct, keys=["seed"])),
-        Column("device", "Device", TEXT, partial(_distinct, keys=["device"])),
-        Column("cores", "Cores", TEXT, partial(_distinct, keys=["machine", "cores"])),
-        Column("system", "System", TEXT, partial(_distinct, keys=["machine", "system"])),
-        Column("dataset", "Perplexity data", TEXT, _at("perplexity", "dataset")),
-        Column("split", "Split", TEXT, _at("perplexity", "split")),
-        Column("window", "Window", COUNT, _at("perplexity", "window")),
-        Column("stride", "Stride", COUNT, _at("perplexity", "stride")),
-        Column("tokens", "Tokens", COUNT, _at("perplexity", "tokens")),
-        Column("tasks", "Zero-shot tasks", TEXT, _tasks_text),
-        Column("scores", "Scores", TEXT, lambda model: ", ".join(model.pruning.get("scores") or ()) or None),
-        Column("options", "Options", TEXT, _options_text),
-        Column("notes", "Notes", TEXT, lambda model: " ".join(model.pruning.get("notes") or ()) or None),
+        Column("parent", "Parent", TEXT, _pruning(lambda held: held.parent)),
+        Column("started", "Started", TEXT, lambda model: min((run.started for run in model.runs()), default=None)),
+        Column("scoring_seconds", "Scoring s", ONE, _pruning(lambda held: held.seconds.scoring)),
+        Column("pruning_seconds", "Pruning s", ONE, _pruning(lambda held: held.seconds.pruning)),
+        Column("perplexity_seconds", "Perplexity s", ONE, _perplexity(lambda held: held.run.seconds)),
+        Column("zero_shot_seconds", "Zero-shot s", ONE, _zero_shot(lambda held: held.run.seconds)),
+        Column("efficiency_seconds", "Efficiency s", ONE, _efficiency(lambda held: held.run.seconds)),
+        Column("seed", "Seed", TEXT, partial(_distinct, value=lambda run: run.seed)),
+        Column("device", "Device", TEXT, partial(_distinct, value=lambda run: run.device)),
+        Column("cores", "Cores", TEXT, partial(_distinct, value=lambda run: run.machine.cores)),
+        Column("system", "System", TEXT, partial(_distinct, value=lambda run: run.machine.system)),
+        Column("dataset", "Perplexity data", TEXT, _perplexity(lambda held: held.dataset)),
+        Column("split", "Split", TEXT, _perplexity(lambda held: held.split)),
+        Column("window", "Window", COUNT, _perplexity(lambda held: held.window)),
+        Column("stride", "Stride", COUNT, _perplexity(lambda held: held.stride)),
+        Column("tokens", "Tokens", COUNT, _perplexity(lambda held: held.tokens)),
+        Column("tasks", "Zero-shot tasks", TEXT, _zero_shot(_tasks_text)),
+        Column("scores", "Scores", TEXT, _pruning(lambda held: ", ".join(held.scores) or None)),
+        Column("options", "Options", TEXT, _pruning(_options_text)),
+        Column("notes", "Notes", TEXT, _pruning(lambda held: " ".join(held.notes) or None)),
         *(
-            Column(f"version_{package}", package, TEXT, partial(_distinct, keys=("versions", package)))
+            Column(f"version_{package}", package, TEXT, partial(_distinct, value=partial(_version, package=package)))
             for package in packages
         ),
     ]
@@ -485,28 +516,23 @@ def provenance_table(results: Results) -> Table:
     return build_table("Provenance", columns, results.models, note)
 
 
-def _from_runs(model: Model, keys: Sequence[str]) -> list[Any]:
+def _distinct(model: Model, value: Callable[[RunRecord], Any]) -> str | None:
     """Distinct values in the provenance of a model's jobs."""
-    values = (dig(run, *keys) for run in model.runs())
-    return list(dict.fromkeys(value for value in values if value is not None))
+    found = dict.fromkeys(map(value, model.runs()))
+    return " / ".join(str(held) for held in found if held is not None) or None
 
 
-def _distinct(model: Model, keys: Sequence[str]) -> str | None:
-    return " / ".join(str(value) for value in _from_runs(model, keys)) or None
+def _version(run: RunRecord, package: str) -> str | None:
+    return run.versions.get(package)
 
 
-def _tasks_text(model: Model) -> str | None:
-    tasks = model.zero_shot.get("tasks") or {}
-    return ", ".join(f"{name} ({_size_text(task)})" for name, task in tasks.items()) or None
+def _tasks_text(measured: ZeroShotResult) -> str | None:
+    tasks = measured.tasks.items()
+    return ", ".join(f"{name} ({task.items} items, {task.num_fewshot}-shot)" for name, task in tasks) or None
 
 
-def _size_text(task: Mapping[str, Any]) -> str:
-    return f"{task.get('items', '?')} items, {task.get('num_fewshot', '?')}-shot"
-
-
-def _options_text(model: Model) -> str | None:
-    options = model.pruning.get("options")
-    return ", ".join(f"{key}={json.dumps(value)}" for key, value in options.items()) if options else None
+def _options_text(pruning: PruningRecord) -> str | None:
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in pruning.options.items()) or None
 
 
 # --- plain files -------------------------------------------------------------------------------------------

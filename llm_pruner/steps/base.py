@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.options import Options as AnyOptions
 
 Need = Literal["base", "calibration", "healing", "held_out"]
@@ -68,8 +69,8 @@ class Step(ABC):
         """
 
     @abstractmethod
-    def describe(self, summary: Mapping[str, Any]) -> str:
-        """The summary of an outcome as one line for people."""
+    def describe(self, taken: StepRecord) -> str:
+        """What came of it as one line for people."""
 
 
 def step_class(implementation: str) -> type[Step]:

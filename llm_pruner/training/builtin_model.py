@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.data.builtin.corpus import load_corpus
 from llm_pruner.data.builtin.options import BOS, EOS, PAD, BuiltinModel
 from llm_pruner.models.layout import decoder_layers
-from llm_pruner.system.files import staged_directory, write_json
+from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import Run
 from llm_pruner.training.loop import Schedule, TrainingTask, fit
+from llm_pruner.training.records import BuiltinTraining, LossHistory, LossPoint, TokenCounts, Validation
 from llm_pruner.training.schedule import rate
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def train_builtin(
     record: Path | None = None,
     progress: bool = True,
     device: str = "cpu",
-) -> dict[str, Any]:
+) -> BuiltinTraining:
     """Train tokenizer and model on the built-in corpus and write them to ``output`` as a Hugging Face folder.
 
     ``record`` is the returned description as JSON: losses in nats per token, validation perplexity over
@@ -64,26 +65,27 @@ def train_builtin(
         validation_loss = _mean_loss(model, windows, spec.batch_size, pool)
 
     bytes_per_token = sum(len(text.encode()) for text in texts["validation"]) / tokens["validation"].numel()
-    result = {
-        "parameters": model.num_parameters(),
-        "tokens": {split: len(ids) for split, ids in tokens.items()}
-        | {"seen": spec.steps * spec.batch_size * spec.sequence_length},
-        "validation": {
-            "loss": validation_loss,
-            "perplexity": math.exp(validation_loss),
-            "bits_per_byte": validation_loss / math.log(2) / bytes_per_token,
-        },
-        "history": {
-            "train": history.losses,
-            "validation": [*history.points, {"step": spec.steps, "loss": validation_loss}],
-        },
-        "run": run.describe(),
-    }
+    points = [*history.points, {"step": spec.steps, "loss": validation_loss}]
+    result = BuiltinTraining(
+        parameters=model.num_parameters(),
+        tokens=TokenCounts(
+            train=len(tokens["train"]),
+            validation=len(tokens["validation"]),
+            seen=spec.steps * spec.batch_size * spec.sequence_length,
+        ),
+        validation=Validation(
+            loss=validation_loss,
+            perplexity=math.exp(validation_loss),
+            bits_per_byte=validation_loss / math.log(2) / bytes_per_token,
+        ),
+        history=LossHistory(train=tuple(history.losses), validation=tuple(LossPoint(**point) for point in points)),
+        run=run.describe(),
+    )
     with staged_directory(output) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     if record is not None:
-        write_json(record, result)
+        result.write(record)
     return result
 
 

@@ -7,6 +7,7 @@ SliceGPT_2000                  slice: 20.00 % of the hidden width
 Magnitude_unstructured_5000    sparse: 50.00 % of the blocks' linear weights
 Wanda_2of4                     sparse: 2 of every 4 consecutive weights
 ShortGPT_remove_2              depth: 2 layers
+ShortGPT_2000                  depth: as many layers as come nearest to 20.00 % of all parameters
 GQA_2000+lora                  GQA_2000, healed by low-rank fine-tuning
 GQA_2000+lora+nf4              and then stored in 4 bits
 """
@@ -69,12 +70,13 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
     if mechanism is None:
         asked = parsed.mechanisms[0].name
         raise ConfigError([f"{method} cannot prune by {asked}, only by {' or '.join(cls.mechanisms)}"], name)
-    structure, amount = _amount(mechanism, parsed.suffix, name)
+    structure, amount, counted = _amount(mechanism, parsed.suffix, name)
     models = {"options": mechanism.Options, "method_options": cls.Options}
     given = {key: value for key, value in cls.defaults.items() if key in models["options"].model_fields}
     given |= own
     known = {key for model in models.values() for key in model.model_fields}
-    problems = [f"{key}: unknown option{nearest(key, known)}" for key in given if key not in known]
+    problems = _counted(given, known, counted, mechanism, parsed.suffix)
+    problems += [f"{key}: unknown option{nearest(key, known)}" for key in given if key not in known]
     resolved: dict[str, BaseModel] = {}
     for kind, model in models.items():
         try:
@@ -168,6 +170,20 @@ def score_of(
     )
     name = score_name(method, defaults | usual, resolved | scored)
     return Score(name, implementation, mechanism.name, resolved, pruner.calibrated, scored)
+
+
+def _counted(
+    given: dict[str, Any], known: set[str], counted: str | None, mechanism: Mechanism, suffix: str
+) -> list[str]:
+    """What is wrong with the option ``of``; puts into ``given`` what the amount's way of writing says."""
+    if "of" not in known:
+        unit, asked = mechanism.unit({}), given.pop("of", None)
+        wrong = asked is not None and asked != unit
+        return [f"of: an amount by {mechanism.name} counts {unit or 'nothing'} and nothing else"] if wrong else []
+    if counted and given.setdefault("of", counted) != counted:
+        ways = either(f"Method{example}" for example in mechanism.examples)
+        return [f"of: an amount written _{suffix} counts {counted}, not {given['of']}; write {ways}"]
+    return []
 
 
 def _importance(options: MechanismOptions) -> Score | None:

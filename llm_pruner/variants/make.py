@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Job, Outcome
+from llm_pruner.mechanisms.records import read_scores
+from llm_pruner.mechanisms.width.split import SplitSearch
 from llm_pruner.models.architecture import refuse_quantized
 from llm_pruner.system.device import limit_threads, pick_device
-from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.provenance import Run
-from llm_pruner.variants.score import calibration_samples, read_layers
+from llm_pruner.variants.records import AmountRecord, PruningRecord, SecondsRecord
+from llm_pruner.variants.score import calibration_samples
 from llm_pruner.variants.variant import Variant
 
 
@@ -28,7 +29,7 @@ def prune(
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> PruningRecord:
     """Make one pruned model: ``output/model/``, ``output/pruning.json`` and, where there is one, ``output/plan.json``.
 
     Args:
@@ -45,7 +46,9 @@ def prune(
         CheckpointError: if the base cannot be read.
     """
     refuse_quantized(base)
-    sources = [read_json(path) for path in (scores, importance, search) if path]
+    group_scores, ranking = (read_scores(path) if path else None for path in (scores, importance))
+    found = SplitSearch.read(search) if search else None
+    sources = [source.run.seconds for source in (group_scores, ranking, found) if source]
     device = pick_device(device)
     limit_threads()
     run = Run({**variant.options, **variant.method_options}, seed=variant.method_options.get("seed"), device=device)
@@ -53,9 +56,9 @@ def prune(
         variant,
         base,
         output / "model",
-        read_layers(scores),
-        read_layers(importance),
-        read_json(search)["best"]["split"] if search else None,
+        group_scores,
+        ranking,
+        found.best.split if found else None,
         calibration_samples(variant.build_method(), calibration),
         device,
         batch_size,
@@ -64,29 +67,29 @@ def prune(
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:
         outcome.plan.write(output / "plan.json")
-    record = pruning_record(variant, outcome, run, sum(source["run"]["seconds"] for source in sources))
-    write_json(output / "pruning.json", record)
+    record = pruning_record(variant, outcome, run, sum(sources))
+    record.write(output / "pruning.json")
     return record
 
 
-def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float = 0.0) -> dict[str, Any]:
+def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float = 0.0) -> PruningRecord:
     """What ``pruning.json`` says.
 
     Args:
         scoring: seconds that scores took, which variants share.
     """
-    asked = variant.asked
-    return {
-        "variant": variant.name,
-        "method": variant.method,
-        "mechanism": variant.mechanism,
-        "structure": variant.structure,
-        "parent": variant.parent,
-        "asked": asked,
-        "reached": asked and {"amount": outcome.reached, "of": asked["of"]},
-        "options": {**variant.options, **variant.method_options},
-        "notes": outcome.notes,
-        "scores": [score.name for score in variant.scores],
-        "seconds": {"scoring": scoring, "pruning": run.seconds, "total": round(scoring + run.seconds, 3)},
-        "run": run.describe(),
-    }
+    unit = get_mechanism(variant.mechanism).unit(variant.options)
+    return PruningRecord(
+        variant=variant.name,
+        method=variant.method,
+        mechanism=variant.mechanism,
+        structure=variant.structure,
+        parent=variant.parent,
+        asked=AmountRecord(amount=variant.amount, of=unit) if unit else None,
+        reached=AmountRecord(amount=outcome.reached, of=unit) if unit else None,
+        options={**variant.options, **variant.method_options},
+        notes=tuple(outcome.notes),
+        scores=tuple(score.name for score in variant.scores),
+        seconds=SecondsRecord(scoring=scoring, pruning=run.seconds, total=round(scoring + run.seconds, 3)),
+        run=run.describe(),
+    )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.records import Scored, ScoresFile
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError
-from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.provenance import Run
 from llm_pruner.variants.variant import Score, build_method
 
@@ -31,7 +31,7 @@ def compute_scores(
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> ScoresFile:
     """Score the base model once, for every amount of a method, and write the scores as JSON.
 
     Args:
@@ -52,31 +52,27 @@ def compute_scores(
     run = Run(score.options, device=device)
     input_ids = calibration_samples(method, calibration)
     mechanism = get_mechanism(score.mechanism)
-    assert mechanism.score_with
-    scored: dict[str, Any] = import_module(mechanism.score_with).score(
+    assert mechanism.score_with and mechanism.Scores
+    scored: Scored = import_module(mechanism.score_with).score(
         method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.scored_options
     )
-    for layer in scored["layers"]:
-        if not all(map(math.isfinite, mechanism.values(layer))):
+    for layer in scored.layers:
+        if not all(map(math.isfinite, layer.values())):
             raise CheckpointError(
-                f"{base}: {method.name} gives layer {layer['index']} scores that are not finite; "
+                f"{base}: {method.name} gives layer {layer.index} scores that are not finite; "
                 "the weights overflow in this dtype or are damaged"
             )
-    scores = {
-        "id": score.name,
-        "method": method.name,
-        "mechanism": score.mechanism,
-        "options": {**score.scored_options, **score.options},
-        **scored,
-        "run": run.describe(),
-    }
-    write_json(output, scores)
+    scores = mechanism.Scores(
+        id=score.name,
+        method=method.name,
+        mechanism=score.mechanism,
+        options={**score.scored_options, **score.options},
+        layers=scored.layers,
+        layer_evaluations=scored.evaluations,
+        run=run.describe(),
+    )
+    scores.write(output)
     return scores
-
-
-def read_layers(scores: Path | None) -> list[dict[str, Any]] | None:
-    """The layers of a scores file, one entry each."""
-    return read_json(scores)["layers"] if scores else None
 
 
 def calibration_samples(method: Method, calibration: Path | None) -> torch.Tensor | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -19,6 +19,7 @@ from pydantic import (
     ValidationError,
     create_model,
     field_validator,
+    model_validator,
 )
 
 from llm_pruner.data.builtin.options import BuiltinModel
@@ -33,11 +34,12 @@ from llm_pruner.encoders.options import (
     TeacherOptions,
 )
 from llm_pruner.encoders.tasks import GLUE, check_dataset
+from llm_pruner.evaluation.continuations import PROMPTS
 from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
-from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of
 from llm_pruner.system.options import Options
 from llm_pruner.variants.grammar import checked, derive, known_options, resolve
 from llm_pruner.variants.variant import DENSE, Variant
@@ -96,11 +98,38 @@ class CalibrationConfig(TextConfig):
     """Tokens in a sample."""
     seed: NonNegativeInt = 0
     """Decides which samples are drawn."""
+    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    """Repeat all that is calibrated with the samples of each of these seeds, and show how far results spread. The first
+    makes the rows of the table; what is made with it already stays. By default ``seed`` alone."""
     batch_size: PositiveInt = 16
     """Samples run at once."""
     held_out: PositiveInt = 64
     """Further samples for decisions made during a run: the search for a split, and the curve of healing. Never used
     for scoring, training or reported numbers."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        twice = sorted({seed for seed in value or () if value and value.count(seed) > 1})
+        if twice:
+            raise ValueError(f"{', '.join(map(str, twice))} stands there twice; the same samples spread by nothing")
+        return value
+
+    @model_validator(mode="after")
+    def _agree(self) -> CalibrationConfig:
+        if self.seeds and "seed" in self.model_fields_set and self.seed != self.seeds[0]:
+            raise ValueError(f"seed is {self.seed}, but the first of seeds is {self.seeds[0]}; leave one of them out")
+        return self
+
+    @property
+    def first_seed(self) -> int:
+        """Of the samples that the rows of the table are calibrated on."""
+        return self.seeds[0] if self.seeds else self.seed
+
+    @property
+    def further_seeds(self) -> tuple[int, ...]:
+        """Of the samples that they are calibrated on once more."""
+        return self.seeds[1:] if self.seeds else ()
 
 
 class PerplexityConfig(TextConfig):
@@ -145,6 +174,20 @@ class ZeroShotConfig(Options):
     """Requests run at once."""
     items: PositiveInt = 400
     """Items in each task made from the built-in text."""
+
+
+class ContinuationsConfig(Options):
+    prompts: Literal["builtin"] | tuple[Annotated[str, Field(min_length=1)], ...] = "builtin"
+    """Beginnings that every model goes on from, for reading side by side; ``builtin`` for five short ones, ``[]`` for
+    none."""
+    new_tokens: PositiveInt = 32
+    """Tokens written after each."""
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Options of ``measure_continuations``, as builtins."""
+        prompts = PROMPTS if self.prompts == "builtin" else self.prompts
+        return {"prompts": list(prompts), "new_tokens": self.new_tokens}
 
 
 class SearchConfig(Options):
@@ -245,6 +288,8 @@ class Config(Options):
     """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     """Tasks run through lm-eval."""
+    continuations: ContinuationsConfig = ContinuationsConfig()
+    """What models write."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
     """Latency, throughput and memory."""
     jobs: JobsConfig = JobsConfig()
@@ -311,7 +356,7 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems += [_explain(item) for item in error.errors()]
+        problems += problems_of(error, Config, _MOVED)
         config = None
     variants, named = _resolve_variants(raw)
     problems += named
@@ -477,20 +522,3 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
             if name not in encoders.rows
         ]
     return problems
-
-
-def _explain(item: Mapping[str, Any]) -> str:
-    """A pydantic error as one line: place, what is wrong, the way out."""
-    *section, key = item["loc"]
-    if item["type"] == "extra_forbidden" and dotted(item["loc"]) in _MOVED:
-        return f"{dotted(item['loc'])}: is {_MOVED[dotted(item['loc'])]} now"
-    if item["type"] == "extra_forbidden":
-        return f"{dotted(item['loc'])}: unknown key{nearest(str(key), _known_keys(section))}"
-    return f"{dotted(item['loc'])}: missing" if item["type"] == "missing" else explain(item)
-
-
-def _known_keys(location: list[Any]) -> list[str]:
-    model: Any = Config
-    for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

@@ -25,6 +25,7 @@ from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, DataError
 from llm_pruner.training import builtin_model as training
 from llm_pruner.training.builtin_model import train_builtin
+from llm_pruner.training.records import BuiltinTraining
 
 TINY = BuiltinModel(
     vocab_size=400,
@@ -161,16 +162,16 @@ def test_trained_model_is_an_ordinary_folder(tmp_path: Path) -> None:
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(contents(folder))
     FIGURES["training"].draw(result, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads(record.read_text()) == result
-    assert len(result["history"]["train"]) == TINY.steps
-    assert result["history"]["validation"][-1]["loss"] < result["history"]["validation"][0]["loss"]
-    assert result["validation"]["perplexity"] < TINY.vocab_size
-    assert result["run"]["seed"] == 0
-    assert result["run"]["options"]["hidden_size"] == TINY.hidden_size
+    assert BuiltinTraining.read(record) == result
+    assert len(result.history.train) == TINY.steps
+    assert result.history.validation[-1].loss < result.history.validation[0].loss
+    assert result.validation.perplexity < TINY.vocab_size
+    assert result.run.seed == 0
+    assert result.run.options["hidden_size"] == TINY.hidden_size
 
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.dtype == torch.float32
-    assert model.num_parameters() == result["parameters"]
+    assert model.num_parameters() == result.parameters
     assert model.config.num_key_value_heads == TINY.num_key_value_heads
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = "  def f(x):\n\n\treturn x  # naïve – 日本 🐍 </s\n"

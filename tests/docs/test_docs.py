@@ -207,7 +207,7 @@ def test_methods_of_the_guide_prune(
     for module in guided_modules(DOCS / "adding_a_method.md"):
         module.write(tmp_path, monkeypatch)
     record = make(name, {"method": implementation}, make_model(), token_file, tmp_path / "out")
-    assert record["reached"]["amount"] == pytest.approx(record["asked"]["amount"], rel=0.05)
+    assert record.reached.amount == pytest.approx(record.asked.amount, rel=0.05)
     assert llm_pruner.load(tmp_path / "out" / "model").config.hidden_size == 32
 
 

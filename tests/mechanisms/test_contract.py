@@ -60,7 +60,7 @@ def test_contract(
 
     before, after = read_architecture(base), read_architecture(folder)
     assert sum(parameter.numel() for parameter in pruned.parameters()) == after.total_parameters
-    assert record["mechanism"] == mechanism
+    assert record.mechanism == mechanism
     CASES_OF[mechanism].check_size(record, options, before, after)
 
     prompt = tokens[:2]

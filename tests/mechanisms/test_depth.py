@@ -160,7 +160,7 @@ def test_pruneme_agrees_with_the_official_tool(reference: dict[str, Any], tmp_pa
         assert distances == pytest.approx(official[f"n{n}"]["average_distance"][:-1], abs=1e-5)
         removed = set(range(6)) - set(read_json(tmp_path / "plan.json")["kept_layers"])
         assert sorted(removed) == official[f"n{n}"]["removed_layers_0based"]
-        found = perplexity(load(tmp_path / "model"), heldout, window=128)["perplexity"]
+        found = perplexity(load(tmp_path / "model"), heldout, window=128).perplexity
         assert found == pytest.approx(official[f"n{n}"]["ppl_after"], rel=1e-5)
 
 
@@ -267,14 +267,14 @@ def test_smart_notes_steps_beyond_the_tolerance(make_model: MakeModel, token_fil
     for count in (1, 2, 3):
         record = make(f"Smart_remove_{count}", options, make_model("llama"), token_file, tmp_path / str(count))
         entries = ranked(read_json(tmp_path / str(count) / "scores.json")["layers"])
-        assert record["reached"]["amount"] == count
+        assert record.reached.amount == count
         forced[count] = sorted(entry["index"] for entry in entries[:count] if not entry["within_tolerance"])
         names = ", ".join(map(str, forced[count]))
         expected = (
             f"layer{'s' * (len(forced[count]) > 1)} {names} went although perplexity rose by more than 5.00%: "
             "no layer was within the tolerance"
         )
-        assert record["notes"] == ([expected] if forced[count] else [])
+        assert list(record.notes) == ([expected] if forced[count] else [])
     assert Smart(tolerance=0.05).notes([{"index": 1, "within_tolerance": False}])
     assert not Smart(tolerance=0.05).notes([{"index": 1, "within_tolerance": True}])
 
@@ -553,14 +553,14 @@ def test_models_without_blocks_are_models_like_others(
     make("ShortGPT_blocks_remove_2", {"drop": block}, base, token_file, tmp_path / "first")
     first = tmp_path / "first" / "model"
     plan = Plan.read(tmp_path / "first" / "plan.json")
-    for layer in analyze_model(first, "first", plan)["layers"]:
-        gone = layer["layer_idx"] in plan.dropped_blocks(block)
-        assert (layer[block]["parameters"] == 0) is gone
-        assert layer["mlp" if block == "attention" else "attention"]["parameters"] > 0
+    for layer in analyze_model(first, "first", plan).layers:
+        gone = layer.layer_idx in plan.dropped_blocks(block)
+        assert (getattr(layer, block).parameters == 0) is gone
+        assert getattr(layer, "mlp" if block == "attention" else "attention").parameters > 0
     assert all(check.outcome == "ok" or check.name == "tokenizer" for check in examine(first, device="cpu"))
 
     record = make("Ablation_remove_1", {}, first, token_file, tmp_path / "second")
-    assert record["reached"]["amount"] == 1
+    assert record.reached.amount == 1
     assert [layer.dropped for layer in Plan.read(tmp_path / "second" / "plan.json").layers].count((block,)) >= 1
     make("Wanda_2of4", {}, first, token_file, tmp_path / "sparse")
     for folder in (tmp_path / "second" / "model", tmp_path / "sparse" / "model"):

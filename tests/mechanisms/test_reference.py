@@ -26,7 +26,7 @@ def make_reference(name: str, output: Path, options: dict[str, Any] | None = Non
 
 
 def heldout_perplexity(folder: Path) -> float:
-    return perplexity(load(folder), read_tokens(REFERENCE / "heldout.safetensors"), window=128)["perplexity"]
+    return perplexity(load(folder), read_tokens(REFERENCE / "heldout.safetensors"), window=128).perplexity
 
 
 def test_dense_perplexity(reference: dict[str, Any]) -> None:

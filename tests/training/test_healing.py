@@ -19,8 +19,10 @@ from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.models.layout import component
 from llm_pruner.report.figures import FIGURES
 from llm_pruner.report.figures.loss_curve import plot_loss_curve, running_mean
+from llm_pruner.steps.records import HealingFile
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import read_json
+from llm_pruner.system.provenance import Run
 from llm_pruner.training import adapters, masked
 from llm_pruner.training.distillation import distillation_loss
 from llm_pruner.training.heal import heal
@@ -89,10 +91,10 @@ def test_healed_folder_is_the_parents_with_other_weights(
     result = run(parent, keep_zeros=keep_zeros)
 
     measured = perplexity(llm_pruner.load(output), tokens, window=tokens.shape[1])
-    assert result["history"]["held_out"][-1]["loss"] == pytest.approx(measured["nll"], rel=1e-6)
-    assert result["perplexity"]["after"] == pytest.approx(measured["perplexity"], rel=1e-6)
+    assert result["history"]["held_out"][-1]["loss"] == pytest.approx(measured.nll, rel=1e-6)
+    assert result["perplexity"]["after"] == pytest.approx(measured.perplexity, rel=1e-6)
     before = perplexity(llm_pruner.load(parent), tokens, window=tokens.shape[1])
-    assert result["perplexity"]["before"] == pytest.approx(before["perplexity"], rel=1e-6)
+    assert result["perplexity"]["before"] == pytest.approx(before.perplexity, rel=1e-6)
 
     assert {path.name for path in output.iterdir()} == {path.name for path in parent.iterdir()}
     assert read_json(output / "config.json") == read_json(parent / "config.json")
@@ -124,7 +126,7 @@ def test_learns_and_saves_what_it_learned(
     assert result["history"]["train"][-1] < result["history"]["train"][0] - 1
     healed = llm_pruner.load(tmp_path / "healed")
     assert {parameter.dtype for parameter in healed.parameters()} == {dtype}
-    measured = perplexity(healed, held_out, window=20)["perplexity"]
+    measured = perplexity(healed, held_out, window=20).perplexity
     assert measured == pytest.approx(result["perplexity"]["after"], rel=1e-6)
 
 
@@ -381,7 +383,8 @@ def test_curve_is_drawn(
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
     result = run(make_model("llama"))
-    FIGURES["healing"].draw({"variant": "GQA_2000+lora", **result}, tmp_path / "figure.png")
+    told = {"variant": "GQA_2000+lora", "name": "lora", "options": {}, "run": Run({}).describe(), **result}
+    FIGURES["healing"].draw(HealingFile.model_validate(told), tmp_path / "figure.png")
     before, after = result["perplexity"].values()
     axes = figures[0].axes[0]
     assert axes.get_title() == f"GQA_2000+lora: held-out perplexity {before:.1f} → {after:.1f}"

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.workflow
 # rest of this file last
 first = pytest.mark.xdist_group("workflow")
 
-SUMMARY = {"summary", "all", *(f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN)}
+SUMMARY = {"summary", "page", "all", *(f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN)}
 
 
 def remade(*jobs: str) -> set[str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.mechanisms.base import Amount, Mechanism
+from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, write_ratio
 from llm_pruner.mechanisms.depth.check import check
 from llm_pruner.mechanisms.depth.options import DROPS, DepthOptions
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.models.architecture import refuse_sliced
 from llm_pruner.system.errors import ConfigError
 
@@ -18,39 +19,38 @@ if TYPE_CHECKING:
 
 class Depth(Mechanism):
     name = "depth"
-    suffix = r"remove_\d+"
+    suffix = rf"remove_\d+|{RATIO}"
     reserved = ("remove",)
-    examples = ("_remove_2",)
+    examples = ("_remove_2", "_2000")
     asks = "number"
     structures = ("depth",)
     ranks_layers = True
     score_with = "llm_pruner.mechanisms.depth.score"
+    Scores = LayerScoresFile
     prune_with = "llm_pruner.mechanisms.depth.prune"
     Options = DepthOptions
 
     def unit(self, options: Mapping[str, Any]) -> str:
-        return DROPS[options.get("drop", "layer")]
+        return "parameters" if options.get("of") == "parameters" else DROPS[options.get("drop", "layer")]
 
     def describe(self, amount: float, unit: str) -> str:
+        if unit == "parameters":
+            return super().describe(amount, unit)
         return f"{amount:g} {unit if amount != 1 else unit.removesuffix('s')}"
 
     def read(self, suffix: str) -> Amount:
+        if not suffix.startswith("remove_"):
+            return Amount(self.name, read_ratio(suffix), "parameters")
         count = int(suffix.removeprefix("remove_"))
         if count == 0:
             raise ConfigError(["removes no layer; that is Dense"])
-        return Amount(self.name, count)
+        return Amount(self.name, count, "layers")
 
     def write(self, structure: str, amount: float | None) -> str:
         if amount is None:
             raise ConfigError(["needed, such as 2"])
-        return f"_remove_{amount:g}"
+        return f"_{write_ratio(amount)}" if 0 < amount < 1 else f"_remove_{amount:g}"
 
     def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
         refuse_sliced(architecture.config, architecture.folder)
-        check(variant, architecture.num_layers)
-
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        return [layer["score"]]
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        return {"score": layer["score"]}
+        check(variant, architecture)

@@ -18,6 +18,9 @@ DROPS = {"layer": "layers", "attention": "attention blocks", "mlp": "MLP blocks"
 class DepthOptions(MechanismOptions):
     scored: ClassVar[set[str]] = {"drop"}
 
+    of: Literal["layers", "parameters"] = "layers"
+    """What the amount counts, as its name says: ``ShortGPT_remove_4`` four layers (or blocks); ``ShortGPT_2000`` 20 %
+    of all parameters, to which the nearest number of layers goes."""
     drop: Literal["layer", "attention", "mlp"] = "layer"
     """What goes of the chosen layers: all, or the ``attention`` or ``mlp`` block alone, by scores of such blocks. A
     layer without a block is run by a class that travels with the model."""

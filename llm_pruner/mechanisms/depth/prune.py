@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from llm_pruner.mechanisms.depth.check import check
-from llm_pruner.mechanisms.depth.options import DepthOptions
+from llm_pruner.mechanisms.depth.check import check, depth_plan, nearest_count
+from llm_pruner.mechanisms.depth.options import DROPS, DepthOptions
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.methods.base import LayerScoreMethod
 from llm_pruner.models.architecture import read_architecture
-from llm_pruner.planning.plan import Plan
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.errors import PlanError
 
 
 def prune(job: Job) -> Outcome:
-    """Remove the ``amount`` layers, or blocks of so many layers, that the method selects.
+    """Remove the layers, or blocks of layers, that the method selects: so many, or those nearest to the asked share.
 
     Raises:
         PlanError: if that would leave no layer, or the scores or the options do not allow so many.
     """
-    assert job.scores is not None
+    assert isinstance(job.scores, LayerScoresFile)
     method = job.variant.build_method()
     assert isinstance(method, LayerScoreMethod)
-    layers = range(len(job.scores))
+    architecture = read_architecture(job.base)
     options = DepthOptions(**job.variant.options)
+    entries = [entry.model_dump() for entry in job.scores.layers]
+    candidates = [entries[index] for index in options.removable(len(entries))]
+
+    def select(count: int) -> list[int]:
+        return method.select(candidates, count)
+
     try:
-        check(job.variant, len(layers))
-        removable = options.removable(len(layers))
-        removed = method.select([job.scores[index] for index in removable], int(job.variant.amount))
+        check(job.variant, architecture)
+        if options.of == "layers":
+            count = int(job.variant.amount)
+        else:
+            count = nearest_count(architecture, options, job.variant.amount, select)
+        removed = select(count)
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
-    architecture = read_architecture(job.base)
-    if options.drop == "layer":
-        plan = Plan.keep_layers(architecture, set(layers) - set(removed))
-    else:
-        plan = Plan.drop_blocks(architecture, options.drop, removed)
+    plan = depth_plan(architecture, options.drop, removed)
     cut(job.base, plan, job.model, progress=job.progress)
-    return Outcome(len(removed), plan, method.notes([job.scores[index] for index in sorted(removed)]))
+    notes = method.notes([entries[index] for index in sorted(removed)])
+    if options.of == "layers":
+        return Outcome(len(removed), plan, notes)
+    share = plan.removed_parameters(architecture) / architecture.total_parameters
+    return Outcome(share, plan, [f"{len(removed)} {DROPS[options.drop]}, the nearest number.", *notes])

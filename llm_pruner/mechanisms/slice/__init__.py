@@ -23,10 +23,11 @@ class Slice(Mechanism):
     Options = SliceOptions
 
     def unit(self, options: Mapping[str, Any]) -> str:
-        return "hidden"
+        return str(options.get("of", "hidden"))
 
     def describe(self, amount: float, unit: str) -> str:
-        return f"{super().describe(amount, unit)} hidden"
+        share = super().describe(amount, unit)
+        return f"{share} hidden" if unit == "hidden" else share
 
     def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
         check(variant, architecture, tokens)

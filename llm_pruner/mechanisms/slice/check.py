@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llm_pruner.mechanisms.slice.options import SliceOptions
 from llm_pruner.models.architecture import refuse_sliced
 from llm_pruner.models.checkpoint import own_module
-from llm_pruner.planning.slice_widths import constant_width
+from llm_pruner.planning.slice_widths import constant_width, width_for_parameters
 from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:
@@ -22,13 +22,24 @@ def check(variant: Variant, architecture: Architecture, tokens: int | None = Non
         tokens: calibration tokens there will be, where that is known.
     """
     hidden = architecture.hidden_size
-    constant_width(hidden, variant.amount, SliceOptions(**variant.options).multiple_of)
     refuse_sliced(architecture.config, architecture.folder)
     if not architecture.norms.rotatable:
         raise PlanError("a norm stands behind a block, and its gain cannot be folded into what follows")
     if own_module(architecture.config):
         raise PlanError("its layers differ; slicing wants them alike and whole, as uniform=true leaves them")
+    uniform_width(architecture, variant.amount, SliceOptions(**variant.options))
     if tokens is not None and tokens < hidden:
         raise PlanError(
             f"{tokens} calibration tokens do not span a hidden width of {hidden}; raise calibration.samples or length"
         )
+
+
+def uniform_width(architecture: Architecture, amount: float, options: SliceOptions) -> int:
+    """The width of every position but the last, where all have the same.
+
+    Raises:
+        PlanError: if the amount leaves nothing, or cannot be reached.
+    """
+    if options.of == "parameters":
+        return width_for_parameters(architecture, amount, options.multiple_of)
+    return constant_width(architecture.hidden_size, amount, options.multiple_of)

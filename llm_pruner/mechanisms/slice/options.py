@@ -10,6 +10,10 @@ from llm_pruner.mechanisms.base import MechanismOptions
 
 
 class SliceOptions(MechanismOptions):
+    of: Literal["hidden", "parameters"] = "hidden"
+    """What the amount is a share of: the ``hidden`` width, as published, or all ``parameters`` of the base. Slicing
+    adds shortcuts and an output layer of its own, so a share of the width may remove nothing; of the parameters, the
+    widest slices are taken that really remove so many."""
     multiple_of: PositiveInt = 8
     """Keep widths that are multiples of this, rounded down."""
     schedule: Literal["constant", "variance"] = "constant"

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.job import Job, Outcome
-from llm_pruner.mechanisms.slice.check import check
+from llm_pruner.mechanisms.slice.check import check, uniform_width
 from llm_pruner.mechanisms.slice.options import SliceOptions
 from llm_pruner.methods.base import RotationMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
 from llm_pruner.models.layout import EMBEDDING, FINAL_NORM, HEAD, layer_prefix
-from llm_pruner.planning.slice_widths import constant_width, widths_by_variance
+from llm_pruner.planning.slice_widths import removes_hidden, removes_parameters, widths_by_variance
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
@@ -58,25 +58,31 @@ def prune(job: Job) -> Outcome:
         config = {**architecture.config, "tie_word_embeddings": False, "sliced": {"widths": widths}}
         write_config(folder, config)
         copy_companions(job.base, folder)
-    hidden = architecture.hidden_size
-    reached = 1 - sum(widths[:-1]) / (hidden * len(widths[:-1]))
+    options = SliceOptions(**job.variant.options)
+    width_gone = 1 - sum(widths[:-1]) / (architecture.hidden_size * len(widths[:-1]))
+    removed = architecture.total_parameters - read_architecture(job.model).total_parameters
+    reached = width_gone if options.of == "hidden" else removed / architecture.total_parameters
     notes = []
-    if abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
-        multiple = SliceOptions(**job.variant.options).multiple_of
-        notes.append(f"{reached:.2%} of the hidden width: widths are multiples of {multiple}, rounded down")
-    added = read_architecture(job.model).total_parameters - architecture.total_parameters
-    if added > 0:
-        notes.append(f"{added:,} parameters more than the base: shortcuts and untied output outweigh what went")
+    if options.of == "parameters":
+        notes.append(f"{width_gone:.2%} of the hidden width.")
+    elif abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
+        notes.append(f"{reached:.2%} of the hidden width: widths are multiples of {options.multiple_of}, rounded down.")
+    if removed < 0:
+        notes.append(
+            f"{-removed:,} parameters more than the base: shortcuts and untied output outweigh what went; "
+            "of: parameters counts what really goes."
+        )
     return Outcome(reached, notes=notes)
 
 
 def plan_widths(job: Job, architecture: Architecture) -> list[int]:
     """Width of every position, the last, full one included."""
     options, hidden = SliceOptions(**job.variant.options), architecture.hidden_size
+    amount = job.variant.amount
     if options.schedule == "constant":
-        width = constant_width(hidden, job.variant.amount, options.multiple_of)
-        return [width] * (2 * architecture.num_layers) + [hidden]
-    return [*widths_by_variance(spectra(job), job.variant.amount, options.multiple_of), hidden]
+        return [uniform_width(architecture, amount, options)] * (2 * architecture.num_layers) + [hidden]
+    fits = removes_hidden(hidden, amount) if options.of == "hidden" else removes_parameters(architecture, amount)
+    return [*widths_by_variance(spectra(job), fits, options.multiple_of), hidden]
 
 
 def spectra(job: Job) -> list[list[float]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.base import RATIO, Mechanism
 from llm_pruner.mechanisms.width.options import WidthOptions
+from llm_pruner.mechanisms.width.records import GroupScoresFile
 from llm_pruner.models.architecture import refuse_sliced
 from llm_pruner.planning.allocation import check_ratio
 
@@ -23,6 +23,7 @@ class Width(Mechanism):
     structures = ("width",)
     thins_layers = True
     score_with = "llm_pruner.mechanisms.width.score"
+    Scores = GroupScoresFile
     prune_with = "llm_pruner.mechanisms.width.prune"
     Options = WidthOptions
 
@@ -32,12 +33,6 @@ class Width(Mechanism):
     def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
         refuse_sliced(architecture.config, architecture.folder)
         check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
-
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        return [*layer["attention"], *layer["mlp"]]
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        return {"attention": statistics.fmean(layer["attention"]), "MLP": statistics.fmean(layer["mlp"])}
 
     def varies(self, options: Mapping[str, Any]) -> bool:
         return options.get("allocation") != "uniform" or bool(

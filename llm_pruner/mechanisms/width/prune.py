@@ -19,7 +19,6 @@ def prune(job: Job) -> Outcome:
     Raises:
         PlanError: if the ratio leaves nothing or the scores do not fit the model.
     """
-    assert job.scores is not None
     architecture = read_architecture(job.base)
     try:
         plan = plan_width(architecture, job.variant, job.scores, job.importance, job.split)

@@ -12,6 +12,7 @@ import torch
 from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.plan import Plan
+from llm_pruner.variants.records import PruningRecord
 
 
 class Case(NamedTuple):
@@ -67,7 +68,7 @@ class MechanismCases(ABC):
 
     @abstractmethod
     def check_size(
-        self, record: Mapping[str, Any], options: Mapping[str, Any], before: Architecture, after: Architecture
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
     ) -> None:
         """What was reached is what is on disk, and as near to what was asked as whole units allow."""
 

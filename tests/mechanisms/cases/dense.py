@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llm_pruner.models.architecture import Architecture
+from llm_pruner.variants.records import PruningRecord
 from tests.mechanisms.cases.base import Case, MechanismCases
 
 
@@ -20,6 +21,6 @@ class Cases(MechanismCases):
         return dense
 
     def check_size(
-        self, record: Mapping[str, Any], options: Mapping[str, Any], before: Architecture, after: Architecture
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
     ) -> None:
         assert after.total_parameters == before.total_parameters

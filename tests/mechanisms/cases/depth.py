@@ -11,6 +11,7 @@ import torch
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import load_class
 from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, zero_planned
 
@@ -35,12 +36,13 @@ class Cases(MechanismCases):
         return zero_planned(dense, output)
 
     def check_size(
-        self, record: Mapping[str, Any], options: Mapping[str, Any], before: Architecture, after: Architecture
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
     ) -> None:
-        asked, reached = record["asked"], record["reached"]
+        asked, reached = record.asked, record.reached
+        assert asked and reached
         if options.get("drop"):
             blocks = [block for index in range(after.num_layers) for block in after.dropped_blocks(index)]
-            assert blocks == [options["drop"]] * asked["amount"]
-            assert reached == {"amount": len(blocks), "of": asked["of"]}
+            assert blocks == [options["drop"]] * int(asked.amount)
+            assert (reached.amount, reached.of) == (len(blocks), asked.of)
         else:
-            assert before.num_layers - after.num_layers == asked["amount"] == reached["amount"]
+            assert before.num_layers - after.num_layers == asked.amount == reached.amount

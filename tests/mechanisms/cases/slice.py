@@ -11,6 +11,7 @@ import torch
 
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.system.files import read_json
+from llm_pruner.variants.records import PruningRecord
 from tests.mechanisms.cases.base import Case, MechanismCases, Refusal
 from tests.tiny.models import project_out
 
@@ -29,12 +30,13 @@ class Cases(MechanismCases):
         return project_out(dense, tokens, read_json(output / "model" / "config.json")["sliced"]["widths"])
 
     def check_size(
-        self, record: Mapping[str, Any], options: Mapping[str, Any], before: Architecture, after: Architecture
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
     ) -> None:
         widths, hidden, multiple = after.config["sliced"]["widths"], before.hidden_size, options.get("multiple_of", 8)
         mean = sum(widths[:-1]) / (2 * before.num_layers)
         assert len(widths) == 2 * before.num_layers + 1 and widths[-1] == hidden
-        assert record["reached"]["amount"] == pytest.approx(1 - mean / hidden)
-        asked = hidden * (1 - record["asked"]["amount"])
+        assert record.asked and record.reached
+        assert record.reached.amount == pytest.approx(1 - mean / hidden)
+        asked = hidden * (1 - record.asked.amount)
         assert asked - multiple < mean <= asked
         assert all(width % multiple == 0 for width in widths)

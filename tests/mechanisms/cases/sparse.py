@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llm_pruner.models.architecture import Architecture
+from llm_pruner.variants.records import PruningRecord
 from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, with_weights_of
 
 
@@ -24,10 +25,11 @@ class Cases(MechanismCases):
         return with_weights_of(dense, output)
 
     def check_size(
-        self, record: Mapping[str, Any], options: Mapping[str, Any], before: Architecture, after: Architecture
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
     ) -> None:
         assert after.total_parameters == before.total_parameters
-        asked, reached = record["asked"]["amount"], record["reached"]["amount"]
+        assert record.asked and record.reached
+        asked, reached = record.asked.amount, record.reached.amount
         zeros = sum(entry.numel - entry.count_nonzero() for name, entry in after.tensors.items() if "_proj.w" in name)
         assert zeros / before.linear_parameters() == reached
         # counts are rounded down in every row

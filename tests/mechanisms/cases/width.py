@@ -11,6 +11,7 @@ import torch
 
 from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
+from llm_pruner.variants.records import PruningRecord
 from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, zero_planned
 
 
@@ -48,17 +49,18 @@ class Cases(MechanismCases):
         return zero_planned(dense, output)
 
     def check_size(
-        self, record: Mapping[str, Any], options: Mapping[str, Any], before: Architecture, after: Architecture
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
     ) -> None:
         removed = before.total_parameters - after.total_parameters
-        asked, reached = record["asked"]["amount"], record["reached"]["amount"]
+        assert record.asked and record.reached
+        asked, reached = record.asked.amount, record.reached.amount
         assert removed / before.total_parameters == pytest.approx(reached)
         unit = before.layers[0].channel_parameters * options.get("multiple_of", 1)
         if all(now.channels in (1, was.channels) for was, now in zip(before.layers, after.layers, strict=True)):
             unit = before.layers[0].group_parameters  # every layer that may lose channels has lost all it can
         units_at_once = before.num_layers if options.get("uniform") else 1
         assert abs(removed - asked * before.total_parameters) <= unit * units_at_once
-        noted = any("is the nearest to" in note for note in record["notes"])
+        noted = any("is the nearest to" in note for note in record.notes)
         assert noted is (abs(reached - asked) > 0.005)
         if options.get("uniform"):
             assert len(set(after.layers)) == 1
