@@ -27,6 +27,10 @@ onstart:
         snakemake_private.submit_at_once(workflow)
 
 
+onsuccess:
+    show_results()
+
+
 rule all:
     default_target: True
     input:

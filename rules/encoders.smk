@@ -40,7 +40,7 @@ rule encoder_prune:
     benchmark:
         "logs/benchmarks/encoder_prune/{row}.tsv"
     wildcard_constraints:
-        row=one_of(ENCODERS.rows),
+        row=one_of(ENCODERS.pruned),
     conda:
         "../envs/quantization.yaml"
     threads: ENCODER_NEEDS.threads
@@ -58,70 +58,43 @@ rule encoder_prune:
         "../workflow_scripts/encoder_prune.py"
 
 
-rule encoder_ptq:
+rule encoder_step:
     input:
-        models=encoder_row,
+        unpack(encoder_step_inputs),
     output:
         models=[directory(path) for path in encoder_runs("model")],
         records=encoder_runs("record.json"),
     log:
         "logs/encoders/{row}.log",
     benchmark:
-        "logs/benchmarks/encoder_ptq/{row}.tsv"
+        "logs/benchmarks/encoder_step/{row}.tsv"
     wildcard_constraints:
-        row=one_of([f"{row}+ptq" for row in ENCODERS.ptq]),
+        row=one_of(ENCODERS.stepped),
     conda:
         "../envs/quantization.yaml"
+    threads: lambda wildcards: ENCODER_NEEDS.threads if ENCODERS.stepped[wildcards.row].trains else 1
     resources:
         mem_mb=encoder_memory,
         runtime=encoder_minutes,
+        gpu=lambda wildcards: gpus() if ENCODERS.stepped[wildcards.row].gpu else 0,
     params:
-        quantization=ENCODERS.quantization.model_dump(mode="json"),
-        seeds=ENCODERS.seeds,
-        code=code("encoder_ptq.py"),
-    script:
-        "../workflow_scripts/encoder_ptq.py"
-
-
-rule encoder_qkd:
-    input:
-        teacher="encoders/Teacher/model",
-        models=encoder_row,
-        data=encoder_data(),
-    output:
-        models=[directory(path) for path in encoder_runs("model")],
-        records=encoder_runs("record.json"),
-    log:
-        "logs/encoders/{row}.log",
-    benchmark:
-        "logs/benchmarks/encoder_qkd/{row}.tsv"
-    wildcard_constraints:
-        row=one_of([f"{row}+qkd" for row in ENCODERS.qkd]),
-    conda:
-        "../envs/quantization.yaml"
-    threads: ENCODER_NEEDS.threads
-    resources:
-        mem_mb=encoder_memory,
-        runtime=encoder_minutes,
-        gpu=gpus(),
-    params:
-        task=ENCODERS.task.model_dump(mode="json"),
-        options=ENCODERS.qat.model_dump(mode="json"),
-        quantization=ENCODERS.quantization.model_dump(mode="json"),
+        step=lambda wildcards: encoder_step(wildcards.row),
+        options=lambda wildcards: ENCODERS.step_options(wildcards.row).model_dump(mode="json"),
+        task=lambda wildcards: ENCODERS.task.model_dump(mode="json") if ENCODERS.stepped[wildcards.row].trains else {},
         seeds=ENCODERS.seeds,
         device=CONFIG.model.device,
-        code=code("encoder_qkd.py"),
+        code=lambda wildcards: code("encoder_step.py", encoder_step(wildcards.row).partition(":")[0]),
     script:
-        "../workflow_scripts/encoder_qkd.py"
+        "../workflow_scripts/encoder_step.py"
 
 
 rule encoder_report:
     input:
         runs=[
             "encoders/Teacher/record.json",
-            *(path for row in ENCODER_RUNS for path in encoder_runs("record.json", row)),
+            *(path for row in ENCODERS.rows for path in encoder_runs("record.json", row)),
         ],
-        models=["encoders/Teacher/model", *(path for row in ENCODER_RUNS for path in encoder_runs("model", row))],
+        models=["encoders/Teacher/model", *(path for row in ENCODERS.rows for path in encoder_runs("model", row))],
         data=encoder_data(),
     output:
         report="results/final_report.json",

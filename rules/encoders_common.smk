@@ -1,10 +1,8 @@
 # What the rules of the classifiers share.
+from llm_pruner.encoders.steps import STEPS as ENCODER_STEPS
+
 ENCODERS = CONFIG.encoders
-ENCODER_RUNS = [
-    *ENCODERS.rows,
-    *(f"{row}+ptq" for row in ENCODERS.ptq),
-    *(f"{row}+qkd" for row in ENCODERS.qkd),
-]
+ENCODER_TRAINED = [*ENCODERS.pruned, *(row for row, step in ENCODERS.stepped.items() if step.trains)]
 
 
 def encoder_runs(part, row="{row}"):
@@ -12,9 +10,17 @@ def encoder_runs(part, row="{row}"):
     return expand("encoders/{row}/seed_{seed}/{part}", row=row, seed=ENCODERS.seeds, part=part)
 
 
-def encoder_row(wildcards):
-    """What a quantised row is made from."""
-    return encoder_runs("model", wildcards.row.rpartition("+")[0])
+def encoder_step(row):
+    """``module:Class`` of a row's last step."""
+    return ENCODER_STEPS[row.rpartition("+")[2]]
+
+
+def encoder_step_inputs(wildcards):
+    """What a row is made from by its last step, and what a training reads besides."""
+    inputs = {"models": encoder_runs("model", wildcards.row.rpartition("+")[0])}
+    if ENCODERS.stepped[wildcards.row].trains:
+        inputs |= {"teacher": "encoders/Teacher/model", "data": encoder_data()}
+    return inputs
 
 
 def encoder_start(wildcards):

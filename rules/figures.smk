@@ -5,9 +5,7 @@ SHOWN = {
     "healed": [{"variant": variant} for variant in TRAINED],
     "searched": [{"variant": variant} for variant in SEARCHED if variant in VARIANTS],
     "teacher": [{}] if ENCODERS.rows else [],
-    "classifier": [
-        {"row": row, "seed": seed} for row in ENCODER_RUNS if not row.endswith("+ptq") for seed in ENCODERS.seeds
-    ],
+    "classifier": [{"row": row, "seed": seed} for row in ENCODER_TRAINED for seed in ENCODERS.seeds],
     "classifiers": [{}] if ENCODERS.rows else [],
 }
 FIGURE_FILES = {

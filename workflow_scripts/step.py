@@ -1,5 +1,6 @@
 from pathlib import Path
 
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.step import take_step
 from llm_pruner.variants.variant import Variant
@@ -12,6 +13,5 @@ with job(snakemake, device=snakemake.params.device):
         PruningRecord.read(snakemake.input.record),
         Path(snakemake.output.record).parent,
         files={need: Path(snakemake.input[need]) for need in snakemake.params.needs},
-        device=snakemake.params.device,
-        progress=True,
+        runtime=Runtime(snakemake.params.device, progress=True),
     )

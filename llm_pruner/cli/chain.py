@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from llm_pruner.cli.common import CALIBRATION
+from llm_pruner.cli.common import CALIBRATION, claim
 from llm_pruner.data.sources import TOKEN_SUFFIX, split_for
 from llm_pruner.data.tokens import read_facts, read_tokens
 from llm_pruner.mechanisms import all_mechanisms
@@ -20,14 +20,11 @@ from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
-from llm_pruner.models.shapes import check_base
+from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
-from llm_pruner.system.files import (
-    refuse_foreign_folder,
-    refuse_foreign_record,
-    refuse_inputs,
-)
+from llm_pruner.system.files import refuse_foreign_record
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Score, Variant
 from llm_pruner.workflow.preflight import check_variant
@@ -49,29 +46,24 @@ class Text:
         Raises:
             ConfigError: for samples longer than the model's context.
             DataError: for a split that the source has not, or if it has too little text or is damaged.
+            PrunerError: if they would overwrite the token file that they are drawn from, or one not made by this tool.
         """
-        from llm_pruner.data.sampling import draw_samples
+        from llm_pruner.data.sampling import SampleSpec, draw_samples
 
         samples, length = self.samples or CALIBRATION.samples, self.length or CALIBRATION.length
         if self.source.endswith(TOKEN_SUFFIX):
             held = read_tokens(self.source)
             samples, length = self.samples or held.shape[0], self.length or held.shape[1]
             whole = not held_out and held.shape == (samples, length)
-            if whole and output.exists() and output.samefile(self.source):
-                # drawn before, and its facts say from where
-                return output
+            if output.exists() and output.samefile(self.source):
+                if whole:
+                    return output  # drawn before, and its facts say from where
+                raise PrunerError(f"{output}: would overwrite the input {self.source}; choose another output")
+        refuse_foreign_record(output)
         split = split_for(self.source, self.split, "calibration")
         check_context(model, length)
-        draw_samples(
-            self.source,
-            split,
-            model,
-            output,
-            samples=CALIBRATION.held_out if held_out else samples,
-            length=length,
-            seed=self.seed,
-            skip=samples if held_out else 0,
-        )
+        count, skip = (CALIBRATION.held_out, samples) if held_out else (samples, 0)
+        draw_samples(SampleSpec(self.source, split, count, length, self.seed, skip), model, output)
         return output
 
 
@@ -136,7 +128,7 @@ def make_variant(
     *,
     scores: Sequence[Path] = (),
     held_out: Path | None = None,
-    **job: Any,
+    runtime: Runtime,
 ) -> PruningRecord:
     """Draw, score, search where the options ask for it, and prune.
 
@@ -147,7 +139,6 @@ def make_variant(
         text: the calibration samples, drawn where anything looks at them.
         scores: files of ``compute_scores`` to plan from instead of making them.
         held_out: token file that a search is judged by; drawn behind the calibration samples by default.
-        job: ``device``, ``batch_size`` and ``progress``.
 
     Returns:
         The record of the pruning.
@@ -157,17 +148,17 @@ def make_variant(
     """
     from llm_pruner.variants.make import prune
 
-    check_base(base)
+    check_stored(base)
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
     missing = [score for score in variant.scores if score.name not in given]
-    looks = any(score.calibrated for score in missing) or (variant.calibrated and not variant.scores)
+    looks = any(score.calibrated for score in missing) or (variant.calibrated and not variant.score)
     tokens = text.draw(base, output / "calibration.safetensors") if looks else None
     files: dict[str, Any] = {}
     for role, score in (("scores", variant.score), ("importance", variant.importance)):
         if score:
             files[role] = given.get(score.name) or make_scores(
-                score, base, tokens, output / "scores" / f"{score.name}.json", **job
+                score, base, tokens, output / "scores" / f"{score.name}.json", runtime
             )
     if variant.options.get("split") == SEARCH:
         from llm_pruner.report.figures import FIGURES
@@ -175,38 +166,50 @@ def make_variant(
 
         found = output / "search.json"
         judged_by = held_out or text.draw(base, output / "held_out.safetensors", held_out=True)
-        searched = search_split(variant, base, found, held_out=judged_by, **files, **job)
+        searched = search_split(variant, base, found, held_out=judged_by, runtime=runtime, **files)
         FIGURES["split_search"].draw(searched, output / "split_search.png")
         files["search"] = found
-    if tokens and not variant.scores:
+    if tokens and not variant.score:
         files["calibration"] = tokens
-    record = prune(variant, base, output, **files, **job)
-    if not variant.scores:
+    record = prune(variant, base, output, **files, **asdict(runtime))
+    if not variant.score:
         # of a model that this one replaced
         (output / "plan.json").unlink(missing_ok=True)
     return record
 
 
-def refuse_existing(output: Path, force: bool, inputs: Sequence[Path] = ()) -> None:
+def refuse_existing(
+    output: Path,
+    force: bool,
+    inputs: Sequence[Path] = (),
+    *,
+    records: Sequence[str] = ("pruning.json",),
+    files: Sequence[str] = (),
+) -> None:
     """Replace a variant's model only where that is asked for, and say what is replaced and what is left of the old one.
 
+    Args:
+        inputs: folders and files that it is made from.
+        records: names, within ``output``, of the records and token files that come with the model.
+        files: names of the other files that do.
+
     Raises:
-        PrunerError: for a model without ``force``; with or without it for files that this tool did not make, or an
-            output that is, contains or lies in one of ``inputs``.
+        PrunerError: for a model or a file without ``force``; with or without it for folders and records that this tool
+            did not make, or an output that is, contains or lies in one of ``inputs``.
     """
-    refuse_inputs([output / "model"], inputs)
-    refuse_foreign_folder(output / "model")
-    refuse_foreign_record(output / "pruning.json")
     if (output / "plan.json").exists():
         Plan.read(output / "plan.json")
-    if not (output / "model").exists():
-        return
-    if not force:
-        raise PrunerError(f"{output / 'model'}: there already; choose another --output or replace it with --force")
-    typer.echo(f"{output / 'model'}: replaced", err=True)
-    for part in ("analysis", "evaluation"):
-        if (output / part).exists():
-            typer.echo(f"{output / part}: of the model that is replaced; make it again", err=True)
+    stale = [output / part for part in ("analysis", "evaluation") if (output / "model").exists()]
+    claim(
+        folders=[output / "model"],
+        records=[output / name for name in records],
+        files=[output / name for name in files],
+        inputs=inputs,
+        force=force,
+    )
+    for part in stale:
+        if part.exists() and not any((output / name).is_relative_to(part) for name in (*records, *files)):
+            typer.echo(f"{part}: of the model that is replaced; make it again", err=True)
 
 
 def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
@@ -226,8 +229,17 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
     return given
 
 
-def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job: Any) -> Path:
-    """Scores at ``path``; those there are kept if they are of the same model, tokens and options."""
+def make_scores(
+    score: Score, base: Path, tokens: Path | None, path: Path, runtime: Runtime, *, replace: bool = False
+) -> Path:
+    """Scores at ``path``; those there are kept if they are of the same model, tokens and options.
+
+    Args:
+        replace: make them anew, whatever is there.
+
+    Raises:
+        PrunerError: for a file that this tool did not make, unless it is to be replaced.
+    """
     from llm_pruner.variants.score import compute_scores
 
     made_from = MadeFrom(
@@ -235,12 +247,13 @@ def make_scores(score: Score, base: Path, tokens: Path | None, path: Path, **job
         model={file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in checkpoint_files(base)},
         tokens=read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
     )
-    if path.exists():
+    if not replace and path.exists():
+        refuse_foreign_record(path)
         held = read_scores(path)
         if _holds(held, score) and held.made_from == made_from:
             typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
             return path
-    scores = compute_scores(score, base, tokens, path, **job)
+    scores = compute_scores(score, base, tokens, path, **asdict(runtime))
     scores.model_copy(update={"made_from": made_from}).write(path)
     return path
 

@@ -12,19 +12,24 @@ import typer
 from typer.core import TyperGroup
 
 from llm_pruner.system.errors import PrunerError
+from llm_pruner.system.files import replaced_by
 from llm_pruner.workflow.config import CalibrationConfig
 
 DAMAGED = 3
 """Exit code of a command that finished, though something of many was damaged or missing."""
 
 CALIBRATION = CalibrationConfig()
+_NAMED = 10
+"""How many files that are replaced are named; of the rest there is the number."""
 _MACHINE = "Machine"
 _TEXT = "Calibration"
 
 Model = Annotated[Path, typer.Option("--model", exists=True, file_okay=False, help="Model folder.")]
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace a model that this tool made there before.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Replace what is there; of folders and records only what this tool made.")
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the method or its mechanism; may be repeated."),
@@ -90,6 +95,23 @@ class Commands(TyperGroup):
 def emit(value: Any, text: str, as_json: bool) -> None:
     """A command's result on stdout: JSON for machines, or text."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) if as_json else text)
+
+
+def claim(
+    *,
+    folders: Iterable[Path] = (),
+    records: Iterable[Path] = (),
+    named: Iterable[Path] = (),
+    files: Iterable[Path] = (),
+    inputs: Iterable[Path] = (),
+    force: bool = False,
+) -> None:
+    """Refuse outputs that may not be written, as ``replaced_by`` does, and name on stderr what the others replace."""
+    replaced = replaced_by(folders=folders, records=records, named=named, files=files, inputs=inputs, force=force)
+    for path in replaced[:_NAMED]:
+        typer.echo(f"{path}: replaced", err=True)
+    if len(replaced) > _NAMED:
+        typer.echo(f"and {len(replaced) - _NAMED} more", err=True)
 
 
 def finish(problems: Iterable[str]) -> None:

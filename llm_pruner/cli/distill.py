@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from llm_pruner.cli.chain import refuse_existing
-from llm_pruner.cli.common import Device, Force, Json, Options, Output, Progress, emit, finish, read_options
+from llm_pruner.cli.common import Device, Force, Json, Options, Output, Progress, claim, emit, finish, read_options
 from llm_pruner.cli.fields import Fields, with_fields
 from llm_pruner.encoders.options import (
     BUILTIN,
@@ -18,9 +18,10 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
-from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, clear_resume_point, find_run, read_record
+from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, find_run, read_record
 from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.system.errors import PrunerError
+from llm_pruner.training.resume import clear_resume_point
 from llm_pruner.variants.grammar import checked
 from llm_pruner.workflow.config import TimingConfig
 
@@ -90,7 +91,7 @@ def train(
 
     options = checked(TeacherOptions, {**read_options(option), "source": model}, "--option")
     tasked = _task(dataset, task)
-    refuse_existing(output, force)
+    _refuse(output, force, [*_local(model), *_texts(tasked)])
     record = train_teacher(output, tasked, options, device=device, progress=progress)
     _done(record, output, as_json)
 
@@ -123,7 +124,7 @@ def prune(
     options = checked(PruningOptions, read_options(option), "--option")
     followed = teacher or find_run(output.parent, TEACHER)
     tasked = _task(dataset, task, followed)
-    refuse_existing(output, force, [_model(path) for path in (followed, model) if path])
+    _refuse(output, force, [*(_model(path) for path in (followed, model) if path), *_texts(tasked)])
     student = _model(model) if model else None
     record = prune_classifier(
         _model(followed), output, tasked, options, student=student, name=name, device=device, progress=progress
@@ -151,7 +152,7 @@ def ptq(
 
     options = _quantization(stored, layer_bits)
     source = model or find_run(output.parent, PRUNED, STUDENT)
-    refuse_existing(output, force, [_model(source)])
+    _refuse(output, force, [_model(source)], trains=False)
     seed = read_record(source)["seed"] if (source / "record.json").exists() else None
     record = quantize_classifier(_model(source), output, options, name=name, seed=seed)
     _done(record, output, as_json)
@@ -186,7 +187,7 @@ def qat(
     followed = teacher or find_run(output.parent, TEACHER)
     source = model or find_run(output.parent, PRUNED, STUDENT)
     tasked = _task(dataset, task, followed)
-    refuse_existing(output, force, [_model(followed), _model(source)])
+    _refuse(output, force, [_model(followed), _model(source), *_texts(tasked)])
     record = train_quantized(
         _model(followed),
         _model(source),
@@ -214,6 +215,7 @@ def report(
     timing: Annotated[TimingConfig, Fields(("batch_size", "repeats", "threads"))],
     device: Device = "auto",
     progress: Progress = True,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compare classifiers on the test split: accuracy against size and latency. A broken one is named (exit code 3).
@@ -228,6 +230,12 @@ def report(
     folders = [folder for place in runs for folder in _runs(place)]
     followed = next((path for path in folders if _is_teacher(path)), None)
     tasked = _task(dataset, task, followed)
+    claim(
+        records=[output / "final_report.json"],
+        files=[output / "final_report.png"],
+        inputs=[*(folder / part for folder in folders for part in ("model", "record.json")), *_texts(tasked)],
+        force=force,
+    )
     output.mkdir(parents=True, exist_ok=True)
     made = final_report(
         folders,
@@ -240,6 +248,20 @@ def report(
     FIGURES["final_report"].draw(made, output / "final_report.png")
     emit(made, markdown(encoders_table(made)), as_json)
     finish(f"{problem['run']}: {problem['problem']}" for problem in made["problems"])
+
+
+def _refuse(output: Path, force: bool, inputs: list[Path], *, trains: bool = True) -> None:
+    """Refuse to replace a run, as ``refuse_existing`` does."""
+    refuse_existing(output, force, inputs, records=["record.json"], files=["curves.png"] if trains else [])
+
+
+def _local(source: str) -> list[Path]:
+    return [Path(source)] if Path(source).exists() else []
+
+
+def _texts(task: TaskOptions) -> list[Path]:
+    """Files that the examples are read from."""
+    return [Path(path) for path in (task.dataset, task.validation, task.test) if path and Path(path).is_file()]
 
 
 def _task(dataset: str | None, pairs: list[str] | None, teacher: Path | None = None) -> TaskOptions:

@@ -12,14 +12,25 @@ from typing import Annotated, Any
 import typer
 
 from llm_pruner.cli.chain import check_context
-from llm_pruner.cli.common import Device, Json, Model, Output, Progress, emit, model_folder, separated, variant_folder
+from llm_pruner.cli.common import (
+    Device,
+    Json,
+    Model,
+    Output,
+    Progress,
+    claim,
+    emit,
+    model_folder,
+    separated,
+    variant_folder,
+)
 from llm_pruner.cli.fields import Fields, with_fields
 from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.data.sources import split_for
 from llm_pruner.evaluation.records.efficiency import EfficiencyResult
 from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.evaluation.records.zero_shot import ZeroShotResult
-from llm_pruner.system.files import refuse_foreign_folder, refuse_foreign_record, refuse_inputs
+from llm_pruner.system.files import refuse_foreign_folder, refuse_inputs
 from llm_pruner.system.records import Record
 from llm_pruner.workflow.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
 
@@ -71,9 +82,10 @@ def evaluate(
         raise typer.BadParameter(f"{perplexity.stride} is longer than the window, {window}", param_hint="--stride")
     folder = model_folder(model)
     records = [output / f"{part}.json" for part in ("perplexity", "zero_shot", "efficiency")]
-    refuse_inputs([*records, output / "tasks"], [folder])
-    for record in records:
-        refuse_foreign_record(record)
+    drawn = [output / "evaluation.safetensors"] if "ppl" in wanted and tokens is None else []
+    texts = [path for path in (tokens, Path(perplexity.source)) if path and path.is_file()]
+    claim(records=[*records, *drawn], inputs=[folder, *texts])
+    refuse_inputs([output / "tasks"], [folder, *texts])
     refuse_foreign_folder(output / "tasks")
     if "ppl" in wanted:
         check_context(folder, window)

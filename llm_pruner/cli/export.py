@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from llm_pruner.cli.common import Force, Json, Model, Output, Progress, emit, model_folder
+from llm_pruner.cli.common import Force, Json, Model, Output, Progress, claim, emit, model_folder
 from llm_pruner.system.errors import PrunerError
-from llm_pruner.system.files import refuse_foreign_folder, refuse_inputs
 from llm_pruner.variants.records import PruningRecord
 
 app = typer.Typer(help="Turn a model or a plan into what other tools take.", no_args_is_help=True)
@@ -24,6 +23,7 @@ def mergekit(
         Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the base, to check the plan against.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="To compute and save in; the base's own changes no weight.")] = "float32",
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write the removal of layers as a mergekit configuration.
@@ -41,6 +41,8 @@ def mergekit(
             f"{plan}: {made.variant} was made by {made.mechanism} and has no plan; "
             "mergekit can only leave out whole layers"
         )
+    bases = [path for path in (base, Path(model_id)) if path and path.exists()]
+    claim(files=[output], inputs=[plan, *bases], force=force)
     architecture = read_architecture(model_folder(base)) if base else None
     write_mergekit_yaml(Plan.read(plan), output, model_id, dtype, architecture=architecture)
     emit({"output": str(output)}, f"{output}: run it with mergekit-yaml {output} FOLDER", as_json)
@@ -60,7 +62,7 @@ def uniform(
     """
     from llm_pruner.exports.uniform import write_uniform
 
-    _refuse_existing(output, force, model_folder(model))
+    claim(folders=[output], inputs=[model_folder(model)], force=force)
     padded = write_uniform(model_folder(model), output, progress=progress)
     added = padded["parameters"]["added"]
     text = (
@@ -87,17 +89,6 @@ def legacy(
     """
     from llm_pruner.exports.legacy import convert_legacy
 
-    _refuse_existing(output, force, config, legacy_bin)
+    claim(folders=[output], inputs=[config, legacy_bin], force=force)
     count = convert_legacy(legacy_bin, config, output)
     emit({"output": str(output), "tensors": count}, f"{output}: {count} tensors", as_json)
-
-
-def _refuse_existing(output: Path, force: bool, *inputs: Path) -> None:
-    """Raise PrunerError rather than replace what is there, unless it may be replaced; then say so."""
-    refuse_inputs([output], inputs)
-    refuse_foreign_folder(output)
-    if not output.exists() or not any(output.iterdir()):
-        return
-    if not force:
-        raise PrunerError(f"{output}: there already; choose another --output or replace it with --force")
-    typer.echo(f"{output}: replaced", err=True)

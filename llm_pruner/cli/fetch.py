@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -41,7 +42,8 @@ def fetch(
 
     if source == BUILTIN:
         raise PrunerError("builtin is trained, not fetched: a configuration with model.source: builtin does so")
-    refuse_existing(output, force)
+    local = [Path(source).expanduser()] if Path(source).expanduser().exists() else []
+    refuse_existing(output, force, local, records=["model.json"])
     model = output / "model"
     if source in ENCODERS:
         if revision or gguf_file or dtype != "auto":

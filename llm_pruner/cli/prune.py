@@ -33,6 +33,7 @@ from llm_pruner.cli.common import (
     Seed,
     Source,
     Split,
+    claim,
     emit,
     model_folder,
     read_options,
@@ -41,16 +42,17 @@ from llm_pruner.cli.common import (
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Outcome
 from llm_pruner.mechanisms.records import read_scores
+from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
-from llm_pruner.models.shapes import check_base
+from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
 from llm_pruner.steps.records import HealingFile
 from llm_pruner.system.errors import ConfigError, PrunerError, nearest
-from llm_pruner.system.files import refuse_foreign_record, refuse_inputs
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import AUTO, Runtime
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
 from llm_pruner.variants.records import PruningRecord
@@ -148,7 +150,14 @@ def prune(
     """
     variant = _variant(strategy, structure, ratio, layers, read_options(option), name)
     base = model_folder(model)
-    refuse_existing(output, force, [base])
+    searches = variant.options.get("split") == SEARCH
+    refuse_existing(
+        output,
+        force,
+        [base, *([held_out] if held_out else [])],
+        records=["pruning.json", *(["search.json"] if searches else [])],
+        files=["split_search.png"] if searches else [],
+    )
     record = make_variant(
         variant,
         base,
@@ -156,9 +165,7 @@ def prune(
         Text(calibration, split, samples, length, seed),
         scores=scores or (),
         held_out=held_out,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        runtime=Runtime(device, batch_size, progress),
     )
     emit(record.to_dict(), _describe(record, output), as_json)
 
@@ -179,6 +186,7 @@ def score(
     device: Device = "auto",
     batch_size: Batch = CALIBRATION.batch_size,
     progress: Progress = True,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Score a model's key-value groups and channels, or its layers, for every amount at once.
@@ -188,9 +196,12 @@ def score(
     llm-pruner score --model base --strategy shortgpt --output shortgpt.json
     """
     base = model_folder(model)
-    refuse_inputs([output, output.parent / "calibration.safetensors"], [base])
-    refuse_foreign_record(output)
-    check_base(base)
+    sampled = output.parent / "calibration.safetensors"
+    texts = [Path(calibration)] if Path(calibration).is_file() else []
+    claim(named=[output], inputs=[base, *texts], force=force)
+    if not any(sampled.exists() and sampled.samefile(text) for text in texts):
+        claim(records=[sampled], inputs=[base])
+    check_stored(base)
     options = read_options(option)
     own = [get_mechanism(name) for name in mechanisms_of(strategy)]
     mechanism = find_mechanism(structure) if structure else next((each for each in own if each.score_with), own[0])
@@ -199,8 +210,8 @@ def score(
         what = structure or mechanism.name
         raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
     text = Text(calibration, split, samples, length, seed)
-    tokens = text.draw(base, output.parent / "calibration.safetensors") if wanted.calibrated else None
-    make_scores(wanted, base, tokens, output, device=device, batch_size=batch_size, progress=progress)
+    tokens = text.draw(base, sampled) if wanted.calibrated else None
+    make_scores(wanted, base, tokens, output, Runtime(device, batch_size, progress), replace=force)
     scores = read_scores(output)
     emit(scores.to_dict(), f"{output}: {wanted.name}, {len(scores.layers)} layers", as_json)
 
@@ -232,7 +243,8 @@ def step(
     llm-pruner step nf4 --model pruned --option double_quant=true --output small
     """
     given: dict[Need, Path | None] = {"base": base, "calibration": calibration, "healing": tokens, "held_out": held_out}
-    _take(name, "NAME", STEPS, model, output, given, option, device, progress, force, as_json)
+    taking = _Taking("NAME", STEPS, model, output, given, read_options(option))
+    _take(name, taking, Runtime(device, progress=progress), force=force, as_json=as_json)
 
 
 def heal(
@@ -252,12 +264,15 @@ def heal(
 ) -> None:
     """Train a pruned model to win back quality: OUTPUT/model, step.json, pruning.json, healing.png.
 
+    A run that was killed is started again with the same command and goes on from its last check.
+
     llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
     """
     if step == "kd" and teacher is None:
         raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
     given: dict[Need, Path | None] = {"base": teacher, "healing": tokens, "held_out": held_out}
-    _take(step, "--step", _HEALING, model, output, given, option, device, progress, force, as_json)
+    taking = _Taking("--step", _HEALING, model, output, given, read_options(option))
+    _take(step, taking, Runtime(device, progress=progress), force=force, as_json=as_json)
 
 
 def quantize(
@@ -272,42 +287,50 @@ def quantize(
 
     llm-pruner quantize --model pruned --option double_quant=true --output small
     """
-    _take(step, "--step", _QUANTIZING, model, output, {}, option, "auto", False, force, as_json)
+    taking = _Taking("--step", _QUANTIZING, model, output, {}, read_options(option))
+    _take(step, taking, AUTO, force=force, as_json=as_json)
 
 
-def _take(
-    name: str,
-    where: str,
-    known: Collection[str],
-    model: Path,
-    output: Path,
-    given: Mapping[Need, Path | None],
-    option: Sequence[str] | None,
-    device: str,
-    progress: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Take a step that is one of the ``known``; ``where`` its name was given, and ``given`` what it may need."""
+class _Taking(NamedTuple):
+    """What the command line says of a step."""
+
+    where: str
+    """Its name was given."""
+    known: Collection[str]
+    """Names that may be given there."""
+    model: Path
+    output: Path
+    files: Mapping[Need, Path | None]
+    """What it may need."""
+    options: dict[str, Any]
+
+
+def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: bool) -> None:
+    """Take a step, and say what came of it."""
     from llm_pruner.variants.step import take_step
 
-    if name not in known:
-        raise PrunerError(f"{where}: no '{name}' here{nearest(name, known)}")
+    if name not in given.known:
+        raise PrunerError(f"{given.where}: no '{name}' here{nearest(name, given.known)}")
     cls = step_class(STEPS[name])
     for need in cls.needs:
-        if given.get(need) is None:
+        if given.files.get(need) is None:
             raise typer.BadParameter(f"needed for {name}", param_hint=_NEEDED[need])
-    parent = _parent(model)
-    folders = [model_folder(path) for path in given.values() if path and path.is_dir()]
-    refuse_existing(output, force, [parent.model, *folders])
+    parent, output = _parent(given.model), given.output
+    files = {need: model_folder(path) if path.is_dir() else path for need, path in given.files.items() if path}
+    refuse_existing(
+        output,
+        force,
+        [parent.model, *files.values()],
+        records=("pruning.json", "step.json"),
+        files=["healing.png"] if "healing" in cls.needs else [],
+    )
     record = take_step(
-        derive(parent.variant, name, read_options(option)),
+        derive(parent.variant, name, given.options),
         parent.model,
         parent.record,
         output,
-        files={need: model_folder(path) if path.is_dir() else path for need, path in given.items() if path},
-        device=device,
-        progress=progress,
+        files=files,
+        runtime=runtime,
     )
     if (parent.folder / "plan.json").exists():
         # it says which layers of the base are left, and a step changes no shape

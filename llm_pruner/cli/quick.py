@@ -10,6 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from llm_pruner.analysis.comparison import ANALYSIS_FILES
 from llm_pruner.analysis.records import ModelComparison
 from llm_pruner.cli.chain import Text, compose_name, make_variant, refuse_existing
 from llm_pruner.cli.common import Device, Force, Json, Progress, emit, model_folder
@@ -22,6 +23,7 @@ from llm_pruner.models.architecture import read_config
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.files import write_json
 from llm_pruner.system.records import Pair
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Variant
@@ -36,6 +38,14 @@ _SAMPLES_OF_MANY_PASSES = 4
 _WINDOW, _WINDOWS = 256, 8
 _QUESTIONS = 48
 _NEW_TOKENS, _REPEATS = 8, 3
+_MEASURED = tuple(f"{place}/{part}.json" for place in (BEFORE, "evaluation") for part in ("efficiency", "perplexity"))
+_SHOWN = (
+    *(f"figures/{name}.png" for name in ("layer_importance", "layer_reduction", "right_answers")),
+    f"{BEFORE}/answers.json",
+    "evaluation/answers.json",
+    "gains.json",
+    "mergekit.yaml",
+)
 
 
 def quick(
@@ -71,10 +81,17 @@ def quick(
         _refuse(context, f"without a command, {missing} must be given too")
     base = model_folder(model)
     variant = usual_variant(strategy, read_config(base)["num_hidden_layers"])
-    refuse_existing(output, force, [base])
+    refuse_existing(
+        output,
+        force,
+        [base],
+        records=["pruning.json", "calibration.safetensors", "evaluation.safetensors", *_MEASURED],
+        files=[*(f"analysis/{name}" for name in ANALYSIS_FILES), *_SHOWN],
+    )
+    runtime = Runtime(device, _SAMPLES, progress)
     with redirect_stdout(sys.stderr):
-        record = _prune(variant, base, output, device, progress)
-        gains = _gains(base, output, device, progress)
+        record = _prune(variant, base, output, runtime)
+        gains = _gains(base, output, runtime)
     write_json(output / "gains.json", gains)
     if as_json:
         emit(gains, "", as_json)
@@ -113,7 +130,7 @@ def _refuse(context: typer.Context, message: str) -> NoReturn:
     raise typer.BadParameter(message, ctx=context)
 
 
-def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bool) -> PruningRecord:
+def _prune(variant: Variant, base: Path, output: Path, runtime: Runtime) -> PruningRecord:
     """The pruned model, and what says how it was made."""
     from llm_pruner.analysis.comparison import write_analysis
     from llm_pruner.exports.mergekit import base_dtype, write_mergekit_yaml
@@ -124,7 +141,7 @@ def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bo
 
     length = min(_LENGTH, _context(base))
     text = Text("builtin", samples=_SAMPLES, length=length)
-    record = make_variant(variant, base, output, text, device=device, batch_size=_SAMPLES, progress=progress)
+    record = make_variant(variant, base, output, text, runtime=runtime)
     written = output / "plan.json"
     plan = Plan.read(written) if written.exists() else None
     figures = output / "figures"
@@ -143,7 +160,7 @@ def _context(base: Path) -> int:
     return int(read_config(base).get("max_position_embeddings") or _WINDOW)
 
 
-def _gains(base: Path, output: Path, device: str, progress: bool) -> dict[str, dict[str, Any]]:
+def _gains(base: Path, output: Path, runtime: Runtime) -> dict[str, dict[str, Any]]:
     """What was measured of both models, by name: ``before``, ``after``, the larger ``stderr`` where there is one."""
     from llm_pruner.data.sampling import encode_evaluation
     from llm_pruner.data.sources import split_for
@@ -152,8 +169,8 @@ def _gains(base: Path, output: Path, device: str, progress: bool) -> dict[str, d
     tokens = output / "evaluation.safetensors"
     encode_evaluation("builtin", split_for("builtin", None, "evaluation"), base, tokens)
     places = {"before": (base, output / BEFORE), "after": (output / "model", output / "evaluation")}
-    speeds = {name: _speed(*place, name, device) for name, place in places.items()}
-    quality = {name: _quality(*place, name, tokens, device, progress) for name, place in places.items()}
+    speeds = {name: _speed(*place, name, runtime) for name, place in places.items()}
+    quality = {name: _quality(*place, name, tokens, runtime) for name, place in places.items()}
     plot_holistic_benchmark(
         {name: answers for name, (_, answers) in quality.items()}, output / "figures" / "right_answers.png"
     )
@@ -177,7 +194,7 @@ def _pair(quantity: Pair[int]) -> dict[str, int]:
     return {"before": quantity.before, "after": quantity.after}
 
 
-def _speed(folder: Path, output: Path, name: str, device: str) -> EfficiencyResult:
+def _speed(folder: Path, output: Path, name: str, runtime: Runtime) -> EfficiencyResult:
     from llm_pruner.evaluation.efficiency import measure_efficiency
 
     prompt = min(_LENGTH, _context(folder) // 2)
@@ -189,21 +206,21 @@ def _speed(folder: Path, output: Path, name: str, device: str) -> EfficiencyResu
         new_tokens=_NEW_TOKENS,
         batch_sizes=(1,),
         repeats=_REPEATS,
-        device=device,
+        device=runtime.device,
     )
 
 
 def _quality(
-    folder: Path, output: Path, name: str, tokens: Path, device: str, progress: bool
+    folder: Path, output: Path, name: str, tokens: Path, runtime: Runtime
 ) -> tuple[PerplexityResult, dict[str, Any]]:
     """Perplexity on text and answers to the packaged questions of a model, which is loaded once."""
     from llm_pruner.evaluation.quality import measure_perplexity
     from llm_pruner.objects.holistic import HolisticEvaluator
     from llm_pruner.objects.questions import PACKAGED, load_eval_dataset
 
-    evaluator = HolisticEvaluator(folder, device=device, max_new_tokens=min(_LENGTH, _context(folder)) // 2)
+    evaluator = HolisticEvaluator(folder, device=runtime.device, max_new_tokens=min(_LENGTH, _context(folder)) // 2)
     options = {"window": min(_WINDOW, _context(folder)), "max_windows": _WINDOWS}
-    measured = measure_perplexity(evaluator.model, tokens, name, options, progress=progress)
+    measured = measure_perplexity(evaluator.model, tokens, name, options, progress=runtime.progress)
     measured.write(output / "perplexity.json")
     answers = evaluator.evaluate(load_eval_dataset(_QUESTIONS, PACKAGED))
     write_json(output / "answers.json", answers)

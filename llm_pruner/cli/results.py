@@ -1,7 +1,8 @@
-"""Commands that compare models by what is on disk: analyze, summarize, compare, table, plot. None needs torch."""
+"""Commands that compare models by what is on disk: analyze, summarize, compare, table, show, plot. None needs torch."""
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,9 +10,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llm_pruner.cli.common import Json, Model, Output, emit, finish, model_folder, variant_folder, variant_folders
+from llm_pruner.cli.common import (
+    Force,
+    Json,
+    Model,
+    Output,
+    claim,
+    emit,
+    finish,
+    model_folder,
+    variant_folder,
+    variant_folders,
+)
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.system.files import write_text
+from llm_pruner.system.files import read_json, write_text
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE
 
@@ -35,17 +47,20 @@ def analyze(
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call the model; its folder's name by default.")] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Compare a pruned model with its base, layer by layer.
 
     llm-pruner analyze --model pruned/model --base base --output pruned/analysis
     """
-    from llm_pruner.analysis.comparison import describe_layers, write_analysis
+    from llm_pruner.analysis.comparison import ANALYSIS_FILES, describe_layers, write_analysis
 
     folder = model_folder(model)
     variant = variant_folder(folder.absolute())
     plan = plan or _plan_of(variant)
+    inputs = [folder, model_folder(base), *([plan] if plan else [])]
+    claim(files=[output / name for name in ANALYSIS_FILES], inputs=inputs, force=force)
     comparison = write_analysis(model_folder(base), folder, plan, output, name or variant.name)
     if plan is None and comparison.num_layers.before != comparison.num_layers.after:
         typer.echo("no plan.json: the layers are taken for the first ones of the base", err=True)
@@ -62,23 +77,34 @@ def analyze_batch(
     merge_results: Annotated[
         bool, typer.Option("--merge-results", help="Also write models_structure_summary.json and .txt of all.")
     ] = False,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Analyse every variant below a folder, each into an analysis/; a broken one is named and the rest goes on.
 
     llm-pruner analyze-batch --models-dir baselines --base-model base --merge-results
     """
-    from llm_pruner.analysis.comparison import write_analysis
+    from llm_pruner.analysis.comparison import ANALYSIS_FILES, write_analysis
     from llm_pruner.analysis.structure import analyze_model
-    from llm_pruner.analysis.summary import write_summary
+    from llm_pruner.analysis.summary import SUMMARY_FILE, write_summary
 
     base = model_folder(base_model)
+    folders = variant_folders([models_dir])
+    places = {folder: output_dir / folder.name if output_dir else folder for folder in folders}
+    merged = [(output_dir or models_dir) / f"{SUMMARY_FILE}{suffix}" for suffix in (".json", ".txt")]
+    claim(
+        files=[
+            *(place / "analysis" / name for place in places.values() for name in ANALYSIS_FILES),
+            *(merged if merge_results else []),
+        ],
+        inputs=[base, *map(model_folder, folders)],
+        force=force,
+    )
     original = analyze_model(base, "Dense")
     analysed: list[Path] = []
     failed: dict[str, str] = {}
-    for folder in variant_folders([models_dir]):
+    for folder, place in places.items():
         try:
-            place = output_dir / folder.name if output_dir else folder
             model = base if _is_base_elsewhere(folder) else model_folder(folder)
             write_analysis(base, model, _plan_of(folder), place / "analysis", folder.name, original=original)
             analysed.append(place)
@@ -102,6 +128,7 @@ def summarize(
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="NAME", help="NAME.json and NAME.txt are written.")
     ] = Path("models_structure_summary"),
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Sum up the analyses that are there; a model without one is listed with how to make it.
@@ -111,6 +138,8 @@ def summarize(
     from llm_pruner.analysis.summary import describe_structures, summarize_structures
 
     folders = variant_folders([*(dirs or ()), *(places or ())])
+    written = [output.with_name(f"{output.name}{suffix}") for suffix in (".json", ".txt")]
+    claim(files=written, inputs=_read_from(folders), force=force)
     damaged: dict[str, str] = {}
     whole = []
     for folder in folders:
@@ -125,8 +154,9 @@ def summarize(
     lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary.missing]
     lines += [f"✗ {name}: left out: {problem}" for name, problem in damaged.items()]
     text = "\n".join(lines).rstrip() + "\n"
-    summary.write(output.with_name(f"{output.name}.json"))
-    write_text(output.with_name(f"{output.name}.txt"), text)
+    json_file, text_file = written
+    summary.write(json_file)
+    write_text(text_file, text)
     emit(summary.to_dict(), text.rstrip(), as_json)
     finish(
         [f"{name}: left out: {problem}" for name, problem in damaged.items()]
@@ -157,6 +187,7 @@ def table(
     output: Annotated[
         Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv, .md or .html.")
     ] = Path("summary.xlsx"),
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Write what was measured of all models as a workbook, a CSV file, Markdown or a page to look through in a browser.
@@ -175,10 +206,43 @@ def table(
     }
     if output.suffix not in writers:
         raise typer.BadParameter(f"'{output}' ends in none of {', '.join(writers)}", param_hint="--output")
-    whole, damaged = _readable(variant_folders([result_dir]))
+    folders = variant_folders([result_dir])
+    claim(files=[output], inputs=_read_from(folders), force=force)
+    whole, damaged = _readable(folders)
     results = read_results(whole)
     writers[output.suffix](results, output)
     emit({"output": str(output), "models": [model.name for model in results.models]}, str(output), as_json)
+    finish(damaged)
+
+
+def show(
+    run: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, metavar="[DIR]", help="Folder of a run, or of variants.")
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Print what a run prints at its end: the table, the best models at three sizes, where the files lie.
+
+    The terminal's width decides how many columns there are. Rows are those of the run's table, in its order.
+
+    llm-pruner show runs/quick
+    """
+    from rich.console import Console
+
+    from llm_pruner.report.encoders import encoders_table
+    from llm_pruner.report.table import best_at_sizes, read_results
+    from llm_pruner.report.terminal import show_run
+
+    report = run / "results" / "final_report.json"
+    more = [encoders_table(read_json(report))] if report.exists() else []
+    whole, damaged = _readable(_rows_of_run(run)) if not more or (run / "baselines").exists() else ([], [])
+    results = read_results(whole) if whole else None
+    if as_json:
+        found = best_at_sizes(results) if results else []
+        best = [{"share": one.share, "model": one.model and one.model.name, "ties": list(one.ties)} for one in found]
+        emit({"models": [folder.name for folder in whole], "best": best}, "", as_json)
+    else:
+        show_run(results, Console(highlight=False), run, more)
     finish(damaged)
 
 
@@ -191,6 +255,7 @@ def plot(
             exists=True, file_okay=False, help="Folder of scores files.", show_default="resources/scores of a run"
         ),
     ] = None,
+    force: Force = False,
     as_json: Json = False,
 ) -> None:
     """Draw the figures of a run: quality against size, what each layer lost, what the scores say.
@@ -204,12 +269,34 @@ def plot(
     usual = [place / "resources" / "scores" for place in (result_dir, result_dir.absolute().parent)]
     folder = scores or next((place for place in usual if place.is_dir()), None)
     results = read_results(whole, scores=sorted(folder.glob("*.json")) if folder else ())
-    for name, figure in FIGURES.items():
-        if figure.shows == RUN and (results.scores or not figure.needs_scores):
-            figure.draw(results, output / f"{name}.png")
+    wanted = {
+        output / f"{name}.png": figure
+        for name, figure in FIGURES.items()
+        if figure.shows == RUN and (results.scores or not figure.needs_scores)
+    }
+    claim(files=wanted, force=force)
+    for path, figure in wanted.items():
+        figure.draw(results, path)
     drawn = sorted(str(path) for path in output.glob("*.png"))
     emit({"figures": drawn}, "\n".join(drawn), as_json)
     finish(damaged)
+
+
+def _read_from(variants: Sequence[Path]) -> list[Path]:
+    """What tables and summaries of variants are made from."""
+    parts = ("model", "analysis", "evaluation", "pruning.json", "step.json", "plan.json")
+    return [folder / part for folder in variants for part in parts]
+
+
+def _rows_of_run(run: Path) -> list[Path]:
+    """Folders of the variants in a run's table, in its order; all that are there where it has none."""
+    folders = {folder.name: folder for folder in variant_folders([run])}
+    summary = run / "results" / "summary.csv"
+    if not summary.exists():
+        return list(folders.values())
+    with summary.open(encoding="utf-8", newline="") as file:
+        names = [row["variant"] for row in csv.DictReader(file)]
+    return [folders[name] for name in names if name in folders]
 
 
 def _is_base_elsewhere(variant: Path) -> bool:

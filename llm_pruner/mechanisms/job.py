@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -26,14 +27,23 @@ class Job:
     scores: ScoresFile | None
     """Of the groups, or of the layers, that may go."""
     importance: ScoresFile | None
-    """Of the method that ranks layers, where the options ask for it."""
+    """Of layers, which decide how much each may lose, where the options ask for them."""
     split: str | None
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
     """The calibration samples the method uses, int64 [samples, length]."""
-    device: str
-    batch_size: int
-    progress: bool
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """What a layer was to lose of its linear weights, and what it lost."""
+
+    index: int
+    asked: float
+    """A ratio."""
+    zeros: int
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -44,3 +54,5 @@ class Outcome:
     """In the unit the variant asked in."""
     plan: Plan | None = None
     notes: list[str] = field(default_factory=list)
+    layers: list[LayerOutcome] | None = None
+    """By layer, where an allocation shares out single weights."""

@@ -219,6 +219,26 @@ def planned_architecture(config: Mapping[str, Any]) -> Architecture:
     return Architecture(nowhere, dict(config), tensors)
 
 
+def check_headers(architecture: Architecture) -> None:
+    """Raise CheckpointError unless a whole model's stored tensors are those of its config.json, by name and shape.
+
+    Without torch, so only for what every family has: embeddings, norms and linear layers, no biases. Models that this
+    project cut are not looked at.
+    """
+    config = architecture.config
+    cut = any(config.get(key) for key in ("per_layer_config", DROPPED, "sliced"))
+    if cut or is_quantized(config) or not all(key in config for key in _PER_LAYER):
+        return
+    for name, planned in planned_architecture(config).tensors.items():
+        stored = architecture.tensors.get(name)
+        if stored is None:
+            raise CheckpointError(f"{architecture.folder}: lacks '{name}'")
+        if stored.shape != planned.shape:
+            raise CheckpointError(
+                f"{architecture.folder}: '{name}' is {list(stored.shape)}, config.json asks for {list(planned.shape)}"
+            )
+
+
 def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> str:
     """The family of a configuration.
 
@@ -244,7 +264,10 @@ def is_quantized(config: Mapping[str, Any]) -> bool:
 def refuse_quantized(folder: str | os.PathLike[str]) -> None:
     """Raise PlanError for a model whose weights are stored in few bits: they can be run, but not cut or compared."""
     if is_quantized(read_config(folder)):
-        raise PlanError(f"{folder}: its weights are stored in 4 bits; start from the model before +nf4")
+        record = Path(folder).resolve().parent / "pruning.json"
+        name = str(read_json(record).get("variant", "")) if record.exists() else ""
+        before = f"the model before +{name.rpartition('+')[2]}" if "+" in name else "the model that it was made from"
+        raise PlanError(f"{folder}: its weights are stored in few bits; start from {before}")
 
 
 def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> None:

@@ -12,7 +12,7 @@ from llm_pruner.models.architecture import check_finite, read_architecture, read
 from llm_pruner.models.checkpoint import WeightReader, load, load_tokenizer
 from llm_pruner.models.headers import read_headers
 from llm_pruner.models.layout import EMBEDDING, HEAD
-from llm_pruner.models.shapes import check_shapes
+from llm_pruner.models.shapes import check_stored
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import CheckpointError
 
@@ -79,10 +79,9 @@ class _Patient:
         return f"{config['model_type']}, {config['num_hidden_layers']} layers"
 
     def weights(self) -> str:
-        entries = read_headers(self.folder)
-        check_shapes(self.folder, {name: entry.shape for name, entry in entries.items()}, str(self.folder))
+        check_stored(self.folder)
         count = read_architecture(self.folder).total_parameters
-        return f"{len(entries)} tensors with the shapes of config.json, {count:,} parameters"
+        return f"{len(read_headers(self.folder))} tensors with the shapes of config.json, {count:,} parameters"
 
     def finite(self) -> str:
         check_finite(self.folder)

@@ -24,6 +24,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod, lowest_layers
 from llm_pruner.models.architecture import planned_architecture, read_architecture, refuse_quantized
 from llm_pruner.models.checkpoint import load, load_tokenizer
+from llm_pruner.models.shapes import check_base
 from llm_pruner.objects.examples import get_examples_from_text
 from llm_pruner.objects.generation import format_prompt
 from llm_pruner.objects.layer_importance import LayerImportanceAnalyzer
@@ -34,6 +35,7 @@ from llm_pruner.surgery.cut import cut
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import ConfigError, DataError, PlanError, PrunerError, explain
 from llm_pruner.system.files import staged_directory
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import build_method, import_class, load_class
 
 if TYPE_CHECKING:
@@ -229,6 +231,7 @@ class BasePruner:
             raise PrunerError(f"{output}: there already, and no pruned model; choose another folder")
         with self._as_folder(output) as base, staged_directory(output) as folder:
             refuse_quantized(base)
+            check_base(base)
             architecture = read_architecture(base)
             plan = Plan.keep_layers(architecture, set(range(self.num_layers)).difference(layers))
             cut(base, plan, folder)
@@ -271,7 +274,7 @@ class BasePruner:
         """The model one layer at a time, with ``eval_data`` running through it: what scores are made from."""
         if self._stream is not None and eval_data is self._stream.input_ids:
             return self._stream
-        return LayerStream(self._source(), self.ids(eval_data), device=self.device, batch_size=self.batch_size)
+        return LayerStream(self._source(), self.ids(eval_data), Runtime(self.device, self.batch_size))
 
     def _registered(self) -> LayerScoreMethod:
         """The registered method, with those of the options that it knows."""
@@ -443,7 +446,10 @@ def pruner_method(implementation: str) -> type[LayerScoreMethod]:
             return [entry["score"] for entry in self.layer_entries(stream)]
 
         def layer_entries(self, stream: LayerStream) -> list[dict[str, Any]]:
-            own = pruner(stream.source, device=stream.device, batch_size=stream.batch_size, **self.options.model_dump())
+            runtime = stream.runtime
+            own = pruner(
+                stream.source, device=runtime.device, batch_size=runtime.batch_size, **self.options.model_dump()
+            )
             own._stream = stream
             return checked_entries(own.compute_layer_scores(stream.input_ids), len(stream.layers), implementation)
 

@@ -7,12 +7,13 @@ CSV file and the Markdown table all follow it. What was not measured is an empty
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -307,6 +308,65 @@ def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
     return ours.nll - theirs.nll, error
 
 
+TELLING_ERRORS = 2
+"""A difference of at least this many of its standard errors tells two rows apart."""
+
+
+def told_apart(model: Model, other: Model) -> bool | None:
+    """Whether the perplexities of two models differ by more than chance; None where their difference has no error."""
+    difference, error = paired(model, other)
+    if difference is None or error is None:
+        return None
+    return difference != 0 and abs(difference) >= TELLING_ERRORS * error
+
+
+def ties_of(model: Model, others: Iterable[Model]) -> list[str]:
+    """Names of those of ``others`` that a model is not told apart from, without itself."""
+    return [other.name for other in others if other is not model and told_apart(model, other) is False]
+
+
+def best_of(models: Iterable[Model]) -> Model | None:
+    """The model of lowest perplexity, the first of equals; None where none was measured."""
+    measured = [(model.perplexity.perplexity, model) for model in models if model.perplexity]
+    return min(measured, key=itemgetter(0))[1] if measured else None
+
+
+SIZES = (0.9, 0.8, 0.65)
+"""Shares of the base's bytes on disk at which the best model is named."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model of at most a size: of those no larger on disk, the one of lowest perplexity."""
+
+    share: float
+    """Of the base's bytes on disk."""
+    limit: float
+    """The same in bytes."""
+    model: Model | None
+    """None where no measured model is that small."""
+    ties: tuple[str, ...]
+    """Others of at most that size that it is not told apart from."""
+
+
+def size_on_disk(model: Model) -> int | None:
+    """Bytes of a model's weights."""
+    return model.comparison.totals.bytes_on_disk.after if model.comparison else None
+
+
+def best_at_sizes(results: Results, shares: Sequence[float] = SIZES) -> list[Best]:
+    """The best model at each share of the base's size; nothing where that is not known."""
+    whole = size_on_disk(results.base)
+    if whole is None:
+        return []
+    found = []
+    for share in shares:
+        fitting = [model for model in results.models if (size_on_disk(model) or math.inf) <= share * whole]
+        best = best_of(fitting)
+        found.append(Best(share, share * whole, best, tuple(ties_of(best, fitting)) if best else ()))
+    return found
+
+
 def _prefill_ms(times: BatchTimes) -> float:
     return 1000 * times.prefill_seconds
 
@@ -346,8 +406,12 @@ def summary_table(results: Results) -> Table:
         """Share of what pruning lost that healing won back."""
         if model.is_quantized:
             return None
-        worst, best, own = before(model), perplexity(base), perplexity(model)
-        return None if None in (worst, best, own) or worst <= best else (worst - own) / (worst - best)
+        worst, lowest, own = before(model), perplexity(base), perplexity(model)
+        return None if None in (worst, lowest, own) or worst <= lowest else (worst - own) / (worst - lowest)
+
+    best = best_of(model for model in results.models if model is not base)
+    references = [base, *([best] if best else [])]
+    ties = {model.name: ", ".join(ties_of(model, references)) or None for model in results.models}
 
     healing = (
         Column("perplexity_before", "Before step", TWO, before, compact=True),
@@ -379,12 +443,13 @@ def summary_table(results: Results) -> Table:
             compact=True,
         ),
         Column("nonzero", "Non-zero", COUNT, _comparison(lambda held: held.totals.nonzero.after), compact=True),
-        Column("bytes_on_disk", "On disk", BYTES, _comparison(lambda held: held.totals.bytes_on_disk.after)),
+        Column("bytes_on_disk", "On disk", BYTES, size_on_disk),
         Column("layers", "Layers", COUNT, _comparison(lambda held: held.num_layers.after)),
         Column("perplexity", "Perplexity", TWO, perplexity, compact=True),
         *(healing if any(model.parent for model in results.models) else ()),
         Column("nll_difference", f"nll − {base.name}", THREE, lambda model: paired(model, base)[0], compact=True),
         Column("nll_difference_stderr", "± s.e.", THREE, lambda model: paired(model, base)[1], compact=True),
+        Column("ties", "Tie with", TEXT, lambda model: ties[model.name], compact=any(ties.values())),
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
         Column("bits_per_byte", "Bits per byte", THREE, _perplexity(lambda held: held.bits_per_byte)),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
@@ -413,7 +478,8 @@ def summary_table(results: Results) -> Table:
     note = (
         "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
         f"nll − {base.name} is what a model loses in nats a token, with the standard error over the windows that both "
-        "saw: less than two of these are no difference. "
+        f"saw. Tie with names {base.name} and the pruned row of lowest perplexity where less than "
+        f"{TELLING_ERRORS} such errors lie between: the order of tied rows is chance. "
         f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
         "pruning that healing won back. An empty cell was not measured."
     )

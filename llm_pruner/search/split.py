@@ -22,10 +22,10 @@ from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.models.layout import LINEARS, decoder_layers, expand, output_linears
 from llm_pruner.planning.plan import Plan
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import AUTO, Runtime
 from llm_pruner.variants.variant import Variant
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def search_split(
     coarse: int = 10,
     fine: int = 2,
     patience: int = 3,
-    device: str = "auto",
-    batch_size: int = 8,
-    progress: bool = False,
+    runtime: Runtime = AUTO,
 ) -> SplitSearch:
     """Find the attention : MLP split of a variant's budget with the lowest perplexity on held-out samples.
 
@@ -69,9 +67,8 @@ def search_split(
     Raises:
         PlanError: if the amount cannot be reached at all.
     """
-    device = pick_device(device)
-    limit_threads()
-    run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=device)
+    runtime = runtime.start()
+    run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=runtime.device)
     architecture = read_architecture(base)
     ids = read_tokens(held_out)
     group_scores, layer_scores = read_scores(scores), read_scores(importance) if importance else None
@@ -85,13 +82,13 @@ def search_split(
         except PlanError as error:
             raise PlanError(f"{variant.name}: {error}") from None
 
-    model = load(base, device=device)
+    model = load(base, device=runtime.device)
 
     def measure(plan: Plan) -> float:
         with masked(model, architecture, plan):
-            return perplexity(model, ids, window=ids.shape[1], batch_size=batch_size).perplexity
+            return perplexity(model, ids, window=ids.shape[1], batch_size=runtime.batch_size).perplexity
 
-    stopped_early = _Search(architecture, plan_of, measure, journal).run(coarse, fine, patience, progress)
+    stopped_early = _Search(architecture, plan_of, measure, journal).run(coarse, fine, patience, runtime.progress)
     trials = journal.trials
     result = SplitSearch(
         variant=variant.name,

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.options import Options as AnyOptions
+from llm_pruner.system.runtime import ON_CPU, Runtime
 
 Need = Literal["base", "calibration", "healing", "held_out"]
 """What a step may read besides its parent: the folder of the dense model, the token files of calibration and healing,
@@ -29,8 +30,9 @@ class StepInputs:
     """Of the variant that is made, for progress bars."""
     sparse: bool
     """Whether zeros of the parent are to stay zero."""
-    device: str = "cpu"
-    progress: bool = False
+    resume_point: Path | None = None
+    """Folder for what an interrupted training goes on from; removed once the step is done."""
+    runtime: Runtime = ON_CPU
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,12 @@ class StepOutcome:
     """Everything, for ``step.json``; ``history`` of a training is drawn."""
 
 
-class Step(ABC):
-    """A step, made from its options. Importing its module must not import torch."""
+class NamedStep(ABC):
+    """What every step of either track says of itself: its name stands behind a plus."""
 
     title: ClassVar[str]
     """What it does, in a few words for people."""
     Options: ClassVar[type[AnyOptions]] = AnyOptions
-    needs: ClassVar[tuple[Need, ...]] = ()
     terminal: ClassVar[bool] = False
     """Whether no step can follow it."""
     gpu: ClassVar[bool] = False
@@ -60,12 +61,18 @@ class Step(ABC):
     def __init__(self, **options: Any) -> None:
         self.options = self.Options(**options)
 
+
+class Step(NamedStep):
+    """A step, made from its options. Importing its module must not import torch."""
+
+    needs: ClassVar[tuple[Need, ...]] = ()
+
     @abstractmethod
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
         """Make the model folder ``output``, which appears only when complete; import what is heavy here.
 
         Raises:
-            PrunerError: if it cannot be made; nothing is written then.
+            PrunerError: if it cannot be made; no model is written then.
         """
 
     @abstractmethod

@@ -30,9 +30,10 @@ class Healing(Step):
             self.options,
             keep_zeros=inputs.sparse,
             teacher=inputs.files.get("base"),
+            resume_point=inputs.resume_point,
             name=inputs.name,
-            device=inputs.device,
-            progress=inputs.progress,
+            device=inputs.runtime.device,
+            progress=inputs.runtime.progress,
         )
         return StepOutcome({"held_out": result["perplexity"]}, result)
 

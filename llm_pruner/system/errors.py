@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
 if TYPE_CHECKING:
@@ -44,21 +44,24 @@ def listed(source: str, problems: Iterable[str], way_out: str = "") -> str:
     return "\n".join([f"{head}; {way_out}" if way_out else head, *lines])
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], moved: Mapping[str, str] | None = None) -> list[str]:
+Moved = Mapping[str, Callable[[Any], str]]
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], moved: Moved | None = None) -> list[str]:
     """What pydantic found wrong with the values of a model, one line each: the place, what is wrong, the way out.
 
     Args:
-        moved: keys that are not where they were, by where they are now.
+        moved: keys that are not where they were, and what to say of the value that one was given.
     """
     return [_problem(item, model, moved or {}) for item in error.errors()]
 
 
-def _problem(item: Mapping[str, Any], model: type[BaseModel], moved: Mapping[str, str]) -> str:
+def _problem(item: Mapping[str, Any], model: type[BaseModel], moved: Moved) -> str:
     place = dotted(item["loc"])
     if item["type"] == "extra_forbidden":
         *section, key = item["loc"]
         return (
-            f"{place}: is {moved[place]} now"
+            f"{place}: {moved[place](item['input'])}"
             if place in moved
             else f"{place}: unknown key" + nearest(str(key), _known_keys(model, section))
         )

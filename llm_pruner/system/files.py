@@ -72,15 +72,71 @@ def refuse_foreign_folder(path: Path) -> None:
 
 
 def refuse_foreign_record(path: Path) -> None:
-    """Raise PrunerError if ``path`` is there and no JSON record of this tool, which says what ``run`` made it."""
-    if not path.exists():
-        return
-    try:
-        held = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except ValueError:
-        held = None
-    if not isinstance(held, dict) or "run" not in held:
+    """Raise PrunerError if ``path`` is there, and neither a JSON record of this tool, which says what ``run`` made it,
+    nor a token file of it, which says where its tokens are from."""
+    if path.exists() and not (path.is_file() and _made_here(path)):
         raise PrunerError(f"{path}: not made by this tool, so not replaced; choose another output or delete it")
+
+
+def _made_here(path: Path) -> bool:
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open  # not in every environment that writes files
+
+        try:
+            with safe_open(path, framework="numpy") as handle:
+                return "facts" in (handle.metadata() or {})
+        except SafetensorError:
+            return False
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    return isinstance(held, dict) and "run" in held
+
+
+def replaced_by(
+    *,
+    folders: Iterable[Path] = (),
+    records: Iterable[Path] = (),
+    named: Iterable[Path] = (),
+    files: Iterable[Path] = (),
+    inputs: Iterable[Path] = (),
+    force: bool = False,
+) -> list[Path]:
+    """The files that writing these outputs replaces. Nothing is touched.
+
+    Args:
+        folders: made as a whole, such as a model; replaced with ``force``, and only if this tool made them.
+        records: JSON records and token files; replaced without being asked, but only if this tool made them.
+        named: records whose names the user chose: as ``records``, and with ``force`` whatever file is there.
+        files: anything that does not say who made it; replaced with ``force``.
+        inputs: what the outputs are made from.
+
+    Raises:
+        PrunerError: for what may not be replaced, and for an output that is, contains or lies in an input.
+    """
+    folders, records, files = list(folders), list(records), list(files)
+    (files if force else records).extend(named)
+    refuse_inputs([*folders, *records, *files], inputs)
+    for folder in folders:
+        refuse_foreign_folder(folder)
+    for record in records:
+        refuse_foreign_record(record)
+    for file in files:
+        if file.is_dir():
+            raise PrunerError(f"{file}: a folder, and a file is to be written there; choose another output")
+    held = [folder for folder in folders if folder.is_symlink() or (folder.is_dir() and any(folder.iterdir()))]
+    taken = [*held, *(file for file in files if os.path.lexists(file))]
+    if taken and not force:
+        raise PrunerError(f"{taken[0]}: there already; choose another --output or replace it with --force")
+    inside = [
+        [folder] if folder.is_symlink() else sorted(path for path in folder.rglob("*") if path.name != MARKER)
+        for folder in held
+    ]
+    return [
+        *(path for found in inside for path in found if path.is_symlink() or path.is_file()),
+        *(path for path in [*records, *files] if os.path.lexists(path)),
+    ]
 
 
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:

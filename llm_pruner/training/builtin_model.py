@@ -15,6 +15,7 @@ from llm_pruner.data.builtin.options import BOS, EOS, PAD, BuiltinModel
 from llm_pruner.models.layout import decoder_layers
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import ON_CPU, Runtime
 from llm_pruner.training.loop import Schedule, TrainingTask, fit
 from llm_pruner.training.records import BuiltinTraining, LossHistory, LossPoint, TokenCounts, Validation
 from llm_pruner.training.schedule import rate
@@ -35,8 +36,7 @@ def train_builtin(
     *,
     seed: int,
     record: Path | None = None,
-    progress: bool = True,
-    device: str = "cpu",
+    runtime: Runtime = ON_CPU,
 ) -> BuiltinTraining:
     """Train tokenizer and model on the built-in corpus and write them to ``output`` as a Hugging Face folder.
 
@@ -50,18 +50,18 @@ def train_builtin(
     """
     import torch
 
-    run = Run(options=spec.model_dump(), seed=seed, device=device)
+    run = Run(options=spec.model_dump(), seed=seed, device=runtime.device)
     corpus = load_corpus()
     texts = {split: [document.text for document in corpus[split]] for split in ("train", "validation")}
     tokenizer = train_tokenizer(texts["train"], spec.vocab_size, spec.max_position_embeddings)
-    tokens = {split: _encode(tokenizer, texts[split]).to(device) for split in texts}
+    tokens = {split: _encode(tokenizer, texts[split]).to(runtime.device) for split in texts}
     windows = tokens["validation"].unfold(0, spec.sequence_length, spec.sequence_length)
 
     with torch.random.fork_rng(devices=[]), _pool() as pool:
         torch.manual_seed(seed)
-        model = _new_model(spec, tokenizer).to(device)  # type: ignore[arg-type]
+        model = _new_model(spec, tokenizer).to(runtime.device)  # type: ignore[arg-type]
         task = _Task(model, tokens["train"], windows, spec, seed, pool)
-        history = fit(task, _schedule(spec), name="training", progress=progress)
+        history = fit(task, _schedule(spec), name="training", runtime=runtime)
         validation_loss = _mean_loss(model, windows, spec.batch_size, pool)
 
     bytes_per_token = sum(len(text.encode()) for text in texts["validation"]) / tokens["validation"].numel()

@@ -10,9 +10,10 @@ from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.mechanisms.width.split import SplitSearch
 from llm_pruner.models.architecture import refuse_quantized
-from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.models.shapes import check_base
 from llm_pruner.system.provenance import Run
-from llm_pruner.variants.records import AmountRecord, PruningRecord, SecondsRecord
+from llm_pruner.system.runtime import Runtime
+from llm_pruner.variants.records import AmountRecord, LayerShareRecord, PruningRecord, SecondsRecord
 from llm_pruner.variants.score import calibration_samples
 from llm_pruner.variants.variant import Variant
 
@@ -37,21 +38,22 @@ def prune(
         base: folder of the base model.
         output: folder of the variant.
         scores: JSON of ``compute_scores``, for width and depth.
-        importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for it.
+        importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for them.
         search: JSON of ``search_split``, where the options ask for it.
         calibration: token file, for sparse and slicing methods that look at data.
 
     Raises:
         PlanError: if the amount cannot be reached.
-        CheckpointError: if the base cannot be read.
+        CheckpointError: if the base cannot be read, or its weights are not those of its config.json, or not finite.
     """
     refuse_quantized(base)
+    check_base(base)
     group_scores, ranking = (read_scores(path) if path else None for path in (scores, importance))
     found = SplitSearch.read(search) if search else None
     sources = [source.run.seconds for source in (group_scores, ranking, found) if source]
-    device = pick_device(device)
-    limit_threads()
-    run = Run({**variant.options, **variant.method_options}, seed=variant.method_options.get("seed"), device=device)
+    runtime = Runtime(device, batch_size, progress).start()
+    options = {**variant.options, **variant.method_options}
+    run = Run(options, seed=variant.method_options.get("seed"), device=runtime.device)
     job = Job(
         variant,
         base,
@@ -60,9 +62,7 @@ def prune(
         ranking,
         found.best.split if found else None,
         calibration_samples(variant.build_method(), calibration),
-        device,
-        batch_size,
-        progress,
+        runtime,
     )
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:
@@ -92,4 +92,8 @@ def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float 
         scores=tuple(score.name for score in variant.scores),
         seconds=SecondsRecord(scoring=scoring, pruning=run.seconds, total=round(scoring + run.seconds, 3)),
         run=run.describe(),
+        layers=tuple(
+            LayerShareRecord(index=layer.index, asked=layer.asked, reached=layer.zeros / layer.weights)
+            for layer in outcome.layers or ()
+        ),
     )

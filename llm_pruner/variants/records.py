@@ -34,6 +34,17 @@ class SecondsRecord(Part):
     """Of the steps after pruning."""
 
 
+class LayerShareRecord(Part):
+    """The linear weights that a layer lost."""
+
+    index: int
+    """Of the layer, from 0."""
+    asked: float
+    """The share that was to become zero, by the allocation."""
+    reached: float
+    """The share that is."""
+
+
 class PruningRecord(Record):
     """How a variant was made."""
 
@@ -63,6 +74,8 @@ class PruningRecord(Record):
     """Where the time went."""
     run: RunRecord
     """The last job."""
+    layers: tuple[LayerShareRecord, ...] = ()
+    """How much went of each layer, where single weights did."""
     steps: tuple[StepRecord, ...] = ()
     """What was done to the pruned model, in order."""
 

@@ -11,9 +11,10 @@ from llm_pruner.data.tokens import read_tokens
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import Scored, ScoresFile
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
-from llm_pruner.system.device import limit_threads, pick_device
+from llm_pruner.models.shapes import check_base
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import Score, build_method
 
 if TYPE_CHECKING:
@@ -41,21 +42,20 @@ def compute_scores(
         output: the JSON to write.
 
     Raises:
-        CheckpointError: if the base cannot be read, or gives scores that are not finite.
+        CheckpointError: if the base cannot be read, its weights are not those of its config.json or not finite, or it
+            gives scores that are not finite.
         PlanError: if its hidden dimensions are sliced.
     """
     refuse_quantized(base)
     refuse_sliced(read_config(base), base)
-    device = pick_device(device)
-    limit_threads()
+    check_base(base)
+    runtime = Runtime(device, batch_size, progress).start()
     method = build_method(score.implementation, score.options)
-    run = Run(score.options, device=device)
+    run = Run(score.options, device=runtime.device)
     input_ids = calibration_samples(method, calibration)
     mechanism = get_mechanism(score.mechanism)
-    assert mechanism.score_with and mechanism.Scores
-    scored: Scored = import_module(mechanism.score_with).score(
-        method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.scored_options
-    )
+    assert mechanism.Scores
+    scored: Scored = import_module(score.job).score(method, base, input_ids, runtime, **score.scored_options)
     for layer in scored.layers:
         if not all(map(math.isfinite, layer.values())):
             raise CheckpointError(

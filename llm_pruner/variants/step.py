@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.steps.base import Need, StepInputs, step_class
 from llm_pruner.steps.records import StepFile, StepRecord
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import AUTO, Runtime
+from llm_pruner.training.resume import RESUME_POINT, clear_resume_point
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import Variant
 
@@ -22,10 +24,11 @@ def take_step(
     output: Path,
     *,
     files: Mapping[Need, Path],
-    device: str = "auto",
-    progress: bool = False,
+    runtime: Runtime = AUTO,
 ) -> PruningRecord:
     """Make what a step makes: ``output/model/``, ``output/step.json`` and ``output/pruning.json``.
+
+    A training that was killed goes on from its last check, and ends as if nothing had been.
 
     Args:
         variant: what to make, such as ``GQA_2000+lora``.
@@ -33,6 +36,7 @@ def take_step(
         before: ``pruning.json`` of that.
         output: folder of the variant.
         files: at least what the step ``needs``.
+        runtime: a step that can use no GPU runs on the CPU anyway.
 
     Returns:
         ``pruning.json``: the parent's, with what this step did at the end of ``steps``.
@@ -46,16 +50,15 @@ def take_step(
     if missing := [need for need in cls.needs if need not in files]:
         raise ConfigError([f"+{variant.step.name} needs {need}" for need in missing], variant.name)
     step = cls(**variant.step.options)
-    device = pick_device(device) if cls.gpu else "cpu"
-    limit_threads()
-    run = Run(variant.step.options, seed=variant.step.options.get("seed"), device=device if cls.gpu else None)
+    runtime = (runtime if cls.gpu else replace(runtime, device="cpu")).start()
+    run = Run(variant.step.options, seed=variant.step.options.get("seed"), device=runtime.device if cls.gpu else None)
     inputs = StepInputs(
         parent,
         {need: files[need] for need in cls.needs},
         variant.name,
         sparse=get_mechanism(variant.mechanism).masks,
-        device=device,
-        progress=progress,
+        resume_point=output / RESUME_POINT,
+        runtime=runtime,
     )
     outcome = step.apply(inputs, output / "model")
     described = run.describe()
@@ -79,4 +82,5 @@ def take_step(
         }
     )
     record.write(output / "pruning.json")
+    clear_resume_point(output)
     return record

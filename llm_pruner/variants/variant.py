@@ -24,11 +24,13 @@ class Score:
     """Of the file, and in figures: the method and the options that are not the default."""
     implementation: str
     mechanism: str
-    """Whose scores they are: ``width`` or ``depth``."""
+    """Whose scores they are: ``width`` or ``depth``, or that of the variants whose allocation goes by them."""
     options: dict[str, Any]
     """Of the method."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
+    job: str
+    """Dotted module whose ``score`` makes them."""
     scored_options: dict[str, Any] = field(default_factory=dict)
     """Options of the mechanism that decide what is scored, such as ``drop``."""
 

@@ -6,7 +6,7 @@ Checked as a whole before any job: all problems are reported at once, each with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -33,6 +33,8 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
+from llm_pruner.encoders.steps import STEPS as ENCODER_STEPS
+from llm_pruner.encoders.steps.base import ClassifierStep, classifier_step
 from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.evaluation.continuations import PROMPTS
 from llm_pruner.methods import METHODS
@@ -41,7 +43,7 @@ from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of
 from llm_pruner.system.options import Options
-from llm_pruner.variants.grammar import checked, derive, known_options, resolve
+from llm_pruner.variants.grammar import check_step, checked, derive, resolve, shared_options, understood
 from llm_pruner.variants.variant import DENSE, Variant
 from llm_pruner.workflow import resources
 from llm_pruner.workflow.resources import Needs
@@ -158,8 +160,29 @@ def _step_field(name: str) -> Any:
 
 StepsConfig = create_model("StepsConfig", __base__=Options, **{name: _step_field(name) for name in STEPS})
 """Options of every step, under its name."""
-_MOVED = {"healing.lora": "steps.lora", "healing.kd": "steps.kd", "nf4": "steps.nf4"}
-"""Keys that stood elsewhere before, and where they stand now."""
+
+
+def _rows_now(step: str) -> Callable[[Any], str]:
+    """What is said of a list of classifiers' rows, given the list."""
+
+    def way_out(value: Any) -> str:
+        rows = " and ".join(
+            f"'{row}+{step}: {{}}'" for row in (value if isinstance(value, list) and value else ["<row>"])
+        )
+        return f"no list of its own any more; write {rows} under encoders.rows"
+
+    return way_out
+
+
+_MOVED: dict[str, Callable[[Any], str]] = {
+    "healing.lora": lambda _: "is steps.lora now",
+    "healing.kd": lambda _: "is steps.kd now",
+    "nf4": lambda _: "is steps.nf4 now",
+    "encoders.ptq": _rows_now("nf4"),
+    "encoders.qkd": _rows_now("qkd"),
+}
+"""Keys that stood elsewhere before, and what is said of their values."""
+CLASSIFIER_STEPS = {name: classifier_step(implementation) for name, implementation in ENCODER_STEPS.items()}
 
 
 class ZeroShotConfig(Options):
@@ -237,11 +260,9 @@ class TimingConfig(Options):
 class EncodersConfig(Options):
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Pruned classifiers by name, each with the options in which it differs from ``pruning``, and with ``start``, a row
-    that it goes on from instead of the teacher. Without any, nothing of this section runs."""
-    ptq: tuple[str, ...] = ()
-    """Rows that are also stored in few bits as they are."""
-    qkd: tuple[str, ...] = ()
-    """Rows that are also trained for few bits."""
+    that it goes on from instead of the teacher. ``<row>+nf4`` is a row stored in few bits as it is, ``<row>+qkd`` one
+    trained for few bits, with the options in which they differ from ``quantization`` and ``qat``. Without any row,
+    nothing of this section runs."""
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
     """Each row is made once with each."""
     task: TaskOptions = TaskOptions()
@@ -262,8 +283,30 @@ class EncodersConfig(Options):
         """Whether anything is downloaded."""
         return bool(self.rows) and (self.task.dataset in GLUE or self.teacher.on_hub)
 
+    @property
+    def pruned(self) -> list[str]:
+        """Rows that are pruned, or only trained."""
+        return [row for row in self.rows if "+" not in row]
+
+    @property
+    def stepped(self) -> dict[str, type[ClassifierStep]]:
+        """The last step of every row that is made of another."""
+        steps = {row: row.rpartition("+")[2] for row in self.rows if "+" in row}
+        return {row: CLASSIFIER_STEPS[step] for row, step in steps.items() if step in CLASSIFIER_STEPS}
+
+    def step_options(self, row: str) -> Options:
+        """All options of a row's last step.
+
+        Raises:
+            ConfigError: for unknown or wrong ones.
+        """
+        step = self.stepped[row]
+        sections = [getattr(self, section).model_dump() for section in step.sections]
+        shared = {key: value for section in sections for key, value in section.items()}
+        return checked(step.Options, {**shared, **self.rows[row]}, f"encoders.rows.{row}")
+
     def row_options(self, row: str) -> RowOptions:
-        """All options of a row.
+        """All options of a pruned row.
 
         Raises:
             ConfigError: for unknown or wrong ones.
@@ -387,7 +430,7 @@ def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[
                 variants[name] = derive(variants[parent], step, {**_step_options(raw, step), **own})
             else:
                 shared = method_options.get(name.partition("_")[0], {})
-                variants[name] = resolve(name, {**_understood(name, shared), **own})
+                variants[name] = resolve(name, {**understood(name, shared), **own})
         except ConfigError as error:
             problems += [f"{place}: '{name}': {problem}" for problem in error.problems]
     return variants, problems
@@ -431,21 +474,9 @@ def _method_options(raw: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
         if method not in METHODS:
             problems.append(f"methods.{method}: unknown method{nearest(str(method), METHODS)}")
         elif isinstance(own, dict):
-            known = known_options(method)
-            problems += [
-                f"methods.{method}.{key}: unknown option{nearest(key, known)}" for key in own if key not in known
-            ]
-            options[method] = {key: value for key, value in own.items() if key in known}
+            options[method], unknown = shared_options(method, own)
+            problems += [f"methods.{method}.{problem}" for problem in unknown]
     return options, problems
-
-
-def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a method's shared options, those this variant's mechanism understands."""
-    try:
-        bare = resolve(name)
-    except ConfigError:
-        return {}
-    return {key: value for key, value in options.items() if key in bare.options or key in bare.method_options}
 
 
 def _check_texts(config: Config) -> list[str]:
@@ -502,23 +533,25 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
         problems.append(f"encoders.task: {error}")
     starts: dict[str, str | None] = {}
     for row in encoders.rows:
-        if not re.fullmatch(r"[A-Za-z][\w-]*", row):
+        name, *steps = row.split("+")
+        if not re.fullmatch(r"[A-Za-z][\w-]*", name):
             problems.append(f"encoders.rows: '{row}' is no name for a folder; letters, digits, '_' and '-'")
+        parent = row.rpartition("+")[0]
+        if steps and parent not in encoders.rows:
+            problems.append(f"encoders.rows.{row}: no row '{parent}'{nearest(parent, encoders.rows)}")
         try:
-            starts[row] = encoders.row_options(row).start
+            if steps:
+                check_step(row, CLASSIFIER_STEPS)
+                encoders.step_options(row)
+            else:
+                starts[row] = encoders.row_options(row).start
         except ConfigError as error:
             problems += [f"encoders.rows.{row}: {problem}" for problem in error.problems]
     for row, start in starts.items():
-        if start and start not in encoders.rows:
-            problems.append(f"encoders.rows.{row}: start: no row '{start}'{nearest(start, encoders.rows)}")
+        if start and start not in encoders.pruned:
+            problems.append(f"encoders.rows.{row}: start: no pruned row '{start}'{nearest(start, encoders.pruned)}")
     try:
         TopologicalSorter({row: [start] if start else [] for row, start in starts.items()}).prepare()
     except CycleError as error:
         problems.append(f"encoders.rows: start leads in a circle, {' → '.join(error.args[1])}")
-    for key in ("ptq", "qkd"):
-        problems += [
-            f"encoders.{key}: no row '{name}'{nearest(name, encoders.rows)}"
-            for name in getattr(encoders, key)
-            if name not in encoders.rows
-        ]
     return problems

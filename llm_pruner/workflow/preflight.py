@@ -9,7 +9,7 @@ from pathlib import Path
 from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_sparsity, read_encoder
 from llm_pruner.encoders.options import BUILTIN
 from llm_pruner.mechanisms import get_mechanism
-from llm_pruner.models.architecture import Architecture, planned_architecture, read_architecture
+from llm_pruner.models.architecture import Architecture, check_headers, planned_architecture, read_architecture
 from llm_pruner.models.gguf import read_gguf
 from llm_pruner.models.packages import ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
@@ -35,6 +35,8 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
         raise ConfigError(problems, source)
     try:
         architecture = known_architecture(config)
+        if architecture and config.model.kind == "folder":
+            check_headers(architecture)
     except CheckpointError as error:
         raise ConfigError([f"model.source: {error}"], source) from None
     if architecture is None:
@@ -92,7 +94,7 @@ def _check_encoders(config: Config) -> list[str]:
             return []
     except CheckpointError as error:
         return [f"encoders.teacher.source: {error}"]
-    for row in encoders.rows:
+    for row in encoders.pruned:
         try:
             options = encoders.row_options(row)
             if not options.start:  # what is left of another row is known when that is made

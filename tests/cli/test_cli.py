@@ -23,6 +23,7 @@ from llm_pruner.cli.common import read_options
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.methods import METHODS
 from llm_pruner.models.doctor import examine
+from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.system.files import read_json, write_json
 from tests.tiny import ROOT
 from tests.tiny.commands import heavy_imports, run, run_json
@@ -49,6 +50,7 @@ def variants(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) 
         ("Wanda_2of4", ["--strategy", "wanda", "--structure", "2:4"], {}),
         ("Magnitude_unstructured_5000", ["--strategy", "magnitude", "--ratio", 0.5, "--structure", "unstructured"], {}),
         ("ShortGPT_remove_1", ["--strategy", "shortgpt", "--layers", 1], {}),
+        ("Wanda_owl_unstructured_6000", ["--name", "Wanda_owl_unstructured_6000"], {"allocation": "owl"}),
         ("SliceGPT_2500", ["--strategy", "slicegpt", "--ratio", 0.25], {"schedule": "variance", "multiple_of": 2}),
         (
             "GQA_even_3000",
@@ -65,7 +67,7 @@ def test_prune_makes_what_the_workflow_makes(
     token_file: Path,
     tmp_path: Path,
 ) -> None:
-    expected = make(name, options, make_model(), token_file, tmp_path / "expected")
+    expected = make(name, options, make_model(), token_file, tmp_path / "expected").to_dict()
     pairs = [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
     output = tmp_path / "output"
     place = ["--model", make_model(), "--calibration", token_file, "--output", output, "--device", "cpu"]
@@ -79,6 +81,7 @@ def test_prune_makes_what_the_workflow_makes(
     assert not plan.exists() or (output / "plan.json").read_bytes() == plan.read_bytes()
     for key in ("variant", "asked", "reached", "options", "scores", "notes"):
         assert record[key] == expected[key]
+    assert record.get("layers") == expected.get("layers")
     assert record == read_json(output / "pruning.json")
 
 
@@ -139,7 +142,8 @@ def test_drawn_samples_are_those_of_the_workflow(
     text.write_text("".join(chr(33 + index % 60) for index in range(3000)))
     for name, samples, skip in (("calibration", 5, 0), ("held_out", 64, 5)):
         expected, drawn = tmp_path / f"{name}.expected", tmp_path / f"{name}.safetensors"
-        sampling.draw_samples(str(text), None, make_model(), expected, samples=samples, length=16, seed=3, skip=skip)
+        spec = sampling.SampleSpec(str(text), None, samples, length=16, seed=3, skip=skip)
+        sampling.draw_samples(spec, make_model(), expected)
         Text(str(text), samples=5, length=16, seed=3).draw(make_model(), drawn, held_out=skip > 0)
         assert drawn.read_bytes() == expected.read_bytes()
 
@@ -245,10 +249,11 @@ def test_quantize(make_model: Callable[..., Path], token_file: Path, tmp_path: P
 def test_analyze(variants: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
     model = variants / "ShortGPT_remove_1"
     for given in (model, model / "model"):
-        comparison = run_json("analyze", "--model", given, "--base", make_model(), "--output", tmp_path / "analysis")
+        place = ["--output", tmp_path / "analysis", "--force"]
+        comparison = run_json("analyze", "--model", given, "--base", make_model(), *place)
         assert comparison == read_json(model / "analysis" / "model_comparison.json")
     (model / "plan.json").rename(tmp_path / "plan.json")
-    place = ["analyze", "--model", model, "--base", make_model(), "--output", tmp_path / "analysis"]
+    place = ["analyze", "--model", model, "--base", make_model(), "--output", tmp_path / "analysis", "--force"]
     assert "no plan.json" in run(*place).stderr
     assert "compared with Dense" in run(*place, "--plan", tmp_path / "plan.json").stdout
 
@@ -257,9 +262,11 @@ def test_analyze_batch_goes_on_after_a_broken_model(variants: Path, make_model: 
     weights = variants / "Magnitude_3000" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     place = ["analyze-batch", "--models-dir", variants, "--base-model", make_model(), "--merge-results"]
-    result = run(*place, "--json", code=3)
+    assert "there already" in run(*place, code=1).stderr
+    result = run(*place, "--json", "--force", code=3)
     assert json.loads(result.stdout)["analysed"] == ["Dense", "ShortGPT_remove_1"]
-    assert result.stderr.count("\n") == 1 and "Magnitude_3000" in result.stderr and "truncated" in result.stderr
+    problems = [line for line in result.stderr.splitlines() if "not analysed" in line]
+    assert len(problems) == 1 and "Magnitude_3000" in problems[0] and "truncated" in problems[0]
     assert read_json(variants / "models_structure_summary.json")["total_models"] == 2
 
 
@@ -272,7 +279,7 @@ def test_summarize(variants: Path, tmp_path: Path) -> None:
     (variants / "Dense" / "analysis" / "model_comparison.json").write_text('{"a"')
     (other / "Copy" / "analysis" / "model_comparison.json").write_text("[]")
     shutil.rmtree(variants / "Magnitude_3000" / "analysis")
-    result = run("summarize", "--dirs", variants, other, *output, code=3)
+    result = run("summarize", "--dirs", variants, other, *output, "--force", code=3)
     assert "Dense: left out" in result.stderr and "Copy: left out" in result.stderr and "JSON" in result.stderr
     text = (tmp_path / "sum.txt").read_text()
     assert f"✗ Magnitude_3000: no analysis; llm-pruner analyze --model {variants / 'Magnitude_3000'}/model" in text
@@ -281,6 +288,21 @@ def test_summarize(variants: Path, tmp_path: Path) -> None:
     assert (
         "no folder of a pruned model" in run("summarize", tmp_path / "variants" / "Dense" / "analysis", code=1).stderr
     )
+
+
+def test_show_prints_the_rows_of_a_run_in_its_order(variants: Path, tmp_path: Path) -> None:
+    everything = run("show", variants)
+    assert everything.stderr == "" and all(folder.name in everything.stdout for folder in variants.iterdir())
+    shutil.copytree(variants, tmp_path / "run" / "baselines")
+    run("table", "--result-dir", variants, "--output", tmp_path / "run" / "results" / "summary.csv")
+    table = tmp_path / "run" / "results" / "summary.csv"
+    heading, dense, *rest = table.read_text().splitlines(keepends=True)
+    table.write_text(heading + rest[-1] + dense)
+    shown = run_json("show", tmp_path / "run")
+    assert shown["models"] == [rest[-1].partition(",")[0], "Dense"]
+    assert [one["share"] for one in shown["best"]] == [0.9, 0.8, 0.65]
+    (tmp_path / "empty").mkdir()
+    assert "no folder of a pruned model" in run("show", tmp_path / "empty", code=1).stderr
 
 
 def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:
@@ -401,6 +423,8 @@ def test_exports(variants: Path, make_model: Callable[..., Path], tmp_path: Path
     plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "merge.yaml", "--plan"]
     run(*plan, variants / "ShortGPT_remove_1" / "plan.json", "--base", make_model())
     assert "some/model" in (tmp_path / "merge.yaml").read_text()
+    assert "there already" in run(*plan, variants / "ShortGPT_remove_1" / "plan.json", code=1).stderr
+    plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "other.yaml", "--plan"]
     assert "in width" in run(*plan, variants / "Magnitude_3000" / "plan.json", code=1).stderr
 
     missing = run(*plan, variants / "Dense" / "plan.json", code=1).stderr
@@ -424,6 +448,7 @@ def test_methods_are_all_listed() -> None:
     listed = run_json("methods")
     assert [method["name"] for method in listed["methods"]] == list(METHODS)
     assert listed["mechanisms"]["width"]["allocation"]["default"] == "uniform"
+    assert [allocation["name"] for allocation in listed["allocations"]] == list(ALLOCATIONS)
     text = run("methods").stdout
     assert "LLMPruner" in text and "freeze_top_layers=0" in text
 
@@ -446,6 +471,7 @@ def test_light_commands_import_neither_torch_nor_transformers(
         ["analyze", "--model", dense, "--base", make_model(), "--output", tmp_path / "analysis"],
         ["summarize", variants, "--output", tmp_path / "summary"],
         ["compare", variants],
+        ["show", variants],
         ["table", "--result-dir", variants, "--output", tmp_path / "summary.xlsx"],
     ):
         stdout, heavy, code = heavy_imports(*arguments)

@@ -154,7 +154,7 @@ def test_trained_model_is_an_ordinary_folder(tmp_path: Path) -> None:
 
     folder, record = tmp_path / "model", tmp_path / "loss.json"
     state = torch.get_rng_state()
-    result = train_builtin(folder, TINY, seed=0, record=record, progress=False)
+    result = train_builtin(folder, TINY, seed=0, record=record)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -192,7 +192,7 @@ def test_seed_decides_the_weights(tmp_path: Path) -> None:
     for name, seed, count in (("a", 1, 2), ("b", 1, 1), ("c", 2, 2)):
         torch.manual_seed(seed * 100 + count)  # the caller's own generator must not matter
         torch.set_num_threads(count)
-        train_builtin(tmp_path / name, TINY, seed=seed, progress=False)
+        train_builtin(tmp_path / name, TINY, seed=seed)
     one, again, other = (contents(tmp_path / name) for name in "abc")
     assert one == again
     assert one["tokenizer.json"] == other["tokenizer.json"]
@@ -208,14 +208,14 @@ def test_interrupted_training_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_builtin(tmp_path / "model", TINY, seed=0, record=tmp_path / "loss.json", progress=False)
+        train_builtin(tmp_path / "model", TINY, seed=0, record=tmp_path / "loss.json")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("small_corpus")
 def test_diverging_training_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="lower the learning rates"):
-        train_builtin(tmp_path / "model", TINY.model_copy(update={"adamw_learning_rate": 1e30}), seed=0, progress=False)
+        train_builtin(tmp_path / "model", TINY.model_copy(update={"adamw_learning_rate": 1e30}), seed=0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,14 +18,20 @@ from typing import Any
 import jsonschema
 import pytest
 import torch
+import typer
 import yaml
 from typer.testing import CliRunner
 
 import llm_pruner
-from llm_pruner.cli import app
+from llm_pruner.cli import app, export
 from llm_pruner.data.tokens import write_tokens
+from llm_pruner.mechanisms import MECHANISMS, get_mechanism
 from llm_pruner.methods import METHODS
-from llm_pruner.system.errors import ConfigError
+from llm_pruner.methods.magnitude import Magnitude
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.system.errors import ConfigError, PrunerError
+from llm_pruner.variants.grammar import resolve
 from llm_pruner.workflow.config import load_config
 from tests.tiny import ROOT
 from tests.tiny.families import VOCABULARY
@@ -209,6 +215,51 @@ def test_methods_of_the_guide_prune(
     record = make(name, {"method": implementation}, make_model(), token_file, tmp_path / "out")
     assert record.reached.amount == pytest.approx(record.asked.amount, rel=0.05)
     assert llm_pruner.load(tmp_path / "out" / "model").config.hidden_size == 32
+
+
+def test_the_mechanism_of_the_guide_has_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (block,) = blocks(DOCS / "adding_a_mechanism.md", "python")
+    (tmp_path / "guided_rank.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(MECHANISMS, "rank", "guided_rank:Rank")
+    monkeypatch.setattr(Magnitude, "mechanisms", (*Magnitude.mechanisms, "rank"))
+    try:
+        variant = resolve("Magnitude_rank_2000")
+        assert (variant.mechanism, variant.asked) == ("rank", {"amount": 0.2, "of": "singular values"})
+        assert get_mechanism("rank").write("rank", 0.2) == get_mechanism("rank").examples[0]
+        assert resolve("Magnitude_2000").mechanism == "width"
+    finally:
+        get_mechanism.cache_clear()
+
+
+def test_the_export_of_the_guide_writes(
+    make_model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function, command = blocks(DOCS / "adding_an_export.md", "python")
+    shapes = ModuleType("llm_pruner.exports.shapes")
+    exec(compile(function, "shapes.py", "exec"), vars(shapes))
+    monkeypatch.setitem(sys.modules, shapes.__name__, shapes)
+    guided = typer.Typer()
+    exec(compile(command, "export.py", "exec"), {**vars(export), "app": guided})
+    arguments = ["--model", str(make_model()), "--output", str(tmp_path / "shapes.txt")]
+    assert CliRunner().invoke(guided, arguments).exit_code == 0
+    assert "model.norm.weight [32]" in (tmp_path / "shapes.txt").read_text().splitlines()
+    assert isinstance(CliRunner().invoke(guided, arguments).exception, PrunerError)
+    assert CliRunner().invoke(guided, [*arguments, "--force"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["Magnitude_2000", "Wanda_unstructured_5000"])
+def test_the_allocation_of_the_guide_shares(
+    name: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in guided_modules(DOCS / "adding_an_allocation.md"):
+        module.write(tmp_path, monkeypatch)
+    monkeypatch.setitem(ALLOCATIONS, "ends", "ends:Ends")
+    record = make(name, {"allocation": {"ends": {"share": 0.3}}}, make_model(), token_file, tmp_path / "out")
+    assert record.reached.amount == pytest.approx(record.asked.amount, rel=0.05)
+    shapes = read_architecture(tmp_path / "out" / "model").tensors
+    kept = [sum(entry.count_nonzero() for key, entry in shapes.items() if f".{index}." in key) for index in range(4)]
+    assert min(kept[0], kept[3]) > max(kept[1], kept[2])
 
 
 @pytest.fixture

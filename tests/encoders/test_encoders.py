@@ -37,7 +37,7 @@ from llm_pruner.encoders.options import (
 from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
 from llm_pruner.encoders.report import by_name, final_report, told_apart
-from llm_pruner.encoders.runs import clear_resume_point, find_run, read_record
+from llm_pruner.encoders.runs import find_run, read_record
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
@@ -49,6 +49,7 @@ from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.training import loop
+from llm_pruner.training.resume import clear_resume_point
 from tests.tiny.families import VOCABULARY
 from tests.tiny.text import WORDS
 
@@ -422,24 +423,32 @@ def test_other_interpreters_load_what_was_written(batch: Batch, reader: Any, tmp
         if layer_bits is not None:
             quantize_classifier(folder, tmp_path / f"{family}-4", QuantizationOptions(layer_bits=layer_bits))
             folder = tmp_path / f"{family}-4" / "model"
-        expected[str(folder)] = logits(load_classifier(folder), batch)
+        classifier = load_classifier(folder)
+        expected[str(folder)] = logits(classifier, batch)
+        with torch.no_grad():
+            inner = classifier.base_model(input_ids=batch.input_ids, attention_mask=batch.attention_mask)
+        expected[f"{folder} without head"] = inner.last_hidden_state
     save_file({"ids": batch.input_ids, "mask": batch.attention_mask}, tmp_path / "batch.safetensors")
     program = """
 import sys, torch
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModel, AutoModelForSequenceClassification
+torch.set_grad_enabled(False)
 batch, found = load_file("batch.safetensors"), {}
 for folder in sys.argv[1:]:
     model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True).eval()
-    with torch.no_grad():
-        found[folder] = model(input_ids=batch["ids"], attention_mask=batch["mask"]).logits.float()
+    found[folder] = model(input_ids=batch["ids"], attention_mask=batch["mask"]).logits.float()
+    inner = AutoModel.from_pretrained(folder, trust_remote_code=True).eval()
+    inner = inner(input_ids=batch["ids"], attention_mask=batch["mask"]).last_hidden_state
+    found[f"{folder} without head"] = inner.float().contiguous()
 assert not [name for name in sys.modules if name.startswith("llm_pruner")]
 save_file(found, "found.safetensors")
 """
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {"HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-P", "-c", program, *expected]
+    folders = [name for name in expected if not name.endswith("without head")]
+    command = [sys.executable, "-P", "-c", program, *folders]
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
     found = load_file(tmp_path / "found.safetensors")
     for folder, own in expected.items():

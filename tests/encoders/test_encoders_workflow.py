@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import openpyxl
 import pytest
@@ -54,7 +55,8 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
         "QKD",
     ]
     (runs / "ptq" / "model" / "config.json").unlink()
-    broken = run(*report, "--output", tmp_path / "results", "--json", code=3)
+    assert "--force" in run(*report, "--output", tmp_path / "results", code=1).stderr
+    broken = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{runs / 'ptq'}: " in broken.stderr and "no config.json" in broken.stderr
     assert len(json.loads(broken.stdout)["runs"]) == 3
     assert (tmp_path / "results" / "final_report.png").exists()
@@ -106,8 +108,12 @@ def test_every_mistake_is_told_with_its_place() -> None:
             "D": {"start": "Bb"},
             "E": {"start": "F"},
             "F": {"start": "E"},
+            "Bb+nf4": {},
+            "D+nf5": {},
+            "D+nf4": {"epochs": 1},
+            "D+nf4+qkd": {},
+            "G": {"start": "D+nf4"},
         },
-        "ptq": ["Bb"],
     }
     with pytest.raises(ConfigError) as caught:
         load_config({"variants": ["Dense"], "encoders": wrong})
@@ -116,13 +122,48 @@ def test_every_mistake_is_told_with_its_place() -> None:
         "encoders.rows: 'a/b' is no name for a folder",
         "encoders.rows.B: importance: unknown option; did you mean 'importance_mode'?",
         "encoders.rows.C: final_sparsity: Input should be less than 1",
-        "encoders.rows.D: start: no row 'Bb'; did you mean 'B'?",
+        "encoders.rows.D: start: no pruned row 'Bb'; did you mean 'B'?",
         "encoders.rows: start leads in a circle, E → F → E",
-        "encoders.ptq: no row 'Bb'; did you mean 'B'?",
+        "encoders.rows.Bb+nf4: no row 'Bb'; did you mean 'B'?",
+        "encoders.rows.D+nf5: unknown step '+nf5'; did you mean 'nf4'?",
+        "encoders.rows.D+nf4: epochs: unknown option",
+        "encoders.rows.D+nf4+qkd: nothing can follow +nf4; put +nf4 last",
+        "encoders.rows.G: start: no pruned row 'D+nf4'",
     ):
         assert any(expected in problem for problem in caught.value.problems), expected
     with pytest.raises(ConfigError, match=r"encoders\.tsk: unknown key; did you mean 'task'"):
         load_config({"variants": ["Dense"], "encoders": {"tsk": {}}})
+
+
+@pytest.mark.parametrize(
+    ("listed", "expected"),
+    [
+        ({"ptq": ["A"]}, "encoders.ptq: no list of its own any more; write 'A+nf4: {}' under encoders.rows"),
+        (
+            {"qkd": ["A", "B"]},
+            "encoders.qkd: no list of its own any more; write 'A+qkd: {}' and 'B+qkd: {}' under encoders.rows",
+        ),
+        ({"ptq": None}, "encoders.ptq: no list of its own any more; write '<row>+nf4: {}' under encoders.rows"),
+    ],
+)
+def test_lists_of_old_say_how_rows_are_written(listed: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config({"variants": ["Dense"], "encoders": {"rows": {"A": {}, "B": {}}, **listed}})
+    assert caught.value.problems == [expected]
+
+
+def test_a_step_takes_what_its_sections_say_and_what_its_row_says() -> None:
+    encoders = {
+        "quantization": {"layer_bits": {0: 8}, "double_quant": True},
+        "qat": {"epochs": 5, "checks": 3},
+        "rows": {"A": {}, "A+nf4": {"double_quant": False}, "A+qkd": {"epochs": 7}},
+    }
+    found = load_config({"variants": ["Dense"], "encoders": encoders})[0].encoders
+    assert found.pruned == ["A"]
+    assert found.step_options("A+nf4").model_dump() == {"bits": 4, "layer_bits": {0: 8}, "double_quant": False}
+    trained = found.step_options("A+qkd").model_dump()
+    assert trained["double_quant"] and trained["layer_bits"] == {0: 8}
+    assert (trained["epochs"], trained["checks"], trained["learning_rate"]) == (7, 3, 1e-5)
 
 
 def test_what_the_teacher_cannot_give_is_told_before_anything_runs() -> None:
@@ -147,7 +188,7 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     workflow.run("classifiers")
     folder = workflow.run_folder
     report = read_json(folder / target)
-    assert [entry["name"] for entry in report["names"]] == ["Teacher", "MSP", "MSP+ptq", "MSP+qkd"]
+    assert [entry["name"] for entry in report["names"]] == ["Teacher", "MSP", "MSP+nf4", "MSP+qkd"]
     assert report["names"][1]["seeds"] == [0, 3] and not report["problems"]
     assert report["names"][1]["reached"]["heads"] == 0.5
     drawn = [folder / "encoders" / run / "curves.png" for run in ("Teacher", "MSP/seed_0", "MSP+qkd/seed_3")]
@@ -159,15 +200,15 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     write_workbook(read_results([]), folder / "summary.xlsx", tables)
     book = openpyxl.load_workbook(folder / "summary.xlsx")
     assert book.sheetnames[-2:] == ["Encoders", "Encoder runs"]
-    assert [cell.value for cell in book["Encoders"]["A"][1:5]] == ["Teacher", "MSP", "MSP+ptq", "MSP+qkd"]
+    assert [cell.value for cell in book["Encoders"]["A"][1:5]] == ["Teacher", "MSP", "MSP+nf4", "MSP+qkd"]
 
-    workflow.config["encoders"] = {**ENCODERS, "rows": {"MSP": {}, "L2": {"importance_mode": "l2"}}}
+    workflow.config["encoders"] = {**ENCODERS, "rows": {**ENCODERS["rows"], "L2": {"importance_mode": "l2"}}}
     again = workflow.run("--dry-run").stdout  # of everything: the tables ask for the report
     assert again.count("rule encoder_prune") == again.count("rule encoder_report") == 1
-    assert "row=L2" in again and "rule encoder_qkd" not in again and "rule encoder_teacher" not in again
+    assert "row=L2" in again and "rule encoder_step" not in again and "rule encoder_teacher" not in again
 
     further = {"start": "MSP", "epochs": 1, "enable_multi_granularity": False, "final_sparsity": 0.2}
-    workflow.config["encoders"] = {**ENCODERS, "rows": {"MSP": {}, "Further": further}}
+    workflow.config["encoders"] = {**ENCODERS, "rows": {**ENCODERS["rows"], "Further": further}}
     assert workflow.run(target).stdout.count("rule encoder_prune") == 1
     reached = {entry["name"]: entry["reached"] for entry in read_json(folder / target)["names"]}
     assert reached["Further"]["parameters"] > reached["MSP"]["parameters"]

@@ -19,6 +19,7 @@ from llm_pruner.mechanisms.width.split import SplitSearch
 from llm_pruner.search import split as module
 from llm_pruner.search.split import search_split
 from llm_pruner.system.errors import PlanError
+from llm_pruner.system.runtime import ON_CPU
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.score import compute_scores
 from tests.tiny.making import make
@@ -39,7 +40,7 @@ class Case:
     def run(self, **options: Any) -> SplitSearch:
         output = self.folder / "search.json"
         return search_split(
-            self.variant, self.base, output, held_out=self.tokens, device="cpu", **self.files, **options
+            self.variant, self.base, output, held_out=self.tokens, runtime=ON_CPU, **self.files, **options
         )
 
 

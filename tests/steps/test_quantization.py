@@ -121,8 +121,11 @@ def test_what_cannot_be_done(make_model: Callable[..., Path], token_file: Path, 
     with pytest.raises(CheckpointError, match="stored in few bits already"):
         quantize_model(tmp_path / "small", tmp_path / "again", NF4Options())
     for name in ("Magnitude_2000", "Wanda_2of4", "ShortGPT_remove_1", "SliceGPT_2500"):
-        with pytest.raises(PlanError, match=r"start from the model before \+nf4"):
+        with pytest.raises(PlanError, match="start from the model that it was made from"):
             make(name, {}, tmp_path / "small", token_file, tmp_path / "out")
+    (tmp_path / "pruning.json").write_text('{"variant": "GQA_2000+lora+nf4"}')
+    with pytest.raises(PlanError, match=r"start from the model before \+nf4"):
+        make("Magnitude_2000", {}, tmp_path / "small", token_file, tmp_path / "out")
     assert not (tmp_path / "again").exists() and not (tmp_path / "out" / "model").exists()
     with pytest.raises(ConfigError, match=r"put \+nf4 last"):
         load_config({"variants": ["GQA_2000+nf4+lora"]}, "config")

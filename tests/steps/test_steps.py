@@ -20,6 +20,7 @@ from llm_pruner.system.errors import ConfigError, DataError
 from llm_pruner.system.files import read_json
 from llm_pruner.system.options import Options
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import ON_CPU
 from llm_pruner.variants.grammar import GRAMMAR, derive, resolve
 from llm_pruner.variants.make import pruning_record
 from llm_pruner.variants.records import PruningRecord
@@ -44,7 +45,7 @@ class CountFiles(Step):
 
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
         output.mkdir(parents=True)
-        assert not inputs.sparse and inputs.device == "cpu" and inputs.name == "GQA_2000+count"
+        assert not inputs.sparse and inputs.runtime.device == "cpu" and inputs.name == "GQA_2000+count"
         return StepOutcome({"files": len(inputs.files)}, {"given": sorted(inputs.files), "note": self.options.note})
 
     def describe(self, taken: StepRecord) -> str:
@@ -121,7 +122,7 @@ def test_the_record_keeps_every_step(
         variant = derive(variant, name, options)
         before = PruningRecord.read(folder / "pruning.json")
         output = tmp_path / variant.name
-        take_step(variant, folder / "model", before, output, files=files, device="cpu")
+        take_step(variant, folder / "model", before, output, files=files, runtime=ON_CPU)
         folder = output
     record = PruningRecord.read(folder / "pruning.json")
     assert (record.variant, record.parent) == ("Magnitude_2000+lora+kd+nf4", "Magnitude_2000+lora+kd")

@@ -13,9 +13,7 @@ ENCODERS: dict[str, Any] = {
     "qat": {"epochs": 1, "checks": 2},
     "timing": {"repeats": 1},
     "seeds": [0, 3],
-    "rows": {"MSP": {}},
-    "ptq": ["MSP"],
-    "qkd": ["MSP"],
+    "rows": {"MSP": {}, "MSP+nf4": {}, "MSP+qkd": {}},
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_pruner.encoders.steps import STEPS
 from llm_pruner.methods import METHODS
 from llm_pruner.report.figures import FIGURES, RUN
 from llm_pruner.workflow import fingerprint
@@ -16,7 +17,7 @@ SCRIPTS = ROOT / "workflow_scripts"
 DRAWN = {f"figure_{name}" for name in FIGURES}
 OF_RUN = {f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN}
 READS_TEXT = {"train_builtin", "builtin_tasks", "draw_samples", "evaluation_tokens"} | {
-    f"encoder_{job}" for job in ("teacher", "prune", "ptq", "qkd", "report")
+    f"encoder_{job}" for job in ("teacher", "prune", "step", "report")
 }
 NO_JOBS = {"figure_of_run", "figure_of_record", "job", "profile", "__init__"}
 """Scripts that a figure's module belongs to, and files that no rule runs."""
@@ -29,6 +30,7 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
     methods = [target.partition(":")[0] for target in METHODS.values()]
     for name in ("score", "prune"):
         jobs[name] = (scripts[name], *methods)
+    jobs["encoder_step"] = (scripts["encoder_step"], *(target.partition(":")[0] for target in STEPS.values()))
     for name, figure in FIGURES.items():
         script = scripts["figure_of_run" if figure.shows == RUN else "figure_of_record"]
         jobs[f"figure_{name}"] = (script, figure.module)
@@ -45,6 +47,8 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
         ("report/encoders.py", {"summary"}),
         ("report/page/data.py", {"page"}),
         ("evaluation/continuations.py", {"evaluate"}),
+        ("report/terminal.py", set()),
+        ("workflow/display.py", set()),
         ("report/figures/__init__.py", set()),
         ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
         ("report/figures/quality_against_size.py", {"figure_quality_against_size", "figure_accuracy_against_size"}),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -117,7 +118,22 @@ def test_perplexity_says_what_it_was_measured_on(finished: Workflow) -> None:
 
 
 def test_second_run_does_nothing(workflow: Workflow) -> None:
-    assert "Nothing to be done" in workflow.run().stdout
+    said = workflow.run().stdout
+    assert "Nothing to do: all results are there" in said and "results/summary.xlsx" in said
+    assert workflow.run("--quiet", "all").stdout.count("\n") <= 2
+
+
+def test_a_log_file_says_what_ran_and_ends_with_the_table(workflow: Workflow) -> None:
+    (workflow.run_folder / "baselines" / "Dense" / "analysis" / "model_comparison.json").unlink()
+    said = workflow.run("results/summary.xlsx").stdout
+    assert re.search(r"^\[0/\d\] analyze Dense: started\n\[1/\d\] analyze Dense: done in \d+ s$", said, re.MULTILINE)
+    assert not re.search(r"[\x1b\r\x08]", said) and "Select jobs" not in said
+    table = said.rpartition("Variant ")[2]
+    assert [line.split()[0] for line in table.splitlines()[1:] if line][: len(VARIANTS)] == VARIANTS
+    assert "results/summary.xlsx" in table and "≤ 90 %" in table
+    assert "Variant" not in workflow.run("resources/scores/GQA.json").stdout
+    (log,) = re.findall(r"Snakemake's log: (\S+)", said)
+    assert "rule analyze:" in (workflow.run_folder / log).read_text()
 
 
 def test_adding_a_ratio_runs_that_variant_and_the_tables(workflow: Workflow) -> None:
@@ -286,7 +302,8 @@ def test_failed_job_says_why_and_keeps_what_is_there(workflow: Workflow) -> None
     result = workflow.run(check=False)
     assert result.returncode != 0
     assert "layer 1 has 4 key-value groups and 64 channels, but scores for 4 and 63" in result.stdout
-    assert "Traceback (most recent call last):\n  File" not in result.stdout.split("key-value groups")[0]
+    assert "prune GQA_2000 failed after" in result.stdout and "logs/prune/GQA_2000.log" in result.stdout
+    assert "Traceback" not in result.stdout and "CalledProcessError" not in result.stdout
     after = workflow.digests()
     assert {name: after[name] for name in models if "GQA_2000" not in name} == {
         name: digest for name, digest in models.items() if "GQA_2000" not in name

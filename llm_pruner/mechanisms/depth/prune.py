@@ -39,7 +39,7 @@ def prune(job: Job) -> Outcome:
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
     plan = depth_plan(architecture, options.drop, removed)
-    cut(job.base, plan, job.model, progress=job.progress)
+    cut(job.base, plan, job.model, progress=job.runtime.progress)
     notes = method.notes([entries[index] for index in sorted(removed)])
     if options.of == "layers":
         return Outcome(len(removed), plan, notes)

@@ -9,6 +9,7 @@ from llm_pruner.mechanisms.depth.records import RankedEntry
 from llm_pruner.mechanisms.records import Evaluations, Scored
 from llm_pruner.methods.base import LayerScoreMethod, Method
 from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -18,10 +19,8 @@ def score(
     method: Method,
     base: Path,
     input_ids: torch.Tensor | None,
+    runtime: Runtime,
     *,
-    device: str,
-    batch_size: int,
-    progress: bool,
     drop: str = "layer",
 ) -> Scored:
     """Scores of layers, and the layer evaluations they took. With ``drop`` they are of the layers' attention or MLP
@@ -30,9 +29,7 @@ def score(
     stream = LayerStream(
         base,
         input_ids,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        runtime,
         description=f"{method.name} layers",
         part=drop,
     )

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.base import RATIO, Mechanism
 from llm_pruner.mechanisms.width.options import WidthOptions
+from llm_pruner.mechanisms.width.plan import check_ratio
 from llm_pruner.mechanisms.width.records import GroupScoresFile
 from llm_pruner.models.architecture import refuse_sliced
-from llm_pruner.planning.allocation import check_ratio
+from llm_pruner.planning.allocations.choice import UNIFORM, module_of
 
 if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
@@ -35,6 +36,9 @@ class Width(Mechanism):
         check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
 
     def varies(self, options: Mapping[str, Any]) -> bool:
-        return options.get("allocation") != "uniform" or bool(
+        return options.get("allocation") != UNIFORM or bool(
             options.get("layer_range") or options.get("freeze_top_layers")
         )
+
+    def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*super().modules(options), module_of(options["allocation"]))

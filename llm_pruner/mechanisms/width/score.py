@@ -14,6 +14,7 @@ from llm_pruner.mechanisms.width.units import cut_along, sum_over_channels, sum_
 from llm_pruner.methods.base import Method, SaliencyMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.scoring.evidence import gather
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -23,10 +24,7 @@ def score(
     method: Method,
     base: Path,
     input_ids: torch.Tensor | None,
-    *,
-    device: str,
-    batch_size: int,
-    progress: bool,
+    runtime: Runtime,
 ) -> Scored:
     """Scores of groups and channels."""
     assert isinstance(method, SaliencyMethod)
@@ -37,9 +35,7 @@ def score(
         method.evidence,
         base,
         input_ids,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        runtime,
         description=f"{method.name} layers",
         checkpointing=method.checkpointing,
     ):

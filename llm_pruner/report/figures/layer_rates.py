@@ -1,4 +1,4 @@
-"""Figure of how important layers are, and of what each lost by width."""
+"""Figure of how important layers are, and of what each lost by width or in zeros."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HATCHES = ("", "//////", "......")
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """How important layers are, and the share of its parameters that each lost by width.
+    """How important layers are, and the share of its parameters that each lost by width, or that became zero.
 
     Drawn are the models whose options let layers lose differently; all width models if there are none. Of the scores,
     those of layers that decided something, or all of layers if none did.
@@ -28,7 +28,7 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     thinned = [
         model for model in results.models if model.mechanism and model.mechanism.thins_layers and not model.parent
     ]
-    drawn = [model for model in thinned if _varies(model)] or thinned
+    drawn = [model for model in thinned if _varies(model)] or [model for model in thinned if not model.is_sparse]
     layers = max((len(model.layers) for model in drawn), default=8)
     figure = new_figure(max(8.0, 0.3 * layers), 6.4)
     importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
@@ -55,13 +55,17 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
         )
     for number, model in enumerate(drawn):
         style = styles[model.method or UNKNOWN]
-        lost = {layer.layer_idx: layer.reduction_ratio for layer in model.layers}
+        # of a mask, whose shapes stay, what became zero
+        lost = {
+            layer.layer_idx: layer.nonzero_reduction_ratio if model.is_sparse else layer.reduction_ratio
+            for layer in model.layers
+        }
         dashes = ("-", "--", ":", "-.")[number % 4]
         rates.plot(
             list(lost), list(lost.values()), color=style.colour, marker=style.marker, linestyle=dashes, label=model.name
         )
     importance.set_ylabel("Importance relative\nto the largest")
-    rates.set(xlabel="Layer of the base model", ylabel="Share of the layer's parameters removed")
+    rates.set(xlabel="Layer of the base model", ylabel="Share of the layer's parameters\nremoved or zeroed")
     rates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
     rates.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (importance, rates):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from llm_pruner.methods import METHODS
@@ -23,6 +24,7 @@ class Cases(MechanismCases):
         Case("_protected_remove_2", {"protect_first": 1}),
         Case("_attention_remove_2", {"drop": "attention"}),
         Case("_mlp_remove_1", {"drop": "mlp"}),
+        Case("_3000", {}),
     )
     elsewhere = ((Case("ShortGPT_attention_remove_2", {"drop": "attention"}), True),)
     spread = (Case("ShortGPT_mlp_remove_1", {"drop": "mlp"}),)
@@ -38,11 +40,15 @@ class Cases(MechanismCases):
     def check_size(
         self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
     ) -> None:
-        asked, reached = record.asked, record.reached
-        assert asked and reached
-        if options.get("drop"):
+        assert record.asked and record.reached
+        if record.asked.of == "parameters":
+            removed = before.total_parameters - after.total_parameters
+            assert removed / before.total_parameters == pytest.approx(record.reached.amount)
+            one = sum(entry.numel for name, entry in before.tensors.items() if name.startswith("model.layers.0."))
+            assert abs(removed - record.asked.amount * before.total_parameters) <= one / 2
+        elif options.get("drop"):
             blocks = [block for index in range(after.num_layers) for block in after.dropped_blocks(index)]
-            assert blocks == [options["drop"]] * int(asked.amount)
-            assert (reached.amount, reached.of) == (len(blocks), asked.of)
+            assert blocks == [options["drop"]] * int(record.asked.amount)
+            assert (record.reached.amount, record.reached.of) == (len(blocks), record.asked.of)
         else:
-            assert before.num_layers - after.num_layers == asked.amount == reached.amount
+            assert before.num_layers - after.num_layers == record.asked.amount == record.reached.amount

@@ -20,6 +20,7 @@ class Cases(MechanismCases):
     amounts = (
         Case("_2500", {}),
         Case("_uneven_3000", {"schedule": "variance", "multiple_of": 2}),
+        Case("_slim_1000", {"of": "parameters"}),
     )
     elsewhere = ((Case("SliceGPT_2500", {}), True),)
     spread = (Case("SliceGPT_2500", {}),)
@@ -36,7 +37,11 @@ class Cases(MechanismCases):
         mean = sum(widths[:-1]) / (2 * before.num_layers)
         assert len(widths) == 2 * before.num_layers + 1 and widths[-1] == hidden
         assert record.asked and record.reached
-        assert record.reached.amount == pytest.approx(1 - mean / hidden)
-        asked = hidden * (1 - record.asked.amount)
-        assert asked - multiple < mean <= asked
+        if record.asked.of == "parameters":
+            gone = 1 - after.total_parameters / before.total_parameters
+            assert record.reached.amount == pytest.approx(gone) and gone >= record.asked.amount
+        else:
+            assert record.reached.amount == pytest.approx(1 - mean / hidden)
+            asked = hidden * (1 - record.asked.amount)
+            assert asked - multiple < mean <= asked
         assert all(width % multiple == 0 for width in widths)

@@ -11,6 +11,8 @@ import torch
 
 from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
+from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.planning.allocations.choice import allocation_class
 from llm_pruner.variants.records import PruningRecord
 from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, zero_planned
 
@@ -26,11 +28,16 @@ class Cases(MechanismCases):
         Case("GQA_inverse_2000", {"allocation": "inverse", "max_rate": 0.5}),
         Case(
             "GQA_proportional_2000",
-            {"allocation": "proportional", "importance": "Activation", "min_rate": 0.1, "log": False},
+            {"allocation": {"proportional": {"importance": "Activation", "log": False}}, "min_rate": 0.1},
         ),
         Case("GQA_frozen_2000", {"freeze_top_layers": 2, "importance": "ShortGPT"}),
         Case("GQA_middle_2000", {"layer_range": "1:-1", "allocation": "global", "split": "5:5"}),
         Case("GQA_kept_2000", {"gradient_checkpointing": False}),
+        *(
+            Case(f"Magnitude_{name}_2000", {"allocation": name})
+            for name in ALLOCATIONS
+            if "width" in allocation_class(name).mechanisms
+        ),
         *(Case(f"GQA_{taylor}_2000", {"taylor": taylor}) for taylor in ("second", "mixed", "vectorized")),
     )
     elsewhere = (
