@@ -8,6 +8,7 @@ with job(snakemake, device=snakemake.params.device):
     evaluate_quality(
         Path(snakemake.input.model),
         Path(snakemake.input.tokens),
+        predictions=Path(snakemake.input.predictions),
         name=snakemake.wildcards.variant,
         perplexity_output=Path(snakemake.output.perplexity),
         zero_shot_output=Path(snakemake.output.zero_shot),

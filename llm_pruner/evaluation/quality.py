@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_facts, read_tokens
 from llm_pruner.evaluation.continuations import measure_continuations
+from llm_pruner.evaluation.divergence import Divergence, Predictions, text_facts
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.evaluation.records.zero_shot import ZeroShotResult
@@ -34,6 +35,7 @@ def evaluate_quality(
     perplexity_options: Mapping[str, Any],
     zero_shot_options: Mapping[str, Any],
     continuations_options: Mapping[str, Any],
+    predictions: Path | None = None,
     device: str = "auto",
     spread: bool = False,
     progress: bool = False,
@@ -49,24 +51,42 @@ def evaluate_quality(
         perplexity_options: of ``perplexity``.
         zero_shot_options: of ``zero_shot``.
         continuations_options: of ``measure_continuations``.
+        predictions: file of what a reference predicts on the same windows, which the model is compared with.
         spread: share the model out over all GPUs there are, ``device`` aside.
+
+    Raises:
+        DataError: if the predictions are of other tokens, other windows or another vocabulary.
     """
+    reference = Predictions.read(predictions, **text_facts(tokens, perplexity_options)) if predictions else None
     device = pick_device(device)
     limit_threads()
     model = load(folder, device=device, device_map="auto" if spread else None)
-    measure_perplexity(model, tokens, name, perplexity_options, progress=progress).write(perplexity_output)
+    measured = measure_perplexity(model, tokens, name, perplexity_options, reference=reference, progress=progress)
+    measured.write(perplexity_output)
     tokenizer = load_tokenizer(folder)
     measure_zero_shot(model, tokenizer, name, tasks, task_folder, zero_shot_options).write(zero_shot_output)
     measure_continuations(model, tokenizer, name, **continuations_options).write(continuations_output)
 
 
 def measure_perplexity(
-    model: PreTrainedModel, tokens: Path, name: str, options: Mapping[str, Any], *, progress: bool = False
+    model: PreTrainedModel,
+    tokens: Path,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    reference: Predictions | None = None,
+    progress: bool = False,
 ) -> PerplexityResult:
-    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on."""
+    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on.
+
+    Args:
+        reference: what another model predicts on the same windows; ``divergence`` is None without it.
+    """
     facts, stream = read_facts(tokens), read_tokens(tokens)
     run = Run(options, device=str(model.device))
-    measured = perplexity(model, stream, progress=progress, **options)
+    divergence = Divergence(reference) if reference else None
+    observe = divergence.add if divergence else None
+    measured = perplexity(model, stream, progress=progress, observe=observe, **options)
     bytes_per_token = facts.get("bytes_per_token")
     return PerplexityResult(
         model=name,
@@ -74,6 +94,7 @@ def measure_perplexity(
         split=facts.get("split"),
         **dict(measured),
         bits_per_byte=measured.nll / math.log(2) / bytes_per_token if bytes_per_token else None,
+        divergence=divergence.result() if divergence else None,
         run=run.describe(),
     )
 

@@ -23,13 +23,14 @@ from tabulate import tabulate
 from llm_pruner.analysis.records import BlockComparison, LayerComparison, ModelComparison
 from llm_pruner.evaluation.records.continuations import Continuations
 from llm_pruner.evaluation.records.efficiency import BatchTimes, EfficiencyResult
-from llm_pruner.evaluation.records.perplexity import PerplexityResult
+from llm_pruner.evaluation.records.perplexity import DivergenceResult, PerplexityResult
 from llm_pruner.evaluation.records.zero_shot import TaskScores, ZeroShotResult
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import ScoresFile, read_scores
 from llm_pruner.system.files import staged_file, write_text
 from llm_pruner.system.records import Record, RunRecord
 from llm_pruner.variants.records import AmountRecord, PruningRecord
+from llm_pruner.variants.repeats import split_repeat
 
 if TYPE_CHECKING:
     from llm_pruner.mechanisms.base import Mechanism
@@ -112,6 +113,8 @@ class Results:
     base: Model
     scores: tuple[ScoresFile, ...] = ()
     """Contents of the scores files that the models were made from."""
+    repeats: tuple[Model, ...] = ()
+    """Models of the same names once more, calibrated on other samples."""
 
     @property
     def tasks(self) -> list[str]:
@@ -121,6 +124,10 @@ class Results:
     def parent_of(self, model: Model) -> Model | None:
         """The model that a step was applied to, if this is its result and that is part of the run."""
         return next((other for other in self.models if other.name == model.parent), None)
+
+    def draws_of(self, model: Model) -> list[Model]:
+        """A model and those of its name that were calibrated on other samples."""
+        return [model, *(other for other in self.repeats if split_repeat(other.name)[0] == model.name)]
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -140,9 +147,12 @@ def read_results(
     Raises:
         DataError: for a damaged file, naming it.
     """
-    models = sorted((_read_model(Path(folder)) for folder in model_dirs), key=lambda model: model.name != base)
+    everything = [_read_model(Path(folder)) for folder in model_dirs]
+    models = [model for model in everything if split_repeat(model.name)[1] is None]
+    models.sort(key=lambda model: model.name != base)
     found = next((model for model in models if model.name == base), Model(base))
-    return Results(tuple(models), found, tuple(map(read_scores, scores)))
+    repeats = tuple(model for model in everything if split_repeat(model.name)[1] is not None)
+    return Results(tuple(models), found, tuple(map(read_scores, scores)), repeats)
 
 
 def _read_model(folder: Path) -> Model:
@@ -240,6 +250,11 @@ def _perplexity(value: Callable[[PerplexityResult], Any]) -> Callable[[Model], A
     return lambda model: model.perplexity and value(model.perplexity)
 
 
+def _divergence(value: Callable[[DivergenceResult], Any]) -> Callable[[Model], Any]:
+    """Getter of what predictions differ from the base's by."""
+    return _perplexity(lambda held: value(held.divergence) if held.divergence else None)
+
+
 def _zero_shot(value: Callable[[ZeroShotResult], Any]) -> Callable[[Model], Any]:
     return lambda model: model.zero_shot and value(model.zero_shot)
 
@@ -306,6 +321,12 @@ def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
     differences = [own - other for own, other in zip(ours.window_nll, theirs.window_nll, strict=True)]
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
     return ours.nll - theirs.nll, error
+
+
+def spread(results: Results, model: Model) -> float | None:
+    """Standard deviation of nll, in nats a token, between the draws of calibration samples; None for a single draw."""
+    losses = [draw.perplexity.nll for draw in results.draws_of(model) if draw.perplexity]
+    return statistics.stdev(losses) if len(losses) > 1 else None
 
 
 TELLING_ERRORS = 2
@@ -449,7 +470,18 @@ def summary_table(results: Results) -> Table:
         *(healing if any(model.parent for model in results.models) else ()),
         Column("nll_difference", f"nll − {base.name}", THREE, lambda model: paired(model, base)[0], compact=True),
         Column("nll_difference_stderr", "± s.e.", THREE, lambda model: paired(model, base)[1], compact=True),
+        *(
+            [Column("seed_spread", "± seeds", THREE, lambda model: spread(results, model), compact=True)]
+            if results.repeats
+            else []
+        ),
         Column("ties", "Tie with", TEXT, lambda model: ties[model.name], compact=any(ties.values())),
+        Column("kl", f"KL to {base.name}", THREE, _divergence(lambda held: held.mean_kl), compact=True),
+        Column("kl_stderr", "± s.e.", THREE, _divergence(lambda held: held.mean_kl_stderr)),
+        Column("kl_median", "KL median", THREE, _divergence(lambda held: held.median_kl)),
+        Column("kl_p99", "KL 99th percentile", THREE, _divergence(lambda held: held.p99_kl)),
+        Column("same_top", "Same next token", SHARE, _divergence(lambda held: held.same_top), compact=True),
+        Column("same_top_stderr", "± s.e.", SHARE, _divergence(lambda held: held.same_top_stderr)),
         Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
         Column("bits_per_byte", "Bits per byte", THREE, _perplexity(lambda held: held.bits_per_byte)),
         Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
@@ -480,6 +512,8 @@ def summary_table(results: Results) -> Table:
         f"nll − {base.name} is what a model loses in nats a token, with the standard error over the windows that both "
         f"saw. Tie with names {base.name} and the pruned row of lowest perplexity where less than "
         f"{TELLING_ERRORS} such errors lie between: the order of tied rows is chance. "
+        f"KL to {base.name} is how far predictions are from its own on that text, in nats a token; Same next "
+        "token, the share of tokens where both hold the same one likeliest. "
         f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
         "pruning that healing won back. An empty cell was not measured."
     )
@@ -507,6 +541,47 @@ def layers_table(results: Results) -> Table:
     records = [(block, model) for block in _BLOCKS for model in results.models]
     note = "Share of each block's non-zero parameters that were removed or zeroed, by the base's layer number."
     return build_table("Layers", columns, records, note)
+
+
+_Value = Callable[[Model], float | None]
+
+
+def seeds_table(results: Results) -> Table | None:
+    """Mean and spread of each row over draws of calibration samples; None where there is one draw alone."""
+
+    def over_draws(
+        value: Callable[[Model], float | None], fold: Callable[[list[float]], float]
+    ) -> Callable[[Model], float | None]:
+        def folded(model: Model) -> float | None:
+            found = [number for draw in results.draws_of(model) if (number := value(draw)) is not None]
+            return fold(found) if len(found) > 1 else None
+
+        return folded
+
+    repeated = [model for model in results.models if len(results.draws_of(model)) > 1]
+    if not repeated:
+        return None
+    measures: tuple[tuple[str, str, Format, _Value], ...] = (
+        ("nll", "nll", THREE, _perplexity(lambda held: held.nll)),
+        ("kl", f"KL to {results.base.name}", THREE, _divergence(lambda held: held.mean_kl)),
+        ("zero_shot_acc", "Zero-shot acc", SHARE, _zero_shot(lambda held: held.mean.acc)),
+    )
+    perplexity = _perplexity(lambda held: held.perplexity)
+    columns = [
+        Column("variant", "Variant", TEXT, lambda model: model.name),
+        Column("draws", "Draws", COUNT, lambda model: len(results.draws_of(model))),
+        Column("perplexity_lowest", "Perplexity, lowest", TWO, over_draws(perplexity, min)),
+        Column("perplexity_mean", "mean", TWO, over_draws(perplexity, statistics.fmean)),
+        Column("perplexity_highest", "highest", TWO, over_draws(perplexity, max)),
+    ]
+    for key, title, shown, value in measures:
+        columns.append(Column(f"{key}_mean", f"{title}, mean", shown, over_draws(value, statistics.fmean)))
+        columns.append(Column(f"{key}_sd", "± s.d.", shown, over_draws(value, statistics.stdev)))
+    note = (
+        "Each row once more with other calibration samples: what lies between draws is luck, and a difference between "
+        "two rows that is no larger says nothing of their methods. ± s.d. is the standard deviation between draws."
+    )
+    return build_table("Seeds", columns, repeated, note)
 
 
 def zero_shot_table(results: Results) -> Table:

@@ -324,6 +324,18 @@ def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:
     assert "one name" in run("compare", namesake, variants / "ShortGPT_remove_1", code=1).stderr
 
 
+def test_evaluate_against_a_reference(make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path) -> None:
+    stream = tmp_path / "stream.safetensors"
+    write_tokens(stream, tokens.reshape(1, -1), {})
+    arguments = ["--model", make_model(), "--tokens", stream, "--window", 20, "--output", tmp_path / "evaluation"]
+    itself = run_json("evaluate", *arguments, "--reference", make_model())["perplexity"]["divergence"]
+    assert itself["mean_kl"] == pytest.approx(0, abs=1e-6) and itself["same_top"] == 1
+    told = run("evaluate", *arguments, "--reference", make_model("qwen3")).stdout
+    assert told.startswith("perplexity ") and "KL divergence " in told and "same next token in " in told
+    assert "divergence" not in run_json("evaluate", *arguments)["perplexity"]
+    run("evaluate", *arguments, "--metrics", "speed", "--reference", make_model(), code=2)
+
+
 def test_evaluate(
     make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

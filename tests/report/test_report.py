@@ -24,6 +24,7 @@ from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.report.figures import FIGURES, RUN, layer_reduction, quality_against_size
+from llm_pruner.report.figures import divergence as divergence_figure
 from llm_pruner.report.figures.layer_scores import layer_series
 from llm_pruner.report.figures.quality_against_size import draw_quality, pareto_front
 from llm_pruner.report.style import ceiling, method_styles, run_styles
@@ -119,8 +120,24 @@ KINDS: dict[str, tuple[str, str, str, Any, Any]] = {
     "Random_5000": ("Random", "width", "width", {"amount": 0.5, "of": "parameters"}, None),
 }
 PERPLEXITY = {"Dense": 10.0, "Magnitude_2000": 15.0, "ShortGPT_remove_1": 20.0, "Wanda_2of4": 12.0}
+DIVERGENCE = {"Dense": 0.0, "Magnitude_2000": 0.5, "Wanda_2of4": 0.25}
 ACCURACY = {"Dense": 0.5, "Magnitude_2000": 0.45, "Wanda_2of4": 0.48, "Random_5000": 0.25}
 DECODE_SECONDS = {"Dense": 0.004, "Magnitude_2000": 0.002, "ShortGPT_remove_1": 0.0025}
+
+
+def divergence(mean: float) -> dict[str, Any]:
+    text = {"weights": "w", "tokens": "t", "window": 256, "stride": 256, "max_windows": None, "vocabulary": 49152}
+    return {
+        "mean_kl": mean,
+        "mean_kl_stderr": mean / 10,
+        "median_kl": mean / 2,
+        "p99_kl": 5 * mean,
+        "same_top": 1 - mean,
+        "same_top_stderr": 0.01,
+        "top": 1024,
+        "window_kl": [mean] * 4,
+        "reference": text,
+    }
 
 
 def write(path: Path, value: Any) -> None:
@@ -167,6 +184,7 @@ def folders(tmp_path: Path) -> list[Path]:
                     "nll": 2.3,
                     "perplexity": PERPLEXITY[name],
                     "bits_per_byte": None,
+                    **({"divergence": divergence(DIVERGENCE[name])} if name in DIVERGENCE else {}),
                     "run": run(2.0, "cuda:0" if name == "Dense" else "cpu"),
                 },
             )
@@ -247,6 +265,8 @@ def test_a_row_holds_what_was_measured_and_its_relation_to_the_base(folders: lis
     assert (magnitude["parameters"], magnitude["nonzero"], magnitude["bytes_on_disk"]) == (640, 640, 1280)
     assert magnitude["parameter_reduction"] == pytest.approx(0.2)
     assert magnitude["perplexity_ratio"] == 1.5
+    keys = ("kl", "kl_stderr", "kl_median", "kl_p99", "same_top", "same_top_stderr")
+    assert [magnitude[key] for key in keys] == [0.5, 0.05, 0.25, 2.5, 0.5, 0.01]
     assert magnitude["zero_shot_retention"] == pytest.approx(0.9)
     assert (magnitude["acc_arc"], magnitude["acc_boolq"]) == (pytest.approx(0.55), pytest.approx(0.35))
     assert (magnitude["decode_ms"], magnitude["decode_speedup"], magnitude["prefill_ms"]) == (2.0, 2.0, 20.0)
@@ -267,7 +287,14 @@ def test_what_was_not_measured_is_empty_and_never_zero(folders: list[Path], tmp_
     frame = collect([*folders, tmp_path / "baselines" / "Later_2000"])
     missing = {
         "Random_5000": ["perplexity", "perplexity_ratio", "reached", "decode_ms", "decode_speedup", "throughput_4"],
-        "ShortGPT_remove_1": ["zero_shot_acc", "zero_shot_acc_norm", "zero_shot_retention", "acc_arc"],
+        "ShortGPT_remove_1": [
+            "zero_shot_acc",
+            "zero_shot_acc_norm",
+            "zero_shot_retention",
+            "acc_arc",
+            "kl",
+            "same_top",
+        ],
         "Dense": ["asked", "reached", "bits_per_byte"],
         "Later_2000": [key for key in frame.columns if key != "variant"],
     }
@@ -409,6 +436,18 @@ def test_the_pareto_front_agrees_with_brute_force(larger_is_better: bool) -> Non
         ]
         front = pareto_front([p[0] for p in points], [p[1] for p in points], larger_is_better)
         assert front == [not lost for lost in beaten], points
+
+
+def test_divergence_shows_the_closest_first_and_not_the_base(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(divergence_figure, "save", lambda figure, _path: drawn.append(figure))
+    divergence_figure.draw(results, tmp_path / "divergence.png")
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Wanda_2of4", "Magnitude_2000"]
+    assert axes.yaxis_inverted() and axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.texts] == ["75%", "50%"]
 
 
 def test_one_far_perplexity_does_not_flatten_the_axis() -> None:

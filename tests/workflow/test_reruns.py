@@ -49,6 +49,7 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
         ("evaluation/continuations.py", {"evaluate"}),
         ("report/terminal.py", set()),
         ("workflow/display.py", set()),
+        ("evaluation/divergence.py", {"evaluate", "base_predictions"}),
         ("report/figures/__init__.py", set()),
         ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
         ("report/figures/quality_against_size.py", {"figure_quality_against_size", "figure_accuracy_against_size"}),

@@ -52,7 +52,9 @@ def test_table_has_every_model_measured(finished: Workflow) -> None:
     assert row(finished, "ShortGPT_remove_1")["layers"] == "2"
     assert row(finished, "GQA_2000+lora")["perplexity_before"] == row(finished, "GQA_2000")["perplexity"]
     assert row(finished, "GQA_2000")["perplexity_before"] == ""
-    figures = "quality_against_size accuracy_against_size layer_reduction layer_scores layer_rates training"
+    assert float(row(finished, "Dense")["kl"]) == pytest.approx(0, abs=1e-6)
+    assert float(row(finished, "GQA_2000")["kl"]) > 0 and 0 < float(row(finished, "GQA_2000")["same_top"]) < 1
+    figures = "quality_against_size accuracy_against_size divergence layer_reduction layer_scores layer_rates training"
     for figure in [*figures.split(), "healing_GQA_2000+lora", "split_search_GQA_found_3000"]:
         assert (results / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 

@@ -48,6 +48,49 @@ class TextSource(Part):
     """Of the source."""
 
 
+class PredictedText(Part):
+    """What a reference's predictions rest on."""
+
+    weights: str
+    """Digest of the reference's weights."""
+    tokens: str
+    """Digest of the token file."""
+    window: int
+    """Tokens the model sees at once."""
+    stride: int
+    """Tokens from one window to the next."""
+    max_windows: int | None
+    """Where it stops; null for the whole text."""
+    vocabulary: int
+    """Tokens that can come next."""
+
+
+class DivergenceResult(Part):
+    """How far predictions are from a reference's on the same tokens: KL(reference ‖ model), in nats per token.
+
+    Standard errors are over tokens taken as independent; null for a single one.
+    """
+
+    mean_kl: float
+    """Mean divergence; a lower bound of the exact one where ``top`` is less than the vocabulary."""
+    mean_kl_stderr: float | None
+    """Its standard error."""
+    median_kl: float
+    """Half of the tokens have less."""
+    p99_kl: float
+    """99 of 100 tokens have less."""
+    same_top: float
+    """Share of tokens where both hold the same next one likeliest."""
+    same_top_stderr: float | None
+    """Its standard error."""
+    top: int
+    """Likeliest next tokens compared one by one; the rest is one bucket."""
+    window_kl: tuple[float, ...]
+    """The mean of each window."""
+    reference: PredictedText
+    """What the reference's predictions rest on."""
+
+
 class PerplexityResult(WindowLosses, TextSource, Record):
     """How well a model predicts a text."""
 
@@ -55,6 +98,8 @@ class PerplexityResult(WindowLosses, TextSource, Record):
 
     bits_per_byte: float | None
     """Of the text; null where its bytes are not known."""
+    divergence: DivergenceResult | None = None
+    """From a reference's predictions; lacking where there was none."""
     run: RunRecord
     """The job that measured."""
 

@@ -71,6 +71,9 @@ FIGURES: dict[str, FigureFile] = {
         "Comparison",
         "Zero-shot accuracy against size",
     ),
+    "divergence": FigureFile(
+        "divergence", RUN, "results/figures/divergence.png", "divergence", "Comparison", "Divergence from the base"
+    ),
     "layer_reduction": FigureFile(
         "layer_reduction",
         RUN,

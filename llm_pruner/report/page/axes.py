@@ -22,6 +22,10 @@ class Axis:
 QUALITIES = (
     Axis("perplexity", "Perplexity"),
     Axis("nll_difference", "Loss against the base, nats a token", error="nll_difference_stderr"),
+    Axis("kl", "KL divergence from the base, nats a token", error="kl_stderr"),
+    Axis("same_top", "Same next token as the base", more_is_better=True, error="same_top_stderr"),
+    Axis("kl", "KL to the base, nats a token", error="kl_stderr"),
+    Axis("same_top", "Same next token as the base", more_is_better=True, error="same_top_stderr"),
     Axis("bits_per_byte", "Bits per byte"),
     Axis("zero_shot_acc", "Zero-shot accuracy", more_is_better=True, error="zero_shot_stderr"),
     Axis("zero_shot_acc_norm", "Zero-shot accuracy, normalised", more_is_better=True),
