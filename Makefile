@@ -52,7 +52,7 @@ profile: $(RUN) ## Where the time of the last run went, by rule.
 docs: $(DEV) ## Build the documentation as a site, site/; a broken link fails.
 	$(BIN)/sphinx-build --quiet --fresh-env --fail-on-warning --keep-going docs site
 
-test: $(DEV) ## All tests.
+test: $(DEV) ## All tests; those of the page need a browser: apt-get install chromium chromium-driver.
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 test-fast: $(DEV) ## Tests of the library alone.

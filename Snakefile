@@ -27,10 +27,15 @@ onstart:
         snakemake_private.submit_at_once(workflow)
 
 
+onsuccess:
+    show_results()
+
+
 rule all:
     default_target: True
     input:
         rules.summary.output,
+        rules.page.output,
 
 
 # The second track alone.

@@ -77,7 +77,7 @@ def main() -> None:
 
     def measure(plan: Plan) -> float:
         with masked(model, architecture, plan):
-            return float(perplexity(model, ids, window=ids.shape[1], batch_size=1)["perplexity"])
+            return float(perplexity(model, ids, window=ids.shape[1], batch_size=1).perplexity)
 
     whole = Plan.keep_everything(architecture)
     results: dict[str, Any] = {"base": measure(whole)}

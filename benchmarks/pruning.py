@@ -27,6 +27,7 @@ from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.models.architecture import planned_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, model_class, write_config
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.make import prune
 from llm_pruner.variants.score import compute_scores
@@ -87,7 +88,7 @@ def build(folder: Path, layers: int, options: argparse.Namespace) -> None:
 def hessians(base: Path, options: argparse.Namespace) -> None:
     """X·Xᵀ of the inputs of every linear layer, float32 [inputs, inputs], one layer's at a time."""
     ids = read_tokens(base / "tokens.safetensors")
-    for layer in LayerStream(base, ids, device=options.device, batch_size=options.batch):
+    for layer in LayerStream(base, ids, Runtime(options.device, options.batch)):
         _products(layer)
 
 

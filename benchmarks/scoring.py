@@ -33,13 +33,14 @@ from llm_pruner.models.architecture import LINEARS, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.scoring.evidence import Evidence, gather
 from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.runtime import Runtime
 
 Job = Callable[[Path, torch.Tensor, argparse.Namespace], list[list[float]]]
 
 
 def removal_shared(base: Path, ids: torch.Tensor, options: argparse.Namespace) -> list[list[float]]:
     """Layer importance by removal, hidden states in front of the bypassed layer reused."""
-    stream = LayerStream(base, ids, device=options.device, batch_size=options.batch)
+    stream = LayerStream(base, ids, Runtime(options.device, options.batch))
     return [Ablation().layer_scores(stream)]
 
 
@@ -92,9 +93,7 @@ def gradients_each(base: Path, ids: torch.Tensor, options: argparse.Namespace) -
 
 def _gathered(base: Path, ids: torch.Tensor, options: argparse.Namespace, checkpointing: bool) -> list[list[float]]:
     shapes, scores = read_architecture(base).layers, {}
-    for layer in gather(
-        "gradient", base, ids, device=options.device, batch_size=options.batch, checkpointing=checkpointing
-    ):
+    for layer in gather("gradient", base, ids, Runtime(options.device, options.batch), checkpointing=checkpointing):
         sums = {own.linear: GQA().summed(weight, own, cut_along(own.linear)) for weight, own in layer.linears()}
         scores[layer.index] = _summed(sums, shapes[layer.index].key_value_groups)
     return [scores[index] for index in sorted(scores)]

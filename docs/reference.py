@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from llm_pruner.encoders.options import RowOptions
 from llm_pruner.mechanisms import all_mechanisms, get_mechanism
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
+from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.planning.allocations.choice import allocation_class
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
 from llm_pruner.variants.grammar import GRAMMAR
@@ -38,6 +41,8 @@ def render() -> dict[Path, str]:
     """The content of every page that is generated, wholly or in part."""
     pages = {DOCS / "configuration.md": _configuration(), DOCS / "command_line.md": _command_line()}
     pages[DOCS / "config.schema.json"] = json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
+    page = DOCS / "allocations.md"
+    pages[page] = _filled(page, {"allocations": _allocations(), "options": _allocation_options()})
     index = DOCS / "methods" / "index.md"
     pages[index] = _filled(index, {"methods": _methods()})
     for name in METHODS:
@@ -75,6 +80,7 @@ def _configuration() -> str:
     for mechanism in all_mechanisms():
         if mechanism.Options.model_fields:
             parts += [f"### {mechanism.name}", _table(mechanism.Options)]
+    parts.append("What `allocation` may be, with the options of each: [Allocations](allocations.md).")
     links = ", ".join(f"[{name}](methods/{method_page(name).name}#options)" for name in METHODS)
     parts += ["## Methods", f"Options of a method stand on its page: {links}."]
     return "\n\n".join(parts) + "\n"
@@ -135,14 +141,16 @@ def _schema() -> dict[str, Any]:
     def of(model: type[BaseModel]) -> dict[str, Any]:
         return definitions[reference[model]["$ref"].rpartition("/")[2]]
 
+    for mechanism in all_mechanisms():
+        properties = of(mechanism.Options).get("properties", {})
+        if "allocation" in properties:  # written once, however many methods have it
+            definitions[f"{mechanism.name}.allocation"] = properties["allocation"]
+            properties["allocation"] = {"$ref": f"#/$defs/{mechanism.name}.allocation"}
+
     definitions |= {
         f"{name}.options": {
             "type": "object",
-            "properties": {
-                key: value
-                for model in [cls.Options, *mechanisms[name]]
-                for key, value in of(model).get("properties", {}).items()
-            },
+            "properties": _merged(of(model).get("properties", {}) for model in [cls.Options, *mechanisms[name]]),
             "additionalProperties": False,
         }
         for name, cls in classes.items()
@@ -161,6 +169,14 @@ def _schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **reference[Config], "$defs": definitions}
 
 
+def _merged(properties: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Properties of several models; of a key that two have, either form."""
+    merged: dict[str, Any] = {}
+    for key, value in (item for part in properties for item in part.items()):
+        merged[key] = {"anyOf": [merged[key], value]} if merged.get(key, value) != value else value
+    return merged
+
+
 # --- methods -----------------------------------------------------------------------------------------------
 
 
@@ -170,6 +186,28 @@ def _methods() -> str:
         for name, method in ((name, load_class(METHODS[name])) for name in METHODS)
     ]
     return _markdown(rows, ["method", "what goes, or stays", "mechanisms"])
+
+
+def _allocations() -> str:
+    rows = [
+        (f"`{name}`", cls.title, ", ".join(cls.mechanisms), ", ".join(cls.needs) or "nothing", _linked(cls.paper))
+        for name, cls in ((name, allocation_class(name)) for name in ALLOCATIONS)
+    ]
+    return _markdown(rows, ["allocation", "how layers share", "of", "goes by", "source"])
+
+
+def _allocation_options() -> str:
+    classes = {name: allocation_class(name) for name in ALLOCATIONS}
+    by_options: dict[type[BaseModel], list[str]] = {}
+    for name, cls in classes.items():
+        if cls.Options.model_fields:
+            by_options.setdefault(cls.Options, []).append(name)
+    return "\n\n".join(f"### {', '.join(names)}\n\n{_table(options)}" for options, names in by_options.items())
+
+
+def _linked(paper: str) -> str:
+    """A paper with a link to it."""
+    return re.sub(r"arXiv:([0-9.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", paper)
 
 
 def _about(method: type[Method]) -> str:
@@ -182,8 +220,7 @@ def _about(method: type[Method]) -> str:
     if all(mechanism.asks == "nothing" for mechanism in mechanisms):
         lines[1] = f"- Prunes nothing; the variant is {variants[0]}."
     if method.paper:
-        source = re.sub(r"arXiv:([0-9.]+)", r"[arXiv:\1](https://arxiv.org/abs/\1)", method.paper)
-        lines.append(f"- Source: {source}.")
+        lines.append(f"- Source: {_linked(method.paper)}.")
     if method.scores_of:
         lines.append(f"- Plans from the scores of [{method.scores_of}]({method_page(method.scores_of).name}).")
     return "\n".join([lines[0], "", *lines[1:]])

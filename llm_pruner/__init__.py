@@ -26,7 +26,7 @@ _EXPORTS = {
     "cut": "llm_pruner.surgery.cut",
     "final_report": "llm_pruner.encoders.report",
     "format_prompt": "llm_pruner.objects.generation",
-    "generate": "llm_pruner.objects.generation",
+    "generate": "llm_pruner.evaluation.continuations",
     "get_device": "llm_pruner.objects.generation",
     "get_examples": "llm_pruner.objects.examples",
     "get_examples_from_text": "llm_pruner.objects.examples",

@@ -12,12 +12,14 @@ from llm_pruner.workflow import locks, resources, snakemake_private
 from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.system.errors import PrunerError
-from llm_pruner.mechanisms import get_mechanism, job_modules
+from llm_pruner.mechanisms import job_modules
 from llm_pruner.mechanisms.width.options import SEARCH
+from llm_pruner.planning.allocations.choice import module_of
 from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
 from llm_pruner.report.figures import FIGURES, RECORDS, RUN
+from llm_pruner.report.page.files import page_files
 from llm_pruner.workflow.preflight import preflight
 from llm_pruner.steps.base import step_class
 from llm_pruner.variants.repeats import AT, repeats, split_repeat
@@ -27,6 +29,34 @@ for name, value in resources.ENVIRONMENT.items():
 
 ROOT = Path(workflow.basedir)
 CONFIG_NAME = ", ".join(snakemake_private.config_files(workflow)) or "config"
+
+
+def show_results():
+    """Print what a run made that was asked for tables; nothing after a run that was asked for less, or to be quiet."""
+    rules_run = snakemake_private.rules_of_run(workflow)
+    if not snakemake_private.shows_results(workflow) or not rules_run & {"summary", "encoder_report"}:
+        return
+    from rich.console import Console
+
+    from llm_pruner.report.encoders import encoders_table
+    from llm_pruner.report.table import read_results
+    from llm_pruner.report.terminal import show_run
+    from llm_pruner.system.files import read_json
+
+    results = read_results([f"baselines/{name}" for name in VARIANTS]) if "summary" in rules_run else None
+    classifiers = [encoders_table(read_json("results/final_report.json"))] if "encoder_report" in rules_run else []
+    show_run(results, Console(highlight=False), more=classifiers)
+
+
+def display(stream):
+    """What shows a run on the terminal, in Snakemake's place."""
+    from llm_pruner.workflow.display import Display
+
+    return Display(stream, nothing_to_do=show_results)
+
+
+if workflow.is_main_process:
+    snakemake_private.replace_terminal_output(workflow, display)
 
 try:
     CONFIG, VARIANTS = load_config(config, CONFIG_NAME)

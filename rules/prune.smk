@@ -24,7 +24,7 @@ rule search:
         variant=lambda wildcards: MODELS_MADE[wildcards.variant].to_dict(),
         search=CONFIG.search.model_dump(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
-        code=code("search.py"),
+        code=lambda wildcards: code("search.py", module_of(MODELS_MADE[wildcards.variant].options["allocation"])),
     script:
         "../workflow_scripts/search.py"
 
@@ -58,7 +58,7 @@ rule prune:
         code=lambda wildcards: method_code(
             "prune.py",
             MODELS_MADE[wildcards.variant].implementation,
-            *job_modules(MODELS_MADE[wildcards.variant].mechanism),
+            *job_modules(MODELS_MADE[wildcards.variant].mechanism, MODELS_MADE[wildcards.variant].options),
         ),
     script:
         "../workflow_scripts/prune.py"
@@ -67,6 +67,7 @@ rule prune:
 use rule prune as prune_directly with:
     input:
         model="resources/model",
+        importance=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].importance),
         calibration=lambda wildcards: (
             calibration_file(wildcards.variant) if MODELS_MADE[wildcards.variant].calibrated else []
         ),

@@ -22,7 +22,7 @@ rule score:
         code=lambda wildcards: method_code(
             "score.py",
             SCORES[wildcards.score].implementation,
-            get_mechanism(SCORES[wildcards.score].mechanism).score_with,
+            SCORES[wildcards.score].job,
         ),
     script:
         "../workflow_scripts/score.py"

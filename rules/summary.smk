@@ -38,3 +38,33 @@ rule summary:
         code=code("summary.py"),
     script:
         "../workflow_scripts/summary.py"
+
+
+# The same to look through in a browser.
+rule page:
+    input:
+        **MEASURED,
+        continuations=expand("baselines/{variant}/evaluation/continuations.json", variant=VARIANTS),
+        # what the page is put together from: no source that a digest of Python follows
+        files=[str(file) for file in page_files()],
+    output:
+        report(
+            "results/index.html",
+            caption="../report/page.rst",
+            category="Tables",
+            labels={"table": "Interactive page"},
+        ),
+    log:
+        "logs/page.log",
+    # too small for a cluster's queue
+    localrule: True
+    conda:
+        "../envs/tables.yaml"
+    resources:
+        mem_mb=1_000,
+        runtime=30,
+    params:
+        variants=list(VARIANTS),
+        code=code("page.py"),
+    script:
+        "../workflow_scripts/page.py"

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from llm_pruner.analysis.comparison import write_analysis
-from llm_pruner.system.files import read_json
+from llm_pruner.analysis.records import ModelStructure
 from workflow_scripts.job import job
 
 with job(snakemake):
@@ -11,5 +11,5 @@ with job(snakemake):
         snakemake.input.get("plan") or None,
         Path(snakemake.output.comparison).parent,
         snakemake.wildcards.variant,
-        original=read_json(snakemake.input.analysis),
+        original=ModelStructure.read(snakemake.input.analysis),
     )

@@ -1,6 +1,5 @@
 from llm_pruner.analysis.structure import analyze_model
-from llm_pruner.system.files import write_json
 from workflow_scripts.job import job
 
 with job(snakemake):
-    write_json(snakemake.output[0], analyze_model(snakemake.input.model, "Dense"))
+    analyze_model(snakemake.input.model, "Dense").write(snakemake.output[0])

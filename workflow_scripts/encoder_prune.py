@@ -6,7 +6,7 @@ from workflow_scripts.job import job
 with job(snakemake, device=snakemake.params.device):
     # torch comes with these, and the GPU is claimed first
     from llm_pruner.encoders.prune import prune_classifier
-    from llm_pruner.encoders.runs import clear_resume_point
+    from llm_pruner.training.resume import clear_resume_point
 
     outputs = [Path(record).parent for record in snakemake.output.records]
     starts = snakemake.input.start or [None] * len(outputs)

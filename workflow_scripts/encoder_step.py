@@ -6,7 +6,7 @@ from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.device):
     # torch comes with this, and the GPU is claimed first
-    from llm_pruner.encoders.runs import clear_resume_point
+    from llm_pruner.training.resume import clear_resume_point
 
     step = classifier_step(snakemake.params.step)(**snakemake.params.options)
     teacher = snakemake.input.get("teacher")

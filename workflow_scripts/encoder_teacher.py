@@ -5,8 +5,8 @@ from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.device):
     # torch comes with these, and the GPU is claimed first
-    from llm_pruner.encoders.runs import clear_resume_point
     from llm_pruner.encoders.teacher import train_teacher
+    from llm_pruner.training.resume import clear_resume_point
 
     output = Path(snakemake.output.record).parent
     train_teacher(

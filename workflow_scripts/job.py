@@ -15,7 +15,7 @@ from llm_pruner.system.errors import PrunerError
 
 
 @contextmanager
-def job(snakemake: Any, *, device: str = "auto", terminal: bool = False) -> Iterator[None]:
+def job(snakemake: Any, *, device: str = "auto") -> Iterator[None]:
     """Send what is printed to the job's log. A ``PrunerError`` ends the job with its message alone.
 
     A job whose rule asks for GPUs gets its own, any other sees none.
@@ -23,14 +23,12 @@ def job(snakemake: Any, *, device: str = "auto", terminal: bool = False) -> Iter
     Args:
         snakemake: the object Snakemake gives every script.
         device: what the job will run on, as the configuration names it.
-        terminal: leave output on the terminal, for a long job that runs alone and shows its progress.
     """
     # importing torch and transformers makes so many objects, none of them garbage, that looking for it takes a sixth
     gc.set_threshold(10_000, 10, 10)
     with Path(snakemake.log[0]).open("w", encoding="utf-8", buffering=1) as log:
-        if not terminal:
-            os.dup2(log.fileno(), sys.stdout.fileno())
-            os.dup2(log.fileno(), sys.stderr.fileno())
+        os.dup2(log.fileno(), sys.stdout.fileno())
+        os.dup2(log.fileno(), sys.stderr.fileno())
         try:
             with _gpu(snakemake, device, lambda line: log.write(f"{line}\n")):
                 yield

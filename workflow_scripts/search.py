@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from llm_pruner.search.split import search_split
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import Variant
 from workflow_scripts.job import job
 
@@ -13,7 +14,6 @@ with job(snakemake, device=snakemake.params.job["device"]):
         scores=Path(snakemake.input.scores),
         importance=Path(importance) if importance else None,
         held_out=Path(snakemake.input.held_out),
-        progress=True,
+        runtime=Runtime(**snakemake.params.job, progress=True),
         **snakemake.params.search,
-        **snakemake.params.job,
     )

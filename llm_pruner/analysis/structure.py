@@ -5,8 +5,16 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from llm_pruner.analysis.records import (
+    AttentionSizes,
+    LayerStructure,
+    MLPSizes,
+    ModelStructure,
+    Sizes,
+    TensorEntry,
+    Totals,
+)
 from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.layout import component
@@ -23,7 +31,7 @@ def sparsity(parameters: int, nonzero: int) -> float:
     return (parameters - nonzero) / parameters if parameters else 0.0
 
 
-def empty_layer(layer_idx: int, head_dim: int) -> dict[str, Any]:
+def empty_layer(layer_idx: int, head_dim: int) -> LayerStructure:
     """The record of a layer that is not in the checkpoint any more."""
     return _layer_record(layer_idx, None, Counter(), Counter(), {"head_dim": head_dim})
 
@@ -43,7 +51,7 @@ def original_indices(plan: Plan | None, num_layers: int) -> tuple[Sequence[int],
     return plan.kept_layers, plan.base_layers
 
 
-def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None = None) -> dict[str, Any]:
+def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None = None) -> ModelStructure:
     """Count what the checkpoint in ``folder`` holds, in total, by part and by layer.
 
     Args:
@@ -51,11 +59,6 @@ def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None =
         name: what to call the model in the result.
         plan: the plan it was pruned by. It tells which layer of the base each stored layer was; layers that
             it does not keep appear at their original index with nothing in them.
-
-    Returns:
-        ``name``, ``model_type``, ``hidden_size``, ``num_layers`` (stored), ``totals`` and ``layers``, one
-        record per layer of the base, with ``shortcut`` where it is sliced. Sizes are in parameters and bytes,
-        ``sparsity`` is a share (0 to 1).
 
     Raises:
         CheckpointError: for a missing, truncated or inconsistent checkpoint.
@@ -76,23 +79,23 @@ def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None =
         )
     parameters = architecture.total_parameters
     total_nonzero = sum(nonzero.values())
-    return {
-        "name": name,
-        "model_type": architecture.family,
-        "hidden_size": architecture.hidden_size,
-        "num_layers": architecture.num_layers,
-        "totals": {
-            "parameters": parameters,
-            "nonzero": total_nonzero,
-            "sparsity": sparsity(parameters, total_nonzero),
-            "bytes_on_disk": bytes_on_disk(folder),
-            "parts": {part: _sizes(_of_part(stored, part), _of_part(nonzero, part)) for part in PARTS},
-        },
-        "layers": [layers[index] for index in range(base_layers)],
-    }
+    return ModelStructure(
+        name=name,
+        model_type=architecture.family,
+        hidden_size=architecture.hidden_size,
+        num_layers=architecture.num_layers,
+        totals=Totals(
+            parameters=parameters,
+            nonzero=total_nonzero,
+            sparsity=sparsity(parameters, total_nonzero),
+            bytes_on_disk=bytes_on_disk(folder),
+            parts={part: Sizes(parameters=_of_part(stored, part), nonzero=_of_part(nonzero, part)) for part in PARTS},
+        ),
+        layers=tuple(layers[index] for index in range(base_layers)),
+    )
 
 
-def list_tensors(folder: str | os.PathLike[str], plan: Plan | None = None) -> list[dict[str, Any]]:
+def list_tensors(folder: str | os.PathLike[str], plan: Plan | None = None) -> list[TensorEntry]:
     """Every tensor of a checkpoint, in the order of the layers.
 
     ``layer`` is the position that the tensor's own name carries, ``layer_idx`` the layer of the base it was;
@@ -105,24 +108,24 @@ def list_tensors(folder: str | os.PathLike[str], plan: Plan | None = None) -> li
     for entry in architecture.tensors.values():
         layer, part = component(entry.name)
         tensors.append(
-            {
-                "name": entry.name,
-                "shape": list(entry.shape),
-                "dtype": entry.dtype,
-                "parameters": entry.numel,
-                "component": part,
-                "layer": layer,
-                "layer_idx": None if layer is None else indices[layer],
-            }
+            TensorEntry(
+                name=entry.name,
+                shape=tuple(entry.shape),
+                dtype=entry.dtype,
+                parameters=entry.numel,
+                component=part,
+                layer=layer,
+                layer_idx=None if layer is None else indices[layer],
+            )
         )
     return sorted(tensors, key=_reading_order)
 
 
-def _reading_order(tensor: Mapping[str, Any]) -> tuple[int, int, int, str]:
+def _reading_order(tensor: TensorEntry) -> tuple[int, int, int, str]:
     """Embedding, blocks in order, then what follows them."""
-    layer, part = tensor["layer"], PARTS.index(tensor["component"])
-    section = 1 if layer is not None else 0 if tensor["component"] == "embedding" else 2
-    return section, -1 if layer is None else layer, part, tensor["name"]
+    layer, part = tensor.layer, PARTS.index(tensor.component)
+    section = 1 if layer is not None else 0 if tensor.component == "embedding" else 2
+    return section, -1 if layer is None else layer, part, tensor.name
 
 
 def _check_positions(architecture: Architecture) -> None:
@@ -159,31 +162,29 @@ def _of_part(counts: _Counts, part: str) -> int:
     return sum(count for (_, its_part), count in counts.items() if its_part == part)
 
 
-def _sizes(parameters: int, nonzero: int) -> dict[str, Any]:
-    return {"parameters": parameters, "nonzero": nonzero}
-
-
 def _layer_record(
     layer_idx: int,
     position: int | None,
     stored: Counter[str],
     nonzero: Counter[str],
     widths: Mapping[str, int],
-) -> dict[str, Any]:
+) -> LayerStructure:
     # A block that was taken out as a whole has no width, whatever the configuration still says.
     attention = widths if stored["attention"] else {}
     mlp = widths if stored["mlp"] else {}
-    return {
-        "layer_idx": layer_idx,
-        "position": position,
-        "attention": {
-            **_sizes(stored["attention"], nonzero["attention"]),
-            "heads": attention.get("num_attention_heads", 0),
-            "key_value_groups": attention.get("num_key_value_heads", 0),
-            "head_dim": widths["head_dim"],
-        },
-        "mlp": {**_sizes(stored["mlp"], nonzero["mlp"]), "channels": mlp.get("intermediate_size", 0)},
-        **({"shortcut": _sizes(stored["shortcut"], nonzero["shortcut"])} if stored["shortcut"] else {}),
-        **_sizes(stored.total(), nonzero.total()),
-        "sparsity": sparsity(stored.total(), nonzero.total()),
-    }
+    return LayerStructure(
+        layer_idx=layer_idx,
+        position=position,
+        attention=AttentionSizes(
+            parameters=stored["attention"],
+            nonzero=nonzero["attention"],
+            heads=attention.get("num_attention_heads", 0),
+            key_value_groups=attention.get("num_key_value_heads", 0),
+            head_dim=widths["head_dim"],
+        ),
+        mlp=MLPSizes(parameters=stored["mlp"], nonzero=nonzero["mlp"], channels=mlp.get("intermediate_size", 0)),
+        shortcut=Sizes(parameters=stored["shortcut"], nonzero=nonzero["shortcut"]),
+        parameters=stored.total(),
+        nonzero=nonzero.total(),
+        sparsity=sparsity(stored.total(), nonzero.total()),
+    )

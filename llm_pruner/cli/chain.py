@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from llm_pruner.data.sources import TOKEN_SUFFIX, split_for
 from llm_pruner.data.tokens import read_facts, read_tokens
 from llm_pruner.mechanisms import all_mechanisms
 from llm_pruner.mechanisms.base import Mechanism
+from llm_pruner.mechanisms.records import MadeFrom, ScoresFile, read_scores
 from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
@@ -22,7 +23,9 @@ from llm_pruner.models.headers import checkpoint_files
 from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
-from llm_pruner.system.files import read_json, refuse_foreign_record, write_json
+from llm_pruner.system.files import refuse_foreign_record
+from llm_pruner.system.runtime import Runtime
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Score, Variant
 from llm_pruner.workflow.preflight import check_variant
 
@@ -45,7 +48,7 @@ class Text:
             DataError: for a split that the source has not, or if it has too little text or is damaged.
             PrunerError: if they would overwrite the token file that they are drawn from, or one not made by this tool.
         """
-        from llm_pruner.data.sampling import draw_samples
+        from llm_pruner.data.sampling import SampleSpec, draw_samples
 
         samples, length = self.samples or CALIBRATION.samples, self.length or CALIBRATION.length
         if self.source.endswith(TOKEN_SUFFIX):
@@ -59,16 +62,8 @@ class Text:
         refuse_foreign_record(output)
         split = split_for(self.source, self.split, "calibration")
         check_context(model, length)
-        draw_samples(
-            self.source,
-            split,
-            model,
-            output,
-            samples=CALIBRATION.held_out if held_out else samples,
-            length=length,
-            seed=self.seed,
-            skip=samples if held_out else 0,
-        )
+        count, skip = (CALIBRATION.held_out, samples) if held_out else (samples, 0)
+        draw_samples(SampleSpec(self.source, split, count, length, self.seed, skip), model, output)
         return output
 
 
@@ -133,8 +128,8 @@ def make_variant(
     *,
     scores: Sequence[Path] = (),
     held_out: Path | None = None,
-    **job: Any,
-) -> dict[str, Any]:
+    runtime: Runtime,
+) -> PruningRecord:
     """Draw, score, search where the options ask for it, and prune.
 
     Args:
@@ -144,7 +139,6 @@ def make_variant(
         text: the calibration samples, drawn where anything looks at them.
         scores: files of ``compute_scores`` to plan from instead of making them.
         held_out: token file that a search is judged by; drawn behind the calibration samples by default.
-        job: ``device``, ``batch_size`` and ``progress``.
 
     Returns:
         The record of the pruning.
@@ -158,13 +152,13 @@ def make_variant(
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
     missing = [score for score in variant.scores if score.name not in given]
-    looks = any(score.calibrated for score in missing) or (variant.calibrated and not variant.scores)
+    looks = any(score.calibrated for score in missing) or (variant.calibrated and not variant.score)
     tokens = text.draw(base, output / "calibration.safetensors") if looks else None
     files: dict[str, Any] = {}
     for role, score in (("scores", variant.score), ("importance", variant.importance)):
         if score:
             files[role] = given.get(score.name) or make_scores(
-                score, base, tokens, output / "scores" / f"{score.name}.json", **job
+                score, base, tokens, output / "scores" / f"{score.name}.json", runtime
             )
     if variant.options.get("split") == SEARCH:
         from llm_pruner.report.figures import FIGURES
@@ -172,13 +166,13 @@ def make_variant(
 
         found = output / "search.json"
         judged_by = held_out or text.draw(base, output / "held_out.safetensors", held_out=True)
-        searched = search_split(variant, base, found, held_out=judged_by, **files, **job)
+        searched = search_split(variant, base, found, held_out=judged_by, runtime=runtime, **files)
         FIGURES["split_search"].draw(searched, output / "split_search.png")
         files["search"] = found
-    if tokens and not variant.scores:
+    if tokens and not variant.score:
         files["calibration"] = tokens
-    record = prune(variant, base, output, **files, **job)
-    if not variant.scores:
+    record = prune(variant, base, output, **files, **asdict(runtime))
+    if not variant.score:
         # of a model that this one replaced
         (output / "plan.json").unlink(missing_ok=True)
     return record
@@ -226,7 +220,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
     """
     given = {}
     for file in files:
-        held = read_json(file)
+        held = read_scores(file)
         found = [score.name for score in variant.scores if _holds(held, score)]
         if not found:
             wanted = " and ".join(score.name for score in variant.scores) or "no scores"
@@ -236,7 +230,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
 
 
 def make_scores(
-    score: Score, base: Path, tokens: Path | None, path: Path, *, replace: bool = False, **job: Any
+    score: Score, base: Path, tokens: Path | None, path: Path, runtime: Runtime, *, replace: bool = False
 ) -> Path:
     """Scores at ``path``; those there are kept if they are of the same model, tokens and options.
 
@@ -248,22 +242,22 @@ def make_scores(
     """
     from llm_pruner.variants.score import compute_scores
 
-    made_from = {
+    made_from = MadeFrom(
         # of links, the files they lead to
-        "model": {file.name: [file.stat().st_size, file.stat().st_mtime_ns] for file in checkpoint_files(base)},
-        "tokens": read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
-    }
+        model={file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in checkpoint_files(base)},
+        tokens=read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
+    )
     if not replace and path.exists():
         refuse_foreign_record(path)
-        held = read_json(path)
-        if _holds(held, score) and held.get("made_from") == made_from:
+        held = read_scores(path)
+        if _holds(held, score) and held.made_from == made_from:
             typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
             return path
-    scores = compute_scores(score, base, tokens, path, **job)
-    write_json(path, {**scores, "made_from": made_from})
+    scores = compute_scores(score, base, tokens, path, **asdict(runtime))
+    scores.model_copy(update={"made_from": made_from}).write(path)
     return path
 
 
-def _holds(held: Any, score: Score) -> bool:
-    own = {"id": score.name, "mechanism": score.mechanism, "options": json.loads(json.dumps(score.options))}
-    return isinstance(held, Mapping) and own.items() <= held.items()
+def _holds(held: ScoresFile, score: Score) -> bool:
+    own = (score.name, score.mechanism, json.loads(json.dumps(score.options)))
+    return (held.id, held.mechanism, held.options) == own

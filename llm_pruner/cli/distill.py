@@ -18,9 +18,10 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
-from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, clear_resume_point, find_run, read_record
+from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, find_run, read_record
 from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.system.errors import PrunerError
+from llm_pruner.training.resume import clear_resume_point
 from llm_pruner.variants.grammar import checked
 from llm_pruner.workflow.config import TimingConfig
 

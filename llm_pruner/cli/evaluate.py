@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,8 +27,15 @@ from llm_pruner.cli.common import (
 from llm_pruner.cli.fields import Fields, with_fields
 from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.data.sources import split_for
-from llm_pruner.system.files import refuse_foreign_folder, refuse_inputs, write_json
+from llm_pruner.evaluation.records.efficiency import EfficiencyResult
+from llm_pruner.evaluation.records.perplexity import PerplexityResult
+from llm_pruner.evaluation.records.zero_shot import ZeroShotResult
+from llm_pruner.system.files import refuse_foreign_folder, refuse_inputs
+from llm_pruner.system.records import Record
 from llm_pruner.workflow.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
+
+if TYPE_CHECKING:
+    from llm_pruner.evaluation.divergence import Predictions
 
 METRICS = ("ppl", "zeroshot", "speed", "memory")
 
@@ -47,6 +55,15 @@ def evaluate(
     perplexity: Annotated[
         PerplexityConfig, Fields(("source", "split", "window", "stride", "max_windows"), panel="Perplexity")
     ],
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            file_okay=False,
+            help="Model folder to compare predictions with: KL divergence and how often the next token is the same.",
+            rich_help_panel="Perplexity",
+        ),
+    ] = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option(
@@ -70,22 +87,20 @@ def evaluate(
     llm-pruner evaluate --model pruned/model --metrics ppl,speed --tokens test.safetensors --output pruned/evaluation
     """
     wanted = separated(metrics)
-    if not wanted or not set(wanted) <= set(METRICS):
-        raise typer.BadParameter(f"choose from {', '.join(METRICS)}, not {', '.join(metrics)}", param_hint="--metrics")
-    window = perplexity.window
-    if (perplexity.stride or 0) > window:
-        raise typer.BadParameter(f"{perplexity.stride} is longer than the window, {window}", param_hint="--stride")
-    folder = model_folder(model)
+    _check_request(metrics, wanted, perplexity, reference)
+    folder, other = model_folder(model), model_folder(reference) if reference else None
+    models = [folder, other] if other else [folder]
     records = [output / f"{part}.json" for part in ("perplexity", "zero_shot", "efficiency")]
     drawn = [output / "evaluation.safetensors"] if "ppl" in wanted and tokens is None else []
     texts = [path for path in (tokens, Path(perplexity.source)) if path and path.is_file()]
-    claim(records=[*records, *drawn], inputs=[folder, *texts])
-    refuse_inputs([output / "tasks"], [folder, *texts])
+    claim(records=[*records, *drawn], inputs=[*models, *texts])
+    refuse_inputs([output / "tasks"], [*models, *texts])
     refuse_foreign_folder(output / "tasks")
     if "ppl" in wanted:
-        check_context(folder, window)
+        for one in models:
+            check_context(one, perplexity.window)
     model_name = name or variant_folder(folder.absolute()).name
-    measured: dict[str, Any] = {}
+    measured: dict[str, Record] = {}
     # what libraries print is no result
     with redirect_stdout(sys.stderr):
         if {"speed", "memory"} & set(wanted):
@@ -107,16 +122,15 @@ def evaluate(
 
             chosen = pick_device(device)
             limit_threads(efficiency.threads)
-            loaded = load(folder, device=chosen)
-        if "ppl" in wanted:
-            if tokens is None:
-                from llm_pruner.data.sampling import encode_evaluation
-
-                tokens = output / "evaluation.safetensors"
-                split = split_for(perplexity.source, perplexity.split, "evaluation")
-                encode_evaluation(perplexity.source, split, folder, tokens)
             options: dict[str, Any] = perplexity.model_dump(include={"window", "stride", "max_windows"})
-            measured["perplexity"] = measure_perplexity(loaded, tokens, model_name, options, progress=progress)
+            text = tokens or (_encode_text(perplexity, folder, output) if "ppl" in wanted else None)
+            # before the model is loaded: one at a time is in memory
+            known = _predict(folder, other, text, options, chosen, progress) if other and text else None
+            loaded = load(folder, device=chosen)
+        if "ppl" in wanted and text:
+            measured["perplexity"] = measure_perplexity(
+                loaded, text, model_name, options, reference=known, progress=progress
+            )
         if "zeroshot" in wanted:
             chosen_tasks = separated(tasks or REAL_TASKS)
             options = {**zero_shot.model_dump(include={"num_fewshot", "limit"}), "seed": seed}
@@ -127,8 +141,39 @@ def evaluate(
             measured["zero_shot"] = measure_zero_shot(loaded, tokenizer, model_name, chosen_tasks, task_folder, options)
     for part in ("perplexity", "zero_shot"):
         if part in measured:
-            write_json(output / f"{part}.json", measured[part])
-    emit(measured, _describe(measured), as_json)
+            measured[part].write(output / f"{part}.json")
+    emit({part: found.to_dict() for part, found in measured.items()}, _describe(measured.values()), as_json)
+
+
+def _check_request(
+    metrics: Sequence[str], wanted: Sequence[str], perplexity: PerplexityConfig, reference: Path | None
+) -> None:
+    if not wanted or not set(wanted) <= set(METRICS):
+        raise typer.BadParameter(f"choose from {', '.join(METRICS)}, not {', '.join(metrics)}", param_hint="--metrics")
+    if (perplexity.stride or 0) > perplexity.window:
+        longer = f"{perplexity.stride} is longer than the window, {perplexity.window}"
+        raise typer.BadParameter(longer, param_hint="--stride")
+    if reference and "ppl" not in wanted:
+        raise typer.BadParameter("needs ppl among --metrics, whose pass compares predictions", param_hint="--reference")
+
+
+def _encode_text(perplexity: PerplexityConfig, folder: Path, output: Path) -> Path:
+    from llm_pruner.data.sampling import encode_evaluation
+
+    tokens = output / "evaluation.safetensors"
+    split = split_for(perplexity.source, perplexity.split, "evaluation")
+    encode_evaluation(perplexity.source, split, folder, tokens)
+    return tokens
+
+
+def _predict(
+    folder: Path, reference: Path, tokens: Path, options: Mapping[str, Any], device: str, progress: bool
+) -> Predictions:
+    from llm_pruner.evaluation.divergence import check_tokenizers, predict
+    from llm_pruner.models.checkpoint import load
+
+    check_tokenizers(folder, reference)
+    return predict(load(reference, device=device), reference, tokens, options, progress=progress)
 
 
 def doctor(model: Model, device: Device = "auto", as_json: Json = False) -> None:
@@ -148,16 +193,21 @@ def doctor(model: Model, device: Device = "auto", as_json: Json = False) -> None
         raise typer.Exit(1)
 
 
-def _describe(measured: dict[str, Any]) -> str:
+def _describe(measured: Iterable[Record]) -> str:
     lines = []
-    if held := measured.get("perplexity"):
-        lines.append(f"perplexity {held['perplexity']:.2f} on {held['tokens']:,} tokens")
-    if held := measured.get("zero_shot"):
-        lines.append(f"zero-shot accuracy {held['mean']['acc']:.2%} ± {held['mean']['acc_stderr']:.2%}")
-    if held := measured.get("efficiency"):
-        first = held["batches"][0]
-        lines.append(
-            f"decode {1000 * first['decode_seconds_per_token']:.2f} ms per token, "
-            f"peak memory {held['peak_memory_bytes'] / 1e6:,.1f} MB"
-        )
+    for found in measured:
+        if isinstance(found, PerplexityResult):
+            lines.append(f"perplexity {found.perplexity:.2f} on {found.tokens:,} tokens")
+            if gap := found.divergence:
+                error = f" ± {gap.mean_kl_stderr:.4f}" if gap.mean_kl_stderr is not None else ""
+                lines.append(
+                    f"KL divergence {gap.mean_kl:.4f}{error} nats a token, same next token in {gap.same_top:.2%}"
+                )
+        elif isinstance(found, ZeroShotResult):
+            lines.append(f"zero-shot accuracy {found.mean.acc:.2%} ± {found.mean.acc_stderr:.2%}")
+        elif isinstance(found, EfficiencyResult):
+            lines.append(
+                f"decode {1000 * found.batches[0].decode_seconds_per_token:.2f} ms per token, "
+                f"peak memory {found.peak_memory_bytes / 1e6:,.1f} MB"
+            )
     return "\n".join(lines)

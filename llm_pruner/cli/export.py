@@ -9,7 +9,7 @@ import typer
 
 from llm_pruner.cli.common import Force, Json, Model, Output, Progress, claim, emit, model_folder
 from llm_pruner.system.errors import PrunerError
-from llm_pruner.system.files import read_json
+from llm_pruner.variants.records import PruningRecord
 
 app = typer.Typer(help="Turn a model or a plan into what other tools take.", no_args_is_help=True)
 
@@ -36,9 +36,9 @@ def mergekit(
 
     record = plan.parent / "pruning.json"
     if not plan.exists() and record.exists():
-        made = read_json(record)
+        made = PruningRecord.read(record)
         raise PrunerError(
-            f"{plan}: {made['variant']} was made by {made['mechanism']} and has no plan; "
+            f"{plan}: {made.variant} was made by {made.mechanism} and has no plan; "
             "mergekit can only leave out whole layers"
         )
     bases = [path for path in (base, Path(model_id)) if path and path.exists()]

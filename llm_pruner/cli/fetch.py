@@ -59,5 +59,5 @@ def fetch(
         output=model,
         record=output / "model.json",
     )
-    text = f"{model}: {record['family']}, {record['layers']} layers, {record['parameters']:,} parameters"
-    emit(record, text, as_json)
+    text = f"{model}: {record.family}, {record.layers} layers, {record.parameters:,} parameters"
+    emit(record.to_dict(), text, as_json)

@@ -1,4 +1,4 @@
-"""The command that lists the methods and their options."""
+"""The command that lists the methods, the allocations, and their options."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from pydantic import BaseModel
 from llm_pruner.cli.common import Json, emit
 from llm_pruner.mechanisms import all_mechanisms
 from llm_pruner.methods import METHODS
+from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.planning.allocations.choice import allocation_class
 from llm_pruner.variants.variant import load_class
 
 
 def methods(as_json: Json = False) -> None:
-    """List every method: what it does, by which mechanism, its options and their defaults, its paper."""
+    """List every method and allocation: what it does, by which mechanism, its options, their defaults, its paper."""
     listed = {
         "methods": [_method(name) for name in METHODS],
+        "allocations": [_allocation(name) for name in ALLOCATIONS],
         "mechanisms": {each.name: _options(each.Options) for each in all_mechanisms() if each.Options.model_fields},
     }
     if as_json:
@@ -37,6 +40,17 @@ def _method(name: str) -> dict[str, Any]:
     }
 
 
+def _allocation(name: str) -> dict[str, Any]:
+    cls = allocation_class(name)
+    return {
+        "name": name,
+        "title": cls.title,
+        "mechanisms": list(cls.mechanisms),
+        "options": _options(cls.Options),
+        "paper": cls.paper,
+    }
+
+
 def _options(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
     return {
         key: {
@@ -53,17 +67,18 @@ def _show(listed: Mapping[str, Any]) -> None:
     from rich.table import Column, Table
 
     console = Console()
-    table = Table(
-        "Method", "What it does, and its paper", "Prunes by", Column("Options", overflow="fold"), show_lines=True
-    )
-    for method in listed["methods"]:
-        options = [_setting(key, option["default"]) for key, option in method["options"].items()]
-        options += [f"sets {_setting(key, value)}" for key, value in method["sets"].items()]
-        about = [method["title"], *([method["paper"]] if method["paper"] else [])]
-        table.add_row(
-            *map(escape, (method["name"], "\n".join(about), ", ".join(method["mechanisms"]), "\n".join(options)))
+    for heading, mechanisms in (("Method", "Prunes by"), ("Allocation", "Shares what goes by")):
+        table = Table(
+            heading, "What it does, and its paper", mechanisms, Column("Options", overflow="fold"), show_lines=True
         )
-    console.print(table)
+        for entry in listed[f"{heading.lower()}s"]:
+            options = [_setting(key, option["default"]) for key, option in entry["options"].items()]
+            options += [f"sets {_setting(key, value)}" for key, value in entry.get("sets", {}).items()]
+            about = [entry["title"], *([entry["paper"]] if entry["paper"] else [])]
+            table.add_row(
+                *map(escape, (entry["name"], "\n".join(about), ", ".join(entry["mechanisms"]), "\n".join(options)))
+            )
+        console.print(table)
     for mechanism, options in listed["mechanisms"].items():
         table = Table("Option", "What it does", title=f"Options of every method that prunes by {mechanism}")
         for key, option in options.items():

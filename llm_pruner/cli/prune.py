@@ -41,6 +41,7 @@ from llm_pruner.cli.common import (
 )
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Outcome
+from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
@@ -48,11 +49,13 @@ from llm_pruner.models.shapes import check_stored
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
-from llm_pruner.system.errors import ConfigError, DataError, PrunerError, nearest
-from llm_pruner.system.files import read_json
+from llm_pruner.steps.records import HealingFile
+from llm_pruner.system.errors import ConfigError, PrunerError, nearest
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import AUTO, Runtime
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Variant, load_class
 
 
@@ -162,11 +165,9 @@ def prune(
         Text(calibration, split, samples, length, seed),
         scores=scores or (),
         held_out=held_out,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        runtime=Runtime(device, batch_size, progress),
     )
-    emit(record, _describe(record, output), as_json)
+    emit(record.to_dict(), _describe(record, output), as_json)
 
 
 def score(
@@ -210,9 +211,9 @@ def score(
         raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
     text = Text(calibration, split, samples, length, seed)
     tokens = text.draw(base, sampled) if wanted.calibrated else None
-    make_scores(wanted, base, tokens, output, replace=force, device=device, batch_size=batch_size, progress=progress)
-    scores = read_json(output)
-    emit(scores, f"{output}: {wanted.name}, {len(scores['layers'])} layers", as_json)
+    make_scores(wanted, base, tokens, output, Runtime(device, batch_size, progress), replace=force)
+    scores = read_scores(output)
+    emit(scores.to_dict(), f"{output}: {wanted.name}, {len(scores.layers)} layers", as_json)
 
 
 def step(
@@ -242,7 +243,8 @@ def step(
     llm-pruner step nf4 --model pruned --option double_quant=true --output small
     """
     given: dict[Need, Path | None] = {"base": base, "calibration": calibration, "healing": tokens, "held_out": held_out}
-    _take(name, "NAME", STEPS, model, output, given, option, device, progress, force, as_json)
+    taking = _Taking("NAME", STEPS, model, output, given, read_options(option))
+    _take(name, taking, Runtime(device, progress=progress), force=force, as_json=as_json)
 
 
 def heal(
@@ -262,12 +264,15 @@ def heal(
 ) -> None:
     """Train a pruned model to win back quality: OUTPUT/model, step.json, pruning.json, healing.png.
 
+    A run that was killed is started again with the same command and goes on from its last check.
+
     llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
     """
     if step == "kd" and teacher is None:
         raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
     given: dict[Need, Path | None] = {"base": teacher, "healing": tokens, "held_out": held_out}
-    _take(step, "--step", _HEALING, model, output, given, option, device, progress, force, as_json)
+    taking = _Taking("--step", _HEALING, model, output, given, read_options(option))
+    _take(step, taking, Runtime(device, progress=progress), force=force, as_json=as_json)
 
 
 def quantize(
@@ -282,59 +287,60 @@ def quantize(
 
     llm-pruner quantize --model pruned --option double_quant=true --output small
     """
-    _take(step, "--step", _QUANTIZING, model, output, {}, option, "auto", False, force, as_json)
+    taking = _Taking("--step", _QUANTIZING, model, output, {}, read_options(option))
+    _take(step, taking, AUTO, force=force, as_json=as_json)
 
 
-def _take(
-    name: str,
-    where: str,
-    known: Collection[str],
-    model: Path,
-    output: Path,
-    given: Mapping[Need, Path | None],
-    option: Sequence[str] | None,
-    device: str,
-    progress: bool,
-    force: bool,
-    as_json: bool,
-) -> None:
-    """Take a step that is one of the ``known``; ``where`` its name was given, and ``given`` what it may need."""
+class _Taking(NamedTuple):
+    """What the command line says of a step."""
+
+    where: str
+    """Its name was given."""
+    known: Collection[str]
+    """Names that may be given there."""
+    model: Path
+    output: Path
+    files: Mapping[Need, Path | None]
+    """What it may need."""
+    options: dict[str, Any]
+
+
+def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: bool) -> None:
+    """Take a step, and say what came of it."""
     from llm_pruner.variants.step import take_step
 
-    if name not in known:
-        raise PrunerError(f"{where}: no '{name}' here{nearest(name, known)}")
+    if name not in given.known:
+        raise PrunerError(f"{given.where}: no '{name}' here{nearest(name, given.known)}")
     cls = step_class(STEPS[name])
     for need in cls.needs:
-        if given.get(need) is None:
+        if given.files.get(need) is None:
             raise typer.BadParameter(f"needed for {name}", param_hint=_NEEDED[need])
-    parent = _parent(model)
-    folders = [model_folder(path) for path in given.values() if path and path.is_dir()]
+    parent, output = _parent(given.model), given.output
+    files = {need: model_folder(path) if path.is_dir() else path for need, path in given.files.items() if path}
     refuse_existing(
         output,
         force,
-        [parent.model, *folders, *(path for path in given.values() if path and path.is_file())],
+        [parent.model, *files.values()],
         records=("pruning.json", "step.json"),
         files=["healing.png"] if "healing" in cls.needs else [],
     )
     record = take_step(
-        derive(parent.variant, name, read_options(option)),
+        derive(parent.variant, name, given.options),
         parent.model,
         parent.record,
         output,
-        files={need: model_folder(path) if path.is_dir() else path for need, path in given.items() if path},
-        device=device,
-        progress=progress,
+        files=files,
+        runtime=runtime,
     )
     if (parent.folder / "plan.json").exists():
         # it says which layers of the base are left, and a step changes no shape
         Plan.read(parent.folder / "plan.json").write(output / "plan.json")
-    taken = read_json(output / "step.json")
-    if "history" in taken:
+    last = record.steps[-1]
+    if last.held_out:
         from llm_pruner.report.figures import FIGURES
 
-        FIGURES["healing"].draw(taken, output / "healing.png")
-    last = record["steps"][-1]
-    emit(record, f"{output / 'model'}: {cls(**last['options']).describe(last)}", as_json)
+        FIGURES["healing"].draw(HealingFile.read(output / "step.json"), output / "healing.png")
+    emit(record.to_dict(), f"{output / 'model'}: {cls(**last.options).describe(last)}", as_json)
 
 
 def _variant(
@@ -380,7 +386,7 @@ class _Parent(NamedTuple):
     variant: Variant
     folder: Path
     model: Path
-    record: dict[str, Any]
+    record: PruningRecord
 
 
 def _parent(given: Path) -> _Parent:
@@ -392,27 +398,21 @@ def _parent(given: Path) -> _Parent:
         read_config(model)
         dense = resolve(DENSE)
         return _Parent(dense, folder, model, pruning_record(dense, Outcome(0.0), Run({})))
-    record = read_json(path)
-    try:
-        asked = record["asked"] or {"amount": 0.0}
-        variant = Variant(
-            record["variant"],
-            record["method"],
-            "",
-            record["mechanism"],
-            record["structure"],
-            asked["amount"],
-            None,
-            calibrated=False,
-        )
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not the record of a pruning ({error!r})") from None
+    record = PruningRecord.read(path)
+    variant = Variant(
+        name=record.variant,
+        method=record.method,
+        implementation="",
+        mechanism=record.mechanism,
+        structure=record.structure,
+        amount=record.asked.amount if record.asked else 0.0,
+        score=None,
+        calibrated=False,
+    )
     return _Parent(variant, folder, model, record)
 
 
-def _describe(record: dict[str, Any], output: Path) -> str:
-    from llm_pruner.report.table import amount_text
-
-    reached = amount_text(record, "reached")
-    lines = [f"{output / 'model'}: {record['variant']}{f', {reached}' if reached else ''}", *record["notes"]]
+def _describe(record: PruningRecord, output: Path) -> str:
+    reached = record.amount_text("reached")
+    lines = [f"{output / 'model'}: {record.variant}{f', {reached}' if reached else ''}", *record.notes]
     return "\n".join(lines)

@@ -11,14 +11,21 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from llm_pruner.analysis.comparison import ANALYSIS_FILES
+from llm_pruner.analysis.records import ModelComparison
 from llm_pruner.cli.chain import Text, compose_name, make_variant, refuse_existing
 from llm_pruner.cli.common import Device, Force, Json, Progress, emit, model_folder
 from llm_pruner.cli.prune import STRATEGY, mechanisms_of
+from llm_pruner.evaluation.records.efficiency import EfficiencyResult
+from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.models.architecture import read_config
 from llm_pruner.system.errors import ConfigError
-from llm_pruner.system.files import read_json, write_json
+from llm_pruner.system.files import write_json
+from llm_pruner.system.records import Pair
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.grammar import resolve
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Variant
 
 SHARE = 0.2
@@ -81,9 +88,10 @@ def quick(
         records=["pruning.json", "calibration.safetensors", "evaluation.safetensors", *_MEASURED],
         files=[*(f"analysis/{name}" for name in ANALYSIS_FILES), *_SHOWN],
     )
+    runtime = Runtime(device, _SAMPLES, progress)
     with redirect_stdout(sys.stderr):
-        record = _prune(variant, base, output, device, progress)
-        gains = _gains(base, output, device, progress)
+        record = _prune(variant, base, output, runtime)
+        gains = _gains(base, output, runtime)
     write_json(output / "gains.json", gains)
     if as_json:
         emit(gains, "", as_json)
@@ -122,7 +130,7 @@ def _refuse(context: typer.Context, message: str) -> NoReturn:
     raise typer.BadParameter(message, ctx=context)
 
 
-def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bool) -> dict[str, Any]:
+def _prune(variant: Variant, base: Path, output: Path, runtime: Runtime) -> PruningRecord:
     """The pruned model, and what says how it was made."""
     from llm_pruner.analysis.comparison import write_analysis
     from llm_pruner.exports.mergekit import base_dtype, write_mergekit_yaml
@@ -133,7 +141,7 @@ def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bo
 
     length = min(_LENGTH, _context(base))
     text = Text("builtin", samples=_SAMPLES, length=length)
-    record = make_variant(variant, base, output, text, device=device, batch_size=_SAMPLES, progress=progress)
+    record = make_variant(variant, base, output, text, runtime=runtime)
     written = output / "plan.json"
     plan = Plan.read(written) if written.exists() else None
     figures = output / "figures"
@@ -141,7 +149,7 @@ def _prune(variant: Variant, base: Path, output: Path, device: str, progress: bo
     if get_mechanism(variant.mechanism).ranks_layers and plan and variant.score:
         config = read_config(base)
         write_mergekit_yaml(plan, output / "mergekit.yaml", str(base.absolute()), base_dtype(config))
-        scores = read_json(output / "scores" / f"{variant.score.name}.json")["layers"]
+        scores = read_scores(output / "scores" / f"{variant.score.name}.json").to_dict()["layers"]
         plot_layer_importance(scores, figures / "layer_importance.png", removed=plan.removed_layers)
     write_analysis(base, output / "model", written if plan else None, output / "analysis", output.absolute().name)
     FIGURES["layer_reduction"].draw(read_results([output]), figures / "layer_reduction.png")
@@ -152,7 +160,7 @@ def _context(base: Path) -> int:
     return int(read_config(base).get("max_position_embeddings") or _WINDOW)
 
 
-def _gains(base: Path, output: Path, device: str, progress: bool) -> dict[str, dict[str, Any]]:
+def _gains(base: Path, output: Path, runtime: Runtime) -> dict[str, dict[str, Any]]:
     """What was measured of both models, by name: ``before``, ``after``, the larger ``stderr`` where there is one."""
     from llm_pruner.data.sampling import encode_evaluation
     from llm_pruner.data.sources import split_for
@@ -161,34 +169,32 @@ def _gains(base: Path, output: Path, device: str, progress: bool) -> dict[str, d
     tokens = output / "evaluation.safetensors"
     encode_evaluation("builtin", split_for("builtin", None, "evaluation"), base, tokens)
     places = {"before": (base, output / BEFORE), "after": (output / "model", output / "evaluation")}
-    speeds = {name: _speed(*place, name, device) for name, place in places.items()}
-    quality = {name: _quality(*place, name, tokens, device, progress) for name, place in places.items()}
+    speeds = {name: _speed(*place, name, runtime) for name, place in places.items()}
+    quality = {name: _quality(*place, name, tokens, runtime) for name, place in places.items()}
     plot_holistic_benchmark(
-        {name: measured["answers"] for name, measured in quality.items()}, output / "figures" / "right_answers.png"
+        {name: answers for name, (_, answers) in quality.items()}, output / "figures" / "right_answers.png"
     )
-    comparison = read_json(output / "analysis" / "model_comparison.json")
-    totals = comparison["totals"]
+    comparison = ModelComparison.read(output / "analysis" / "model_comparison.json")
+    totals = comparison.totals
     return {
-        "layers": dict(comparison["num_layers"]),
-        "parameters": _pair(totals["parameters"]),
-        "non-zero parameters": _pair(totals["nonzero"]),
-        "megabytes on disk": {name: value / 1e6 for name, value in _pair(totals["bytes_on_disk"]).items()},
-        "tokens decoded a second": {
-            name: speed["batches"][0]["decode_tokens_per_second"] for name, speed in speeds.items()
-        },
-        "perplexity": {name: measured["perplexity"]["perplexity"] for name, measured in quality.items()},
+        "layers": _pair(comparison.num_layers),
+        "parameters": _pair(totals.parameters),
+        "non-zero parameters": _pair(totals.nonzero),
+        "megabytes on disk": {name: value / 1e6 for name, value in _pair(totals.bytes_on_disk).items()},
+        "tokens decoded a second": {name: speed.batches[0].decode_tokens_per_second for name, speed in speeds.items()},
+        "perplexity": {name: measured.perplexity for name, (measured, _) in quality.items()},
         f"right answers of {_QUESTIONS} in %": {
-            **{name: 100 * measured["answers"]["mean"]["score"] for name, measured in quality.items()},
-            "stderr": 100 * max(measured["answers"]["mean"]["stderr"] for measured in quality.values()),
+            **{name: 100 * answers["mean"]["score"] for name, (_, answers) in quality.items()},
+            "stderr": 100 * max(answers["mean"]["stderr"] for _, answers in quality.values()),
         },
     }
 
 
-def _pair(quantity: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: quantity[name] for name in ("before", "after")}
+def _pair(quantity: Pair[int]) -> dict[str, int]:
+    return {"before": quantity.before, "after": quantity.after}
 
 
-def _speed(folder: Path, output: Path, name: str, device: str) -> dict[str, Any]:
+def _speed(folder: Path, output: Path, name: str, runtime: Runtime) -> EfficiencyResult:
     from llm_pruner.evaluation.efficiency import measure_efficiency
 
     prompt = min(_LENGTH, _context(folder) // 2)
@@ -200,28 +206,28 @@ def _speed(folder: Path, output: Path, name: str, device: str) -> dict[str, Any]
         new_tokens=_NEW_TOKENS,
         batch_sizes=(1,),
         repeats=_REPEATS,
-        device=device,
+        device=runtime.device,
     )
 
 
-def _quality(folder: Path, output: Path, name: str, tokens: Path, device: str, progress: bool) -> dict[str, Any]:
+def _quality(
+    folder: Path, output: Path, name: str, tokens: Path, runtime: Runtime
+) -> tuple[PerplexityResult, dict[str, Any]]:
     """Perplexity on text and answers to the packaged questions of a model, which is loaded once."""
     from llm_pruner.evaluation.quality import measure_perplexity
     from llm_pruner.objects.holistic import HolisticEvaluator
     from llm_pruner.objects.questions import PACKAGED, load_eval_dataset
 
-    evaluator = HolisticEvaluator(folder, device=device, max_new_tokens=min(_LENGTH, _context(folder)) // 2)
+    evaluator = HolisticEvaluator(folder, device=runtime.device, max_new_tokens=min(_LENGTH, _context(folder)) // 2)
     options = {"window": min(_WINDOW, _context(folder)), "max_windows": _WINDOWS}
-    measured = {
-        "perplexity": measure_perplexity(evaluator.model, tokens, name, options, progress=progress),
-        "answers": evaluator.evaluate(load_eval_dataset(_QUESTIONS, PACKAGED)),
-    }
-    for part, found in measured.items():
-        write_json(output / f"{part}.json", found)
-    return measured
+    measured = measure_perplexity(evaluator.model, tokens, name, options, progress=runtime.progress)
+    measured.write(output / "perplexity.json")
+    answers = evaluator.evaluate(load_eval_dataset(_QUESTIONS, PACKAGED))
+    write_json(output / "answers.json", answers)
+    return measured, answers
 
 
-def _show(variant: Variant, record: Mapping[str, Any], gains: Mapping[str, Mapping[str, float]], output: Path) -> None:
+def _show(variant: Variant, record: PruningRecord, gains: Mapping[str, Mapping[str, float]], output: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -234,7 +240,7 @@ def _show(variant: Variant, record: Mapping[str, Any], gains: Mapping[str, Mappi
         table.add_row(f"{name}{error}", _number(pair["before"]), _number(pair["after"]), change)
     console = Console()
     console.print(table)
-    for note in record["notes"]:
+    for note in record.notes:
         console.print(note, markup=False, highlight=False)
 
 

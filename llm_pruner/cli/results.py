@@ -1,11 +1,12 @@
-"""Commands that compare models by what is on disk: analyze, summarize, compare, table, plot. None needs torch."""
+"""Commands that compare models by what is on disk: analyze, summarize, compare, table, show, plot. None needs torch."""
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,8 +23,12 @@ from llm_pruner.cli.common import (
     variant_folders,
 )
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.system.files import read_json, write_json, write_text
+from llm_pruner.system.files import read_json, write_text
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE
+
+if TYPE_CHECKING:
+    from llm_pruner.report.table import Results as Measured
 
 Results = Annotated[
     Path,
@@ -57,9 +62,9 @@ def analyze(
     inputs = [folder, model_folder(base), *([plan] if plan else [])]
     claim(files=[output / name for name in ANALYSIS_FILES], inputs=inputs, force=force)
     comparison = write_analysis(model_folder(base), folder, plan, output, name or variant.name)
-    if plan is None and comparison["num_layers"]["before"] != comparison["num_layers"]["after"]:
+    if plan is None and comparison.num_layers.before != comparison.num_layers.after:
         typer.echo("no plan.json: the layers are taken for the first ones of the base", err=True)
-    emit(comparison, describe_layers(comparison).rstrip(), as_json)
+    emit(comparison.to_dict(), describe_layers(comparison).rstrip(), as_json)
 
 
 def analyze_batch(
@@ -144,17 +149,18 @@ def summarize(
         except DataError as error:
             damaged[folder.name] = str(error)
     _refuse_namesakes(whole)
-    summary = {**summarize_structures(whole), "damaged": damaged}
+    summary = summarize_structures(whole).model_copy(update={"damaged": damaged})
     lines = [describe_structures(summary)]
-    lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary["missing"]]
+    lines += [f"✗ {folder.name}: {_how_to_analyze(folder)}" for folder in whole if folder.name in summary.missing]
     lines += [f"✗ {name}: left out: {problem}" for name, problem in damaged.items()]
     text = "\n".join(lines).rstrip() + "\n"
-    write_json(written[0], summary)
-    write_text(written[1], text)
-    emit(summary, text.rstrip(), as_json)
+    json_file, text_file = written
+    summary.write(json_file)
+    write_text(text_file, text)
+    emit(summary.to_dict(), text.rstrip(), as_json)
     finish(
         [f"{name}: left out: {problem}" for name, problem in damaged.items()]
-        + [f"{name}: no analysis" for name in summary["missing"]]
+        + [f"{name}: no analysis" for name in summary.missing]
     )
 
 
@@ -179,30 +185,64 @@ def compare(
 def table(
     result_dir: Results,
     output: Annotated[
-        Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv or .md.")
+        Path, typer.Option("--output", "-o", dir_okay=False, help="File to write: .xlsx, .csv, .md or .html.")
     ] = Path("summary.xlsx"),
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write what was measured of all models as a workbook, a CSV file or Markdown.
+    """Write what was measured of all models as a workbook, a CSV file, Markdown or a page to look through in a browser.
 
     llm-pruner table --result-dir baselines --output summary.xlsx
     """
+    from llm_pruner.report.page.write import write_page
     from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
     from llm_pruner.report.workbook import write_workbook
 
-    if output.suffix not in (".xlsx", ".csv", ".md"):
-        raise typer.BadParameter(f"'{output}' ends in none of .xlsx, .csv, .md", param_hint="--output")
+    writers: dict[str, Callable[[Measured, Path], None]] = {
+        ".xlsx": write_workbook,
+        ".csv": lambda results, path: write_csv(summary_table(results), path),
+        ".md": lambda results, path: write_markdown(summary_table(results), path),
+        ".html": write_page,
+    }
+    if output.suffix not in writers:
+        raise typer.BadParameter(f"'{output}' ends in none of {', '.join(writers)}", param_hint="--output")
     folders = variant_folders([result_dir])
     claim(files=[output], inputs=_read_from(folders), force=force)
     whole, damaged = _readable(folders)
     results = read_results(whole)
-    if output.suffix == ".xlsx":
-        write_workbook(results, output)
-    else:
-        write = write_csv if output.suffix == ".csv" else write_markdown
-        write(summary_table(results), output)
+    writers[output.suffix](results, output)
     emit({"output": str(output), "models": [model.name for model in results.models]}, str(output), as_json)
+    finish(damaged)
+
+
+def show(
+    run: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, metavar="[DIR]", help="Folder of a run, or of variants.")
+    ] = Path(),
+    as_json: Json = False,
+) -> None:
+    """Print what a run prints at its end: the table, the best models at three sizes, where the files lie.
+
+    The terminal's width decides how many columns there are. Rows are those of the run's table, in its order.
+
+    llm-pruner show runs/quick
+    """
+    from rich.console import Console
+
+    from llm_pruner.report.encoders import encoders_table
+    from llm_pruner.report.table import best_at_sizes, read_results
+    from llm_pruner.report.terminal import show_run
+
+    report = run / "results" / "final_report.json"
+    more = [encoders_table(read_json(report))] if report.exists() else []
+    whole, damaged = _readable(_rows_of_run(run)) if not more or (run / "baselines").exists() else ([], [])
+    results = read_results(whole) if whole else None
+    if as_json:
+        found = best_at_sizes(results) if results else []
+        best = [{"share": one.share, "model": one.model and one.model.name, "ties": list(one.ties)} for one in found]
+        emit({"models": [folder.name for folder in whole], "best": best}, "", as_json)
+    else:
+        show_run(results, Console(highlight=False), run, more)
     finish(damaged)
 
 
@@ -248,11 +288,22 @@ def _read_from(variants: Sequence[Path]) -> list[Path]:
     return [folder / part for folder in variants for part in parts]
 
 
+def _rows_of_run(run: Path) -> list[Path]:
+    """Folders of the variants in a run's table, in its order; all that are there where it has none."""
+    folders = {folder.name: folder for folder in variant_folders([run])}
+    summary = run / "results" / "summary.csv"
+    if not summary.exists():
+        return list(folders.values())
+    with summary.open(encoding="utf-8", newline="") as file:
+        names = [row["variant"] for row in csv.DictReader(file)]
+    return [folders[name] for name in names if name in folders]
+
+
 def _is_base_elsewhere(variant: Path) -> bool:
     """Whether a variant is the base itself, taken apart from it: its model is links, which then lead nowhere."""
     record = variant / "pruning.json"
     links = [file for file in (variant / "model").glob("*") if file.is_symlink() and not file.exists()]
-    return bool(links) and record.exists() and read_json(record)["variant"] == DENSE
+    return bool(links) and record.exists() and PruningRecord.read(record).variant == DENSE
 
 
 def _plan_of(variant: Path) -> Path | None:

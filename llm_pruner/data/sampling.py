@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.sources import SOURCES, TOKEN_SUFFIX, is_file, load_texts
-from llm_pruner.data.tokens import check_vocabulary, read_tokens, write_tokens
+from llm_pruner.data.tokens import check_vocabulary, digest, read_tokens, write_tokens
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.system.errors import DataError
 
@@ -20,58 +20,54 @@ _RUN = 16
 """Tokens in a row that make two samples the same text in part."""
 
 
+@dataclass(frozen=True)
+class SampleSpec:
+    """Which samples are drawn."""
+
+    source: str
+    """See ``load_texts``; a token file is checked and taken as it is."""
+    split: str | None
+    """Of a named source."""
+    samples: int
+    """How many; fewer are the first of more, and every consumer takes its first n."""
+    length: int
+    """Tokens in each."""
+    seed: int
+    """Decides which."""
+    skip: int = 0
+    """Leave out so many that would be drawn first; another call takes those."""
+
+
 def draw_samples(
-    source: str,
-    split: str | None,
+    spec: SampleSpec,
     model: Path,
     output: Path,
     *,
-    samples: int,
-    length: int,
-    seed: int,
-    skip: int = 0,
     held_out: Path | None = None,
     trust_remote_code: bool = False,
 ) -> None:
     """Draw samples to calibrate or train on, without padding and without overlap, and write them as a token file.
 
     Args:
-        source: see ``load_texts``; a token file is checked and taken as it is.
-        split: of a named source.
         model: folder whose tokenizer is used.
-        samples: how many; every consumer takes its first n.
-        length: tokens in each.
-        seed: decides which.
-        skip: leave out so many that would be drawn first; another call takes those.
         held_out: token file; what shares a run of tokens with it is left out, whatever the source and the length.
         trust_remote_code: let the tokenizer run code of its own.
 
     Raises:
         DataError: if the source has too little text, or a token file the wrong shape.
     """
-    tokenizer = None if source.endswith(TOKEN_SUFFIX) else load_tokenizer(model, trust_remote_code)
+    tokenizer = None if spec.source.endswith(TOKEN_SUFFIX) else load_tokenizer(model, trust_remote_code)
     exclude = read_tokens(held_out) if held_out else None
-    tokens = draw_windows(
-        source, split, tokenizer, samples=samples, length=length, seed=seed, skip=skip, exclude=exclude
-    )
+    tokens = draw_windows(spec, tokenizer, exclude)
     if tokenizer is None:
-        check_vocabulary(tokens, model, source)
-    facts = {"source": source, "split": split, "seed": seed, "length": length, **_digest(tokens)}
+        check_vocabulary(tokens, model, spec.source)
+    drawn = {"source": spec.source, "split": spec.split, "seed": spec.seed, "length": spec.length}
+    facts = {**drawn, "sha256": digest(tokens)}
     write_tokens(output, tokens, facts)
 
 
-def draw_windows(
-    source: str,
-    split: str | None,
-    tokenizer: Any,
-    *,
-    samples: int,
-    length: int,
-    seed: int,
-    skip: int = 0,
-    exclude: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Samples in memory; fewer are the first of more.
+def draw_windows(spec: SampleSpec, tokenizer: Any, exclude: torch.Tensor | None = None) -> torch.Tensor:
+    """Samples in memory.
 
     Args:
         tokenizer: encodes the text; not looked at for a token file.
@@ -85,7 +81,8 @@ def draw_windows(
     """
     import torch
 
-    wanted = skip + samples
+    source, split, length = spec.source, spec.split, spec.length
+    wanted = spec.skip + spec.samples
     allowed = _apart_from(exclude)
     if source.endswith(TOKEN_SUFFIX):
         tokens = read_tokens(source)
@@ -95,9 +92,9 @@ def draw_windows(
                 f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, {wanted} of {length} are "
                 "asked for; set samples, length and held_out to what the file holds"
             )
-        return tokens[skip:wanted]
+        return tokens[spec.skip : wanted]
     texts = load_texts(source, split)
-    generator = random.Random(seed)
+    generator = random.Random(spec.seed)
     if is_file(source) or SOURCES[source].joined:
         windows = cut_windows(tokenizer, texts, _separator(source), length)
         generator.shuffle(windows)
@@ -109,7 +106,7 @@ def draw_windows(
             f"{source}{f' ({split})' if split else ''}: has text for {len(windows)} samples of {length} tokens, "
             f"not {wanted}; ask for fewer or shorter ones"
         )
-    return torch.tensor(windows[skip:wanted], dtype=torch.int64)
+    return torch.tensor(windows[spec.skip : wanted], dtype=torch.int64)
 
 
 def cut_windows(tokenizer: Any, texts: Sequence[str], separator: str, length: int) -> list[Sequence[int]]:
@@ -130,13 +127,13 @@ def encode_evaluation(
     if source.endswith(TOKEN_SUFFIX):
         tokens = read_tokens(source)
         check_vocabulary(tokens, model, source)
-        write_tokens(output, tokens, {"source": source, "split": None, **_digest(tokens)})
+        write_tokens(output, tokens, {"source": source, "split": None, "sha256": digest(tokens)})
         return
     text = _separator(source).join(load_texts(source, split))
     ids = _encode(load_tokenizer(model, trust_remote_code), text)
     facts = {"source": source, "split": split, "bytes_per_token": len(text.encode()) / len(ids)}
     tokens = torch.tensor([ids], dtype=torch.int64)
-    write_tokens(output, tokens, {**facts, **_digest(tokens)})
+    write_tokens(output, tokens, {**facts, "sha256": digest(tokens)})
 
 
 def _separator(source: str) -> str:
@@ -181,7 +178,3 @@ def _single_documents(
         if len(windows) == samples:
             break
     return windows
-
-
-def _digest(tokens: torch.Tensor) -> dict[str, str]:
-    return {"sha256": hashlib.sha256(tokens.numpy().tobytes()).hexdigest()}

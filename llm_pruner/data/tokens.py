@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -56,6 +57,11 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     with safe_open(path, framework="np") as handle:
         return json.loads((handle.metadata() or {}).get("facts", "{}"))
+
+
+def digest(tokens: torch.Tensor) -> str:
+    """SHA-256 of token ids, whatever file they are in."""
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
 
 
 def check_vocabulary(tokens: torch.Tensor, model: Path, source: str) -> None:

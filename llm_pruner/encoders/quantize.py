@@ -64,7 +64,7 @@ def quantize_classifier(
         "bytes_on_disk": bytes_on_disk(output / "model"),
         "reached": encoder.removed(encoder.layers),
         "bits": dict(sorted(bits.items())),
-        "run": run.describe(),
+        "run": run.describe().to_dict(),
     }
     write_json(output / "record.json", record)
     return record

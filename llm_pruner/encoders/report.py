@@ -84,7 +84,7 @@ def final_report(
         "names": by_name(measured),
         "runs": measured,
         "problems": problems,
-        "run": run.describe(),
+        "run": run.describe().to_dict(),
     }
     write_json(output, report)
     return report

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +14,7 @@ from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError, DataError
 from llm_pruner.system.files import read_json, staged_directory, write_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.training.resume import RESUME_POINT, identity_of, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-RESUME_POINT = "resume_point"
 TEACHER, STUDENT, PRUNED, PTQ, QKD = KINDS = ("Teacher", "Student", "Pruned", "PTQ", "QKD")
 """What a run may have made; Student is one that was distilled and lost nothing."""
 
@@ -81,12 +80,9 @@ class Workplace:
         )
 
     def _identity(self, folders: Iterable[Path]) -> str:
-        from llm_pruner.encoders.training import identity_of
-
         options = self.task_options
         data = [Path(path) for path in (options.dataset, options.validation, options.test) if path]
-        weights = [file for folder in folders for file in sorted(folder.glob("*.safetensors"))]
-        return identity_of(self.run.options, *weights, *(path for path in data if path.is_file()))
+        return identity_of(self.run.options, *weight_files(*folders), *(path for path in data if path.is_file()))
 
     def finish(
         self,
@@ -113,15 +109,10 @@ class Workplace:
             "bytes_on_disk": bytes_on_disk(self.output / "model"),
             "history": history,
             **extra,
-            "run": self.run.describe(),
+            "run": self.run.describe().to_dict(),
         }
         write_json(self.output / "record.json", record)
         return record
-
-
-def clear_resume_point(output: Path) -> None:
-    """Remove the resume point of a finished run: while it is there, the run made again starts from its end."""
-    shutil.rmtree(output / RESUME_POINT, ignore_errors=True)
 
 
 def read_record(folder: Path) -> dict[str, Any]:

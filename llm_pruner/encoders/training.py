@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from llm_pruner.data.order import sample_order
 from llm_pruner.encoders.options import TrainingOptions
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.system.errors import CheckpointError
-from llm_pruner.system.provenance import sha256
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.training import loop
 from llm_pruner.training.loop import Schedule, TrainingTask
 from llm_pruner.training.schedule import rate
@@ -113,9 +111,8 @@ def fit(
             schedule,
             resume_point=resume_point,
             identity=identity,
-            device=str(course.model.device),
             name=name,
-            progress=progress,
+            runtime=Runtime(str(course.model.device), options.batch_size, progress),
         )
     return {
         "steps": steps,
@@ -152,9 +149,3 @@ def evaluate(model: PreTrainedModel, batch: Batch) -> dict[str, float]:
         "f1": sum(scores) / len(scores),
         "loss": nn.functional.cross_entropy(logits, batch.labels).item(),
     }
-
-
-def identity_of(options: Mapping[str, Any], *files: Path) -> str:
-    """What a training is: its options, and the content of what it starts from."""
-    contents = [sha256(file) for file in files]
-    return hashlib.sha256(json.dumps([options, contents], sort_keys=True).encode()).hexdigest()

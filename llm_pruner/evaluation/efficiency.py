@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from llm_pruner.evaluation.records.efficiency import BatchTimes, EfficiencyResult
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import load, model_class
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.system.device import limit_threads, pick_device
-from llm_pruner.system.files import write_json
 from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def measure_efficiency(
     threads: int | None = None,
     device: str = "auto",
     spread: bool = False,
-) -> dict[str, Any]:
+) -> EfficiencyResult:
     """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
 
     Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. The fastest of
@@ -51,11 +51,6 @@ def measure_efficiency(
         name: what the model is called in tables.
         threads: of torch on a CPU; all the job was given by default.
         spread: share the model out over all GPUs there are; memory is then their sum.
-
-    Returns:
-        ``load_seconds``, ``bytes_on_disk``, ``peak_memory_bytes``, ``device``, ``threads``, ``prompt_length``,
-        ``new_tokens``, and ``batches``: by batch size ``prefill_seconds``, ``prefill_tokens_per_second``,
-        ``decode_seconds_per_token``, ``decode_tokens_per_second``, and the medians of the two times.
     """
     import torch
 
@@ -77,19 +72,19 @@ def measure_efficiency(
     ]
     _warm_up(model, prompts[0], new_tokens)
     batches = _measure(model, prompts, new_tokens, repeats)
-    result = {
-        "model": name,
-        "load_seconds": load_seconds,
-        "bytes_on_disk": bytes_on_disk(folder),
-        "peak_memory_bytes": memory.peak(),
-        "device": device,
-        "threads": threads,
-        "prompt_length": prompt_length,
-        "new_tokens": new_tokens,
-        "batches": batches,
-        "run": run.describe(),
-    }
-    write_json(output, result)
+    result = EfficiencyResult(
+        model=name,
+        load_seconds=load_seconds,
+        bytes_on_disk=bytes_on_disk(folder),
+        peak_memory_bytes=memory.peak(),
+        device=device,
+        threads=threads,
+        prompt_length=prompt_length,
+        new_tokens=new_tokens,
+        batches=tuple(batches),
+        run=run.describe(),
+    )
+    result.write(output)
     return result
 
 
@@ -102,7 +97,7 @@ def _warm_up(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int) -> N
 
 def _measure(
     model: PreTrainedModel, prompts: Sequence[torch.Tensor], new_tokens: int, repeats: int
-) -> list[dict[str, Any]]:
+) -> list[BatchTimes]:
     """Times every batch size in turn, round by round, so that a disturbance does not hit one of them alone."""
     prefill: list[list[float]] = [[] for _ in prompts]
     decode: list[list[float]] = [[] for _ in prompts]
@@ -113,15 +108,15 @@ def _measure(
             seconds, _ = timed(str(prompt.device), partial(_decode, model, token, cache, new_tokens))
             decode[index].append(seconds / new_tokens)
     return [
-        {
-            "batch_size": len(prompt),
-            "prefill_seconds": min(prefill[index]),
-            "prefill_seconds_median": statistics.median(prefill[index]),
-            "prefill_tokens_per_second": prompt.numel() / min(prefill[index]),
-            "decode_seconds_per_token": min(decode[index]),
-            "decode_seconds_per_token_median": statistics.median(decode[index]),
-            "decode_tokens_per_second": len(prompt) / min(decode[index]),
-        }
+        BatchTimes(
+            batch_size=len(prompt),
+            prefill_seconds=min(prefill[index]),
+            prefill_seconds_median=statistics.median(prefill[index]),
+            prefill_tokens_per_second=prompt.numel() / min(prefill[index]),
+            decode_seconds_per_token=min(decode[index]),
+            decode_seconds_per_token_median=statistics.median(decode[index]),
+            decode_tokens_per_second=len(prompt) / min(decode[index]),
+        )
         for index, prompt in enumerate(prompts)
     ]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+from llm_pruner.evaluation.records.perplexity import WindowLosses
 from llm_pruner.system.errors import CheckpointError, DataError
 from llm_pruner.system.progress import track
 
@@ -22,7 +24,8 @@ def perplexity(
     max_windows: int | None = None,
     batch_size: int = 16,
     progress: bool = False,
-) -> dict[str, Any]:
+    observe: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
+) -> WindowLosses:
     """Exponential of the token-weighted mean negative log-likelihood over windows of a text.
 
     Windows do not overlap unless ``stride`` is shorter than ``window``; then each scores only the tokens its
@@ -36,10 +39,9 @@ def perplexity(
         stride: tokens from one window to the next; ``window`` by default.
         max_windows: stop after so many.
         batch_size: windows run at once.
-
-    Returns:
-        ``window``, ``stride``, ``windows``, ``tokens`` (predicted), ``nll`` (nats a token), ``perplexity``, and
-        ``window_nll``: the mean of each window, by which two models are compared window by window.
+        observe: called for every window, in order, with the logits at its scored tokens, float32
+            [scored, vocabulary], and the logarithm of the sum of their exponentials, float32 [scored]; it may keep
+            neither.
 
     Raises:
         DataError: if the text is shorter than one window.
@@ -50,42 +52,38 @@ def perplexity(
     stride = stride or window
     windows = _windows(stream, window, stride)[:max_windows]
     device = next(model.parameters()).device
-    sums: list[float] = []
+    sums: list[torch.Tensor] = []
     counts: list[int] = []
     batches = track(windows.split(batch_size), "perplexity", "batch", show=progress)
     with torch.inference_mode():
-        for number, batch in enumerate(batches):
+        for batch in batches:
             ids = batch.to(device)
             logits = model(input_ids=ids, use_cache=False).logits
-            losses = torch.stack([_losses(*one) for one in zip(logits, ids, strict=True)])
-            fresh = torch.ones_like(losses, dtype=torch.bool)
-            # overlapping windows score again what they share with the one before; only the very first scores all
-            fresh[int(number == 0) :, : max(0, window - stride - 1)] = False
-            sums += (losses.double() * fresh).sum(1).tolist()
-            counts += fresh.sum(1).tolist()
-    tokens = sum(counts)
-    nll = sum(sums) / tokens
+            # one window at a time, vocabulary last: nothing is copied, and sums over a large vocabulary are fast and
+            # exact
+            for own, tokens in zip(logits, ids, strict=True):
+                # overlapping windows score again what they share with the one before; only the very first scores all
+                first = max(0, window - stride - 1) if sums else 0
+                predicting, following = own[first:-1].float(), tokens[first + 1 :]
+                losses = torch.nn.functional.cross_entropy(predicting, following, reduction="none")
+                sums.append(losses.double().sum())
+                counts.append(len(losses))
+                if observe:
+                    observe(predicting, losses + predicting.gather(1, following[:, None])[:, 0])
+    totals: list[float] = torch.stack(sums).tolist()
+    scored = sum(counts)
+    nll = sum(totals) / scored
     if not math.isfinite(nll):
         raise CheckpointError("the model's loss is not finite; its weights overflow in this dtype or are damaged")
-    return {
-        "window": window,
-        "stride": stride,
-        "windows": len(windows),
-        "tokens": tokens,
-        "nll": nll,
-        "perplexity": math.exp(nll),
-        "window_nll": [total / count for total, count in zip(sums, counts, strict=True)],
-    }
-
-
-def _losses(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Of every token of one window but the first, [window − 1].
-
-    One window at a time, vocabulary last: nothing is copied, and sums over a large vocabulary are fast and exact.
-    """
-    import torch
-
-    return torch.nn.functional.cross_entropy(logits[:-1].float(), ids[1:], reduction="none")
+    return WindowLosses(
+        window=window,
+        stride=stride,
+        windows=len(windows),
+        tokens=scored,
+        nll=nll,
+        perplexity=math.exp(nll),
+        window_nll=tuple(total / count for total, count in zip(totals, counts, strict=True)),
+    )
 
 
 def _windows(stream: torch.Tensor, window: int, stride: int) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Perplexity and zero-shot of one model, loaded once."""
+"""Perplexity, zero-shot and continuations of one model, loaded once."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_facts, read_tokens
+from llm_pruner.evaluation.continuations import measure_continuations
+from llm_pruner.evaluation.divergence import Divergence, Predictions, text_facts
 from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.evaluation.records.perplexity import PerplexityResult
+from llm_pruner.evaluation.records.zero_shot import ZeroShotResult
 from llm_pruner.evaluation.zero_shot import zero_shot
 from llm_pruner.models.checkpoint import load, load_tokenizer
 from llm_pruner.system.device import limit_threads, pick_device
-from llm_pruner.system.files import write_json
 from llm_pruner.system.provenance import Run
 
 if TYPE_CHECKING:
@@ -26,15 +29,18 @@ def evaluate_quality(
     name: str,
     perplexity_output: Path,
     zero_shot_output: Path,
+    continuations_output: Path,
     tasks: Sequence[str],
     task_folder: Path | None,
     perplexity_options: Mapping[str, Any],
     zero_shot_options: Mapping[str, Any],
+    continuations_options: Mapping[str, Any],
+    predictions: Path | None = None,
     device: str = "auto",
     spread: bool = False,
     progress: bool = False,
 ) -> None:
-    """Write ``perplexity.json`` and ``zero_shot.json`` of a model.
+    """Write ``perplexity.json``, ``zero_shot.json`` and ``continuations.json`` of a model.
 
     Args:
         folder: model folder.
@@ -44,27 +50,53 @@ def evaluate_quality(
         task_folder: task files of our own, besides lm-eval's.
         perplexity_options: of ``perplexity``.
         zero_shot_options: of ``zero_shot``.
+        continuations_options: of ``measure_continuations``.
+        predictions: file of what a reference predicts on the same windows, which the model is compared with.
         spread: share the model out over all GPUs there are, ``device`` aside.
+
+    Raises:
+        DataError: if the predictions are of other tokens, other windows or another vocabulary.
     """
+    reference = Predictions.read(predictions, **text_facts(tokens, perplexity_options)) if predictions else None
     device = pick_device(device)
     limit_threads()
     model = load(folder, device=device, device_map="auto" if spread else None)
-    write_json(perplexity_output, measure_perplexity(model, tokens, name, perplexity_options, progress=progress))
-    scores = measure_zero_shot(model, load_tokenizer(folder), name, tasks, task_folder, zero_shot_options)
-    write_json(zero_shot_output, scores)
+    measured = measure_perplexity(model, tokens, name, perplexity_options, reference=reference, progress=progress)
+    measured.write(perplexity_output)
+    tokenizer = load_tokenizer(folder)
+    measure_zero_shot(model, tokenizer, name, tasks, task_folder, zero_shot_options).write(zero_shot_output)
+    measure_continuations(model, tokenizer, name, **continuations_options).write(continuations_output)
 
 
 def measure_perplexity(
-    model: PreTrainedModel, tokens: Path, name: str, options: Mapping[str, Any], *, progress: bool = False
-) -> dict[str, Any]:
-    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on."""
+    model: PreTrainedModel,
+    tokens: Path,
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    reference: Predictions | None = None,
+    progress: bool = False,
+) -> PerplexityResult:
+    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on.
+
+    Args:
+        reference: what another model predicts on the same windows; ``divergence`` is None without it.
+    """
     facts, stream = read_facts(tokens), read_tokens(tokens)
     run = Run(options, device=str(model.device))
-    measured = perplexity(model, stream, progress=progress, **options)
+    divergence = Divergence(reference) if reference else None
+    observe = divergence.add if divergence else None
+    measured = perplexity(model, stream, progress=progress, observe=observe, **options)
     bytes_per_token = facts.get("bytes_per_token")
-    bits = measured["nll"] / math.log(2) / bytes_per_token if bytes_per_token else None
-    source = {"model": name, "dataset": facts.get("source"), "split": facts.get("split")}
-    return {**source, **measured, "bits_per_byte": bits, "run": run.describe()}
+    return PerplexityResult(
+        model=name,
+        dataset=facts.get("source"),
+        split=facts.get("split"),
+        **dict(measured),
+        bits_per_byte=measured.nll / math.log(2) / bytes_per_token if bytes_per_token else None,
+        divergence=divergence.result() if divergence else None,
+        run=run.describe(),
+    )
 
 
 def measure_zero_shot(
@@ -74,8 +106,8 @@ def measure_zero_shot(
     tasks: Sequence[str],
     task_folder: Path | None,
     options: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> ZeroShotResult:
     """Scores of a loaded model in lm-eval's tasks and those of ``task_folder``, with what they rest on."""
     run = Run(options, seed=options.get("seed"), device=str(model.device))
     scores = zero_shot(model, tokenizer, tasks, task_folder=task_folder, **options)
-    return {"model": name, **scores, "run": run.describe()}
+    return ZeroShotResult(model=name, **dict(scores), run=run.describe())

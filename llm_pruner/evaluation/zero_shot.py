@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.evaluation.records.zero_shot import MeanScores, TaskResults, TaskScores
 from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def zero_shot(
     limit: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
-) -> dict[str, Any]:
+) -> TaskResults:
     """Accuracies of a loaded model.
 
     Args:
@@ -35,11 +36,6 @@ def zero_shot(
         task_folder: task files of our own. If they are all that is asked for, lm-eval's are not looked at: indexing
             them takes long.
         limit: items a task.
-
-    Returns:
-        ``tasks``: by name ``acc``, ``acc_norm``, ``perplexity``, each also with ``_stderr`` (None where a task has
-        none), ``items``, ``num_fewshot``; and ``mean``: ``acc``, ``acc_stderr`` (tasks taken as independent), and
-        ``acc_norm`` (``acc`` where there is no other).
 
     Raises:
         DataError: for a task lm-eval does not know.
@@ -67,15 +63,7 @@ def zero_shot(
         log_samples=False,
     )
     scores = {name: _task(results, name) for name in tasks}
-    count = len(scores)
-    return {
-        "tasks": scores,
-        "mean": {
-            "acc": sum(score["acc"] for score in scores.values()) / count,
-            "acc_stderr": math.hypot(*(score["acc_stderr"] for score in scores.values())) / count,
-            "acc_norm": sum(_normalised(score) for score in scores.values()) / count,
-        },
-    }
+    return TaskResults(tasks=scores, mean=_mean(list(scores.values())))
 
 
 def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> HFLM:
@@ -121,15 +109,27 @@ def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> H
     return (ScoredPositions if leaves_out else HFLM)(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
 
 
-def _task(results: dict[str, Any], name: str) -> dict[str, Any]:
+def _task(results: Mapping[str, Any], name: str) -> TaskScores:
     own = results["results"][name]
     metrics = {key: own.get(f"{key},none") for metric in _METRICS for key in (metric, f"{metric}_stderr")}
-    return {
+    return TaskScores(
         **{key: None if value == "N/A" else value for key, value in metrics.items()},
-        "items": results["n-samples"][name]["effective"],
-        "num_fewshot": results["n-shot"].get(name, 0),
-    }
+        items=results["n-samples"][name]["effective"],
+        num_fewshot=results["n-shot"].get(name, 0),
+    )
 
 
-def _normalised(score: dict[str, Any]) -> float:
-    return score["acc"] if score["acc_norm"] is None else score["acc_norm"]
+def _mean(scores: Sequence[TaskScores]) -> MeanScores:
+    accuracies = [_told(score.acc) for score in scores]
+    normalised = [_told(score.acc if score.acc_norm is None else score.acc_norm) for score in scores]
+    errors = [_told(score.acc_stderr) for score in scores]
+    count = len(scores)
+    return MeanScores(
+        acc=sum(accuracies) / count, acc_stderr=math.hypot(*errors) / count, acc_norm=sum(normalised) / count
+    )
+
+
+def _told(value: float | None) -> float:
+    if value is None:
+        raise DataError("zero_shot.tasks: a task without accuracy cannot be averaged")
+    return value

@@ -15,8 +15,10 @@ not rerun the other job.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 from llm_pruner.mechanisms.base import Mechanism
 
@@ -43,6 +45,6 @@ def all_mechanisms() -> list[Mechanism]:
     return [get_mechanism(name) for name in MECHANISMS]
 
 
-def job_modules(name: str) -> tuple[str, ...]:
-    """Modules that a pruning job of this mechanism runs, for its digest; those of scoring are ``score_with`` alone."""
-    return get_mechanism(name).prune_with, MECHANISMS[name].partition(":")[0]
+def job_modules(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Modules that a pruning job of this mechanism runs, for its digest; those of scoring are the score's ``job``."""
+    return *get_mechanism(name).modules(options), MECHANISMS[name].partition(":")[0]

@@ -10,8 +10,10 @@ from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.options import Options
 
 if TYPE_CHECKING:
+    from llm_pruner.mechanisms.records import ScoresFile
     from llm_pruner.methods.base import Method
     from llm_pruner.models.architecture import Architecture
+    from llm_pruner.planning.allocations.base import Ranking
     from llm_pruner.variants.variant import Variant
 
 STEPS_OF_RATIO = 10_000
@@ -20,21 +22,28 @@ RATIO = r"\d{4}"
 """How a ratio stands in a name."""
 
 
-class Ranking(NamedTuple):
-    """Layer scores that options ask for."""
-
-    method: str
-    options: dict[str, Any]
-
-
 class MechanismOptions(Options):
     """Options of every method that prunes by the mechanism."""
 
     scored: ClassVar[set[str]] = set()
     """Those of the options that decide what is scored, and not only what is made of the scores."""
 
-    def problems_with(self, method: type[Method]) -> list[str]:
-        """What a method cannot do of these options."""
+    @classmethod
+    def understands(cls, key: str, value: Any, structure: str) -> bool:
+        """Whether an option that all variants of a method share has a meaning for those of this structure."""
+        return key in cls.model_fields
+
+    @classmethod
+    def elsewhere(cls, key: str) -> str | None:
+        """Where an option that is unknown here is written instead; None if nowhere."""
+        return None
+
+    def problems_with(self, method: type[Method], structure: str) -> list[str]:
+        """What a method cannot do of these options.
+
+        Args:
+            structure: the mechanism's name, or the form that its amount takes: ``unstructured`` or ``N:M``.
+        """
         return []
 
     @property
@@ -77,6 +86,10 @@ class Mechanism(ABC):
     """Every layer may lose another share."""
     score_with: ClassVar[str | None] = None
     """Dotted module whose ``score`` makes the scores; None where all is decided on the way through the model."""
+    measure_with: ClassVar[str | None] = None
+    """Dotted module whose ``score`` measures the layers, where an allocation asks for it."""
+    Scores: ClassVar[type[ScoresFile] | None] = None
+    """The file that scoring, or measuring, makes; None where there is neither."""
     prune_with: ClassVar[str]
     """Dotted module whose ``prune`` makes the model of a ``Job``."""
     Options: ClassVar[type[MechanismOptions]] = MechanismOptions
@@ -123,17 +136,13 @@ class Mechanism(ABC):
             tokens: calibration tokens there will be, where that is known.
         """
 
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        """Every score in a layer's entry of a scores file."""
-        return []
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        """A layer's entry as one number for each part of the layer that is scored, by what a legend calls it."""
-        return {}
-
     def varies(self, options: Mapping[str, Any]) -> bool:
         """Whether these options let layers lose different shares."""
         return False
+
+    def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        """Dotted modules that a pruning job with these options runs, besides the mechanism's own."""
+        return (self.prune_with,)
 
 
 def read_ratio(digits: str) -> float:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -22,17 +24,26 @@ class Job:
     base: Path
     model: Path
     """The folder to write."""
-    scores: list[dict[str, Any]] | None
-    """One entry a layer, as the mechanism's ``score`` returned them."""
-    importance: list[dict[str, Any]] | None
-    """The same of the method that ranks layers, where the options ask for it."""
+    scores: ScoresFile | None
+    """Of the groups, or of the layers, that may go."""
+    importance: ScoresFile | None
+    """Of layers, which decide how much each may lose, where the options ask for them."""
     split: str | None
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
     """The calibration samples the method uses, int64 [samples, length]."""
-    device: str
-    batch_size: int
-    progress: bool
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class LayerOutcome:
+    """What a layer was to lose of its linear weights, and what it lost."""
+
+    index: int
+    asked: float
+    """A ratio."""
+    zeros: int
+    weights: int
 
 
 @dataclass(frozen=True)
@@ -43,3 +54,5 @@ class Outcome:
     """In the unit the variant asked in."""
     plan: Plan | None = None
     notes: list[str] = field(default_factory=list)
+    layers: list[LayerOutcome] | None = None
+    """By layer, where an allocation shares out single weights."""

@@ -133,6 +133,23 @@ def lowest_layers(layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
     return [entry["index"] for entry in lowest[:count]]
 
 
+class LayerMeasure(Method):
+    """Measures layers for an allocation, by their weights; drives no mechanism itself and is not registered."""
+
+    paper = ""
+    mechanisms = ()
+    evidence: ClassVar[Literal["none", "input_norm"]] = "none"
+    """What it looks at besides the weights."""
+
+    @abstractmethod
+    def measure(self, linears: Sequence[tuple[torch.Tensor, Evidence]]) -> float:
+        """One number for a layer.
+
+        Args:
+            linears: (weight [out_features, in_features], evidence) of each of its linear layers, of the dense model.
+        """
+
+
 class RotationMethod(Method):
     """Gives the residual stream a basis at each position, of which slicing keeps the first directions."""
 

@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from llm_pruner.models.architecture import check_finite, read_architecture, read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, link_folder, write_config
 from llm_pruner.models.gguf import dequantize_gguf
 from llm_pruner.models.packages import MODELS, fetch_package
+from llm_pruner.models.records import BaseRecord
 from llm_pruner.models.shapes import check_base
 from llm_pruner.models.sources import gguf_path, kind_of
 from llm_pruner.system.errors import CheckpointError
-from llm_pruner.system.files import staged_directory, write_json
+from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import Run
 
 STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
@@ -31,7 +31,7 @@ def prepare_model(
     gguf_file: str | None = None,
     dtype: str = "auto",
     package: Path | None = None,
-) -> dict[str, Any]:
+) -> BaseRecord:
     """Make ``output`` the base model's folder: links to the original files, or a copy in another dtype.
 
     Args:
@@ -62,16 +62,16 @@ def prepare_model(
             else:
                 _convert(origin, staged, dtype)
         architecture = read_architecture(staged)
-    result = {
-        "source": source,
-        "revision": revision,
-        "family": architecture.family,
-        "parameters": architecture.total_parameters,
-        "layers": architecture.num_layers,
-        "gguf": gguf,
-        "run": run.describe(),
-    }
-    write_json(record, result)
+    result = BaseRecord(
+        source=source,
+        revision=revision,
+        family=architecture.family,
+        parameters=architecture.total_parameters,
+        layers=architecture.num_layers,
+        gguf=gguf,
+        run=run.describe(),
+    )
+    result.write(record)
     return result
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.data.sampling import cut_windows, draw_windows
+from llm_pruner.data.sampling import SampleSpec, cut_windows, draw_windows
 from llm_pruner.data.sources import SOURCES, is_file, split_for
 from llm_pruner.system.errors import DataError
 
@@ -47,7 +47,7 @@ def get_examples(
     if not is_file(dataset) and split == SOURCES[dataset].evaluation_split:
         others = " or ".join(f"'{other}'" for other in SOURCES[dataset].splits if other != split)
         raise DataError(f"{dataset}: '{split}' is the split that results are measured on; draw from {others}")
-    return draw_windows(dataset, split, tokenizer, samples=num_samples, length=seq_len, seed=seed)
+    return draw_windows(SampleSpec(dataset, split, num_samples, seq_len, seed), tokenizer)
 
 
 def get_examples_from_text(texts: Sequence[str], tokenizer: Any, seq_len: int = 64) -> torch.Tensor:

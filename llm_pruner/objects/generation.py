@@ -1,4 +1,4 @@
-"""What quick evaluations share: prompts, greedy generation in batches, and the evaluation of several models in turn."""
+"""What quick evaluations share: prompts, answers to them, and the evaluation of several models in turn."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.evaluation.continuations import generate
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load, load_tokenizer
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
     Item = Mapping[str, Any]
@@ -99,65 +99,6 @@ def clean_output(text: str, prompt: str) -> str:
     'Me.'
     """
     return text.removeprefix(prompt).partition(f"\n{_QUESTION}")[0].strip().removeprefix(_ANSWER).strip()
-
-
-def generate(
-    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 64, batch_size: int = 8
-) -> list[str]:
-    """Greedy continuations of prompts, without the prompts and without special tokens.
-
-    Prompts are padded on the left, so that each generation follows its own; the beginning of one that does not fit
-    the model's context beside the new tokens is cut off.
-
-    Raises:
-        DataError: for an empty prompt, or if the new tokens alone fill the context.
-    """
-    import torch
-    from transformers import GenerationConfig
-
-    room = model.config.max_position_embeddings - max_new_tokens
-    if room < 1:
-        raise DataError(f"max_new_tokens {max_new_tokens} leaves no room for a prompt in the model's context")
-    padding = pad_id(tokenizer)
-    ends = model.generation_config.eos_token_id if model.generation_config else None
-    settings = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=max_new_tokens,
-        pad_token_id=padding,
-        eos_token_id=ends or tokenizer.eos_token_id,
-    )
-    encoded = [tokenizer(prompt, verbose=False)["input_ids"][-room:] for prompt in prompts]
-    if not all(encoded):
-        raise DataError("a prompt is empty")
-    texts: list[str] = []
-    for start in range(0, len(encoded), batch_size):
-        batch = encoded[start : start + batch_size]
-        ids, mask = pad(batch, padding, left=True)
-        with torch.inference_mode():
-            output = model.generate(
-                ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
-            )
-        texts += tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
-    return texts
-
-
-def pad(rows: Sequence[Sequence[int]], padding: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of ids made equally long, and their mask, 1 at what was there: both int64 [rows, longest]."""
-    import torch
-
-    longest = max(map(len, rows))
-    ids = torch.full((len(rows), longest), padding)
-    mask = torch.zeros_like(ids)
-    for row, own in enumerate(rows):
-        place = slice(longest - len(own), None) if left else slice(len(own))
-        ids[row, place] = torch.tensor(own)
-        mask[row, place] = 1
-    return ids, mask
-
-
-def pad_id(tokenizer: Any) -> int:
-    """An id to pad with. Masks hide it, so any will do where the tokenizer names none."""
-    return next((own for own in (tokenizer.pad_token_id, tokenizer.eos_token_id) if own is not None), 0)
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:

@@ -15,7 +15,7 @@ from llm_pruner.mechanisms.width.units import cut_along, sum_over_key_value_grou
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.architecture import LayerShape
 from llm_pruner.models.layout import ATTENTION, ATTENTION_LINEARS
-from llm_pruner.planning.allocation import keep_highest
+from llm_pruner.planning.budget import keep_highest
 from llm_pruner.planning.plan import LayerPlan
 from llm_pruner.scoring.evidence import Evidence
 from llm_pruner.surgery.cut import slice_parameter

@@ -8,7 +8,8 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_pruner.objects.generation import QuickEvaluator, format_prompt, mean_and_error, pad, pad_id
+from llm_pruner.evaluation.continuations import pad, pad_id
+from llm_pruner.objects.generation import QuickEvaluator, format_prompt, mean_and_error
 from llm_pruner.objects.questions import BENCHMARKS
 from llm_pruner.system.errors import DataError, nearest
 

@@ -20,10 +20,11 @@ from llm_pruner.methods.activation import Activation
 from llm_pruner.methods.base import LayerScoreMethod
 from llm_pruner.models.architecture import check_family, read_config, refuse_sliced
 from llm_pruner.objects.examples import get_examples_from_text
-from llm_pruner.planning.allocation import LEAST_WEIGHT, layer_weights, share_out
+from llm_pruner.planning.budget import LEAST_WEIGHT, share_out
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import DataError, PlanError, explain, nearest
 from llm_pruner.system.files import read_json, staged_file, write_json
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,7 @@ class LayerImportanceAnalyzer:
         return self._measure(Activation(), texts)
 
     def _measure(self, method: LayerScoreMethod, texts: Sequence[str] | torch.Tensor) -> dict[int, float]:
-        stream = LayerStream(self.model, self._ids(texts), device=self.device, batch_size=self.batch_size)
+        stream = LayerStream(self.model, self._ids(texts), Runtime(self.device, self.batch_size))
         return dict(enumerate(method.layer_scores(stream)))
 
     def _ids(self, texts: Sequence[str] | torch.Tensor) -> torch.Tensor:
@@ -172,9 +173,7 @@ class UnbalancedStructuredPruningCalculator:
         try:
             # at one rate for all, importance and how it is weighed decide nothing
             weighed = {} if strategy == "uniform" else {"alpha": alpha, "log": use_log_transform}
-            options = WidthOptions.model_validate(
-                {"allocation": strategy, "min_rate": min_rate, "max_rate": max_rate, **weighed}
-            )
+            options = WidthOptions(allocation={strategy: weighed}, min_rate=min_rate, max_rate=max_rate)
         except ValidationError as error:
             raise PlanError("; ".join(map(explain, error.errors()))) from None
         if not min_rate <= target_overall_rate <= max_rate:
@@ -182,8 +181,8 @@ class UnbalancedStructuredPruningCalculator:
                 f"target_overall_rate {target_overall_rate:g} is not within min_rate {min_rate:g} … max_rate "
                 f"{max_rate:g}; every layer's rate is, so their mean is too: change the target or the bounds"
             )
-        weights = layer_weights(list(self.layer_importance.values()), options)
         layers = self.num_layers
+        weights = options.sharing.targets(target_overall_rate, layers, list(self.layer_importance.values()))
         rates = share_out(
             target_overall_rate * layers,
             [max(weight, LEAST_WEIGHT) for weight in weights],

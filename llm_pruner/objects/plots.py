@@ -13,6 +13,7 @@ from llm_pruner.objects.layer_scores import LayerScores
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.files import staged_file
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +76,7 @@ def plot_activation_comparison(
         device: where layers are run.
     """
     device = pick_device(device)
-    norms = [Activation().layer_scores(LayerStream(model, ids, device=device)) for model in (base, pruned)]
+    norms = [Activation().layer_scores(LayerStream(model, ids, Runtime(device))) for model in (base, pruned)]
     places = range(len(norms[1])) if kept is None else kept
     with _figure(path, width=_width(len(norms[0]))) as axes:
         axes.plot(range(len(norms[0])), norms[0], "o-", color=_KEPT, label=f"base ({len(norms[0])} layers)")

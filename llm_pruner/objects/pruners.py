@@ -35,6 +35,7 @@ from llm_pruner.surgery.cut import cut
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import ConfigError, DataError, PlanError, PrunerError, explain
 from llm_pruner.system.files import staged_directory
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import build_method, import_class, load_class
 
 if TYPE_CHECKING:
@@ -273,7 +274,7 @@ class BasePruner:
         """The model one layer at a time, with ``eval_data`` running through it: what scores are made from."""
         if self._stream is not None and eval_data is self._stream.input_ids:
             return self._stream
-        return LayerStream(self._source(), self.ids(eval_data), device=self.device, batch_size=self.batch_size)
+        return LayerStream(self._source(), self.ids(eval_data), Runtime(self.device, self.batch_size))
 
     def _registered(self) -> LayerScoreMethod:
         """The registered method, with those of the options that it knows."""
@@ -445,7 +446,10 @@ def pruner_method(implementation: str) -> type[LayerScoreMethod]:
             return [entry["score"] for entry in self.layer_entries(stream)]
 
         def layer_entries(self, stream: LayerStream) -> list[dict[str, Any]]:
-            own = pruner(stream.source, device=stream.device, batch_size=stream.batch_size, **self.options.model_dump())
+            runtime = stream.runtime
+            own = pruner(
+                stream.source, device=runtime.device, batch_size=runtime.batch_size, **self.options.model_dump()
+            )
             own._stream = stream
             return checked_entries(own.compute_layer_scores(stream.input_ids), len(stream.layers), implementation)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from llm_pruner.objects.generation import QuickEvaluator, mean_and_error, pad, pad_id
+from llm_pruner.evaluation.continuations import pad, pad_id
+from llm_pruner.objects.generation import QuickEvaluator, mean_and_error
 from llm_pruner.objects.questions import is_reachable
 from llm_pruner.system.errors import DataError
 from llm_pruner.system.progress import track

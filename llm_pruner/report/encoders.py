@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from llm_pruner.report.table import BYTES, COUNT, ONE, SHARE, TEXT, TWO, Column, Table, build_table, dig
+from llm_pruner.report.table import BYTES, COUNT, ONE, SHARE, TEXT, TWO, Column, Table, build_table
 
 _SHOWN = (
     ("accuracy", "Accuracy", SHARE),
@@ -72,4 +72,4 @@ def _spread(key: str) -> Callable[[Mapping[str, Any]], Any]:
 
 
 def _reached(key: str, title: str) -> Column:
-    return Column(f"removed_{key}", title, SHARE, lambda entry: dig(entry, "reached", key))
+    return Column(f"removed_{key}", title, SHARE, lambda entry: (entry.get("reached") or {}).get(key))

@@ -28,6 +28,8 @@ _COLOURS = tuple(PALETTE.values())
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 UNKNOWN = "unknown"
 """Stands for the method of a model whose pruning.json is missing."""
+CONTROLS = frozenset({"Random"})
+"""Methods that show what chance does; what is no better has learnt nothing."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ def run_styles(results: Results, more: Iterable[str] = ()) -> dict[str, Style]:
     """The styles of all methods of a run, the base in black, and then of ``more`` methods."""
     pruned = [model.method or UNKNOWN for model in results.models if model.name != results.base.name]
     return {**method_styles([*pruned, *more]), results.base.method or UNKNOWN: _BASE}
+
+
+def mechanism_colours(mechanisms: Iterable[str]) -> dict[str, str | None]:
+    """A colour for each mechanism by its place in their registry; none for the first, the base itself."""
+    base, *others = mechanisms
+    return {base: None, **{name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(others)}}
 
 
 def ceiling(costs: Sequence[float]) -> float:

@@ -7,34 +7,49 @@ CSV file and the Markdown table all follow it. What was not measured is an empty
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from tabulate import tabulate
 
+from llm_pruner.analysis.records import BlockComparison, LayerComparison, ModelComparison
+from llm_pruner.evaluation.records.continuations import Continuations
+from llm_pruner.evaluation.records.efficiency import BatchTimes, EfficiencyResult
+from llm_pruner.evaluation.records.perplexity import DivergenceResult, PerplexityResult
+from llm_pruner.evaluation.records.zero_shot import TaskScores, ZeroShotResult
 from llm_pruner.mechanisms import get_mechanism
-from llm_pruner.steps.record import steps_of
-from llm_pruner.system.errors import DataError
-from llm_pruner.system.files import read_json, staged_file, write_text
+from llm_pruner.mechanisms.records import ScoresFile, read_scores
+from llm_pruner.system.files import staged_file, write_text
+from llm_pruner.system.records import Record, RunRecord
+from llm_pruner.variants.records import AmountRecord, PruningRecord
+from llm_pruner.variants.repeats import split_repeat
 
 if TYPE_CHECKING:
     from llm_pruner.mechanisms.base import Mechanism
 
-_FILES = {
-    "pruning": "pruning.json",
-    "comparison": "analysis/model_comparison.json",
-    "perplexity": "evaluation/perplexity.json",
-    "zero_shot": "evaluation/zero_shot.json",
-    "efficiency": "evaluation/efficiency.json",
+_FILES: dict[str, tuple[str, type[Record]]] = {
+    "pruning": ("pruning.json", PruningRecord),
+    "comparison": ("analysis/model_comparison.json", ModelComparison),
+    "perplexity": ("evaluation/perplexity.json", PerplexityResult),
+    "zero_shot": ("evaluation/zero_shot.json", ZeroShotResult),
+    "efficiency": ("evaluation/efficiency.json", EfficiencyResult),
+    "continuations": ("evaluation/continuations.json", Continuations),
 }
-_BLOCKS = {"Attention": "attention", "MLP": "mlp", "Layer": None}
-"""Rows of the layers table: title to key within a layer of the comparison, None for the layer as a whole."""
+"""Fields of a ``Model``: the file within its folder, and what that holds."""
+_BLOCKS: dict[str, Callable[[LayerComparison], BlockComparison]] = {
+    "Attention": lambda layer: layer.attention,
+    "MLP": lambda layer: layer.mlp,
+    "Layer": lambda layer: layer,
+}
+"""Rows of the layers table."""
 
 
 # --- reading -----------------------------------------------------------------------------------------------
@@ -42,24 +57,24 @@ _BLOCKS = {"Attention": "attention", "MLP": "mlp", "Layer": None}
 
 @dataclass(frozen=True)
 class Model:
-    """One model folder: the content of its result files, empty where a file is not there."""
+    """One model folder: the content of its result files, None where a file is not there."""
 
     name: str
-    pruning: Mapping[str, Any] = field(default_factory=dict)
-    comparison: Mapping[str, Any] = field(default_factory=dict)
-    perplexity: Mapping[str, Any] = field(default_factory=dict)
-    zero_shot: Mapping[str, Any] = field(default_factory=dict)
-    efficiency: Mapping[str, Any] = field(default_factory=dict)
+    pruning: PruningRecord | None = None
+    comparison: ModelComparison | None = None
+    perplexity: PerplexityResult | None = None
+    zero_shot: ZeroShotResult | None = None
+    efficiency: EfficiencyResult | None = None
+    continuations: Continuations | None = None
 
     @property
     def method(self) -> str | None:
-        return self.pruning.get("method")
+        return self.pruning.method if self.pruning else None
 
     @property
     def mechanism(self) -> Mechanism | None:
         """What it was pruned by; None where that is not known."""
-        name = self.pruning.get("mechanism")
-        return get_mechanism(name) if name else None
+        return get_mechanism(self.pruning.mechanism) if self.pruning else None
 
     @property
     def is_sparse(self) -> bool:
@@ -69,21 +84,25 @@ class Model:
     @property
     def is_quantized(self) -> bool:
         """Its weights are stored in few bits: a step tells the bytes before and after."""
-        return any("bytes" in step for step in steps_of(self.pruning))
+        return self.pruning is not None and any(step.bytes for step in self.pruning.steps)
 
     @property
     def parent(self) -> str | None:
         """The variant that a step, such as healing, made this one of; None if it was pruned."""
-        return self.pruning.get("parent") if steps_of(self.pruning) else None
+        return self.pruning.parent if self.pruning and self.pruning.steps else None
 
-    def batches(self) -> dict[int, Mapping[str, Any]]:
+    @property
+    def layers(self) -> Sequence[LayerComparison]:
+        """What went of each layer of the base; empty where the model is not analysed."""
+        return self.comparison.layers if self.comparison else ()
+
+    def batches(self) -> dict[int, BatchTimes]:
         """Timings by batch size."""
-        return {batch["batch_size"]: batch for batch in self.efficiency.get("batches") or ()}
+        return {batch.batch_size: batch for batch in self.efficiency.batches} if self.efficiency else {}
 
-    def runs(self) -> list[Mapping[str, Any]]:
+    def runs(self) -> list[RunRecord]:
         """The provenance records of its jobs."""
-        parts = (self.pruning, self.perplexity, self.zero_shot, self.efficiency)
-        return [part["run"] for part in parts if part.get("run")]
+        return [part.run for part in (self.pruning, self.perplexity, self.zero_shot, self.efficiency) if part]
 
 
 @dataclass(frozen=True)
@@ -92,17 +111,23 @@ class Results:
 
     models: tuple[Model, ...]
     base: Model
-    scores: tuple[Mapping[str, Any], ...] = ()
+    scores: tuple[ScoresFile, ...] = ()
     """Contents of the scores files that the models were made from."""
+    repeats: tuple[Model, ...] = ()
+    """Models of the same names once more, calibrated on other samples."""
 
     @property
     def tasks(self) -> list[str]:
         """Zero-shot tasks in order of first appearance."""
-        return _union(model.zero_shot.get("tasks") or () for model in self.models)
+        return _union(model.zero_shot.tasks for model in self.models if model.zero_shot)
 
     def parent_of(self, model: Model) -> Model | None:
         """The model that a step was applied to, if this is its result and that is part of the run."""
         return next((other for other in self.models if other.name == model.parent), None)
+
+    def draws_of(self, model: Model) -> list[Model]:
+        """A model and those of its name that were calibrated on other samples."""
+        return [model, *(other for other in self.repeats if split_repeat(other.name)[0] == model.name)]
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -122,33 +147,18 @@ def read_results(
     Raises:
         DataError: for a damaged file, naming it.
     """
-    models = sorted((_read_model(Path(folder)) for folder in model_dirs), key=lambda model: model.name != base)
+    everything = [_read_model(Path(folder)) for folder in model_dirs]
+    models = [model for model in everything if split_repeat(model.name)[1] is None]
+    models.sort(key=lambda model: model.name != base)
     found = next((model for model in models if model.name == base), Model(base))
-    return Results(tuple(models), found, tuple(_read_object(path) for path in scores))
+    repeats = tuple(model for model in everything if split_repeat(model.name)[1] is not None)
+    return Results(tuple(models), found, tuple(map(read_scores, scores)), repeats)
 
 
 def _read_model(folder: Path) -> Model:
-    files = {key: folder / name for key, name in _FILES.items()}
-    found = {key: _read_object(file) for key, file in files.items() if file.exists()}
-    if found.get("pruning") and "mechanism" not in found["pruning"]:
-        raise DataError(f"{files['pruning']}: does not say by which mechanism; prune again to make it anew")
+    files = {part: (folder / file, record) for part, (file, record) in _FILES.items()}
+    found: dict[str, Any] = {part: record.read(file) for part, (file, record) in files.items() if file.exists()}
     return Model(folder.name, **found)
-
-
-def _read_object(file: Path) -> dict[str, Any]:
-    value = read_json(file)
-    if not isinstance(value, dict):
-        raise DataError(f"{file}: holds no JSON object; delete it and run again to make it anew")
-    return value
-
-
-def dig(value: Any, *keys: str) -> Any:
-    """The value under nested keys, None as soon as one is missing or null."""
-    for key in keys:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(key)
-    return value
 
 
 def _union(sequences: Iterable[Iterable[Any]]) -> list[Any]:
@@ -227,19 +237,60 @@ def build_table(title: str, columns: Sequence[Column], records: Sequence[Any], n
     return Table(title, tuple(columns), frame, note)
 
 
-def _at(part: str, *keys: str) -> Callable[[Model], Any]:
-    """Getter of a value in one of a model's result files."""
-    return lambda model: dig(getattr(model, part), *keys)
+def _pruning(value: Callable[[PruningRecord], Any]) -> Callable[[Model], Any]:
+    """Getter of what ``pruning.json`` says of a model; None where it is not there, and so for the other files."""
+    return lambda model: model.pruning and value(model.pruning)
 
 
-def _timing(batch_size: int, key: str, scale: float = 1.0) -> Callable[[Model], float | None]:
-    """Getter of a timing at one batch size, in the file's unit times ``scale``."""
+def _comparison(value: Callable[[ModelComparison], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.comparison and value(model.comparison)
 
-    def value(model: Model) -> float | None:
-        measured = model.batches().get(batch_size, {}).get(key)
-        return None if measured is None else scale * measured
 
-    return value
+def _perplexity(value: Callable[[PerplexityResult], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.perplexity and value(model.perplexity)
+
+
+def _divergence(value: Callable[[DivergenceResult], Any]) -> Callable[[Model], Any]:
+    """Getter of what predictions differ from the base's by."""
+    return _perplexity(lambda held: value(held.divergence) if held.divergence else None)
+
+
+def _zero_shot(value: Callable[[ZeroShotResult], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.zero_shot and value(model.zero_shot)
+
+
+def _efficiency(value: Callable[[EfficiencyResult], Any]) -> Callable[[Model], Any]:
+    return lambda model: model.efficiency and value(model.efficiency)
+
+
+def _amount(value: Callable[[PruningRecord], AmountRecord | None]) -> Callable[[Model], float | None]:
+    """Getter of how much was asked for or reached, as a number."""
+
+    def number(model: Model) -> float | None:
+        amount = value(model.pruning) if model.pruning else None
+        return amount.amount if amount else None
+
+    return number
+
+
+def _task(name: str, value: Callable[[TaskScores], float | None]) -> Callable[[Model], float | None]:
+    """Getter of a score in one zero-shot task."""
+
+    def score(model: Model) -> float | None:
+        own = model.zero_shot.tasks.get(name) if model.zero_shot else None
+        return value(own) if own else None
+
+    return score
+
+
+def _timing(batch_size: int, value: Callable[[BatchTimes], float]) -> Callable[[Model], float | None]:
+    """Getter of a timing at one batch size."""
+
+    def measured(model: Model) -> float | None:
+        batch = model.batches().get(batch_size)
+        return value(batch) if batch else None
+
+    return measured
 
 
 def _ratio(numerator: Any, denominator: Any) -> float | None:
@@ -262,25 +313,96 @@ def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
     The same windows are compared one by one: how hard the text of a window is, which both feel, does not count as
     error. None where they were not measured on the same windows; no error of the base itself or of a single window.
     """
-    same = ("dataset", "split", "window", "stride", "windows", "tokens")
-    ours, theirs = model.perplexity.get("window_nll"), base.perplexity.get("window_nll")
-    if not ours or not theirs or any(model.perplexity.get(key) != base.perplexity.get(key) for key in same):
+    ours, theirs = model.perplexity, base.perplexity
+    if not (ours and theirs and ours.window_nll and theirs.window_nll and ours.text == theirs.text):
         return None, None
     if model is base:
         return 0.0, None
-    differences = [own - other for own, other in zip(ours, theirs, strict=True)]
+    differences = [own - other for own, other in zip(ours.window_nll, theirs.window_nll, strict=True)]
     error = statistics.stdev(differences) / len(differences) ** 0.5 if len(differences) > 1 else None
-    return model.perplexity["nll"] - base.perplexity["nll"], error
+    return ours.nll - theirs.nll, error
 
 
-def amount_text(pruning: Mapping[str, Any], key: str) -> str | None:
-    """How much was ``asked`` for or ``reached``, for people.
+def spread(results: Results, model: Model) -> float | None:
+    """Standard deviation of nll, in nats a token, between the draws of calibration samples; None for a single draw."""
+    losses = [draw.perplexity.nll for draw in results.draws_of(model) if draw.perplexity]
+    return statistics.stdev(losses) if len(losses) > 1 else None
 
-    >>> amount_text({"mechanism": "depth", "asked": {"amount": 2, "of": "layers"}}, "asked")
-    '2 layers'
-    """
-    amount = pruning.get(key)
-    return get_mechanism(pruning["mechanism"]).describe(amount["amount"], amount["of"]) if amount else None
+
+TELLING_ERRORS = 2
+"""A difference of at least this many of its standard errors tells two rows apart."""
+
+
+def told_apart(model: Model, other: Model) -> bool | None:
+    """Whether the perplexities of two models differ by more than chance; None where their difference has no error."""
+    difference, error = paired(model, other)
+    if difference is None or error is None:
+        return None
+    return difference != 0 and abs(difference) >= TELLING_ERRORS * error
+
+
+def ties_of(model: Model, others: Iterable[Model]) -> list[str]:
+    """Names of those of ``others`` that a model is not told apart from, without itself."""
+    return [other.name for other in others if other is not model and told_apart(model, other) is False]
+
+
+def best_of(models: Iterable[Model]) -> Model | None:
+    """The model of lowest perplexity, the first of equals; None where none was measured."""
+    measured = [(model.perplexity.perplexity, model) for model in models if model.perplexity]
+    return min(measured, key=itemgetter(0))[1] if measured else None
+
+
+SIZES = (0.9, 0.8, 0.65)
+"""Shares of the base's bytes on disk at which the best model is named."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best model of at most a size: of those no larger on disk, the one of lowest perplexity."""
+
+    share: float
+    """Of the base's bytes on disk."""
+    limit: float
+    """The same in bytes."""
+    model: Model | None
+    """None where no measured model is that small."""
+    ties: tuple[str, ...]
+    """Others of at most that size that it is not told apart from."""
+
+
+def size_on_disk(model: Model) -> int | None:
+    """Bytes of a model's weights."""
+    return model.comparison.totals.bytes_on_disk.after if model.comparison else None
+
+
+def best_at_sizes(results: Results, shares: Sequence[float] = SIZES) -> list[Best]:
+    """The best model at each share of the base's size; nothing where that is not known."""
+    whole = size_on_disk(results.base)
+    if whole is None:
+        return []
+    found = []
+    for share in shares:
+        fitting = [model for model in results.models if (size_on_disk(model) or math.inf) <= share * whole]
+        best = best_of(fitting)
+        found.append(Best(share, share * whole, best, tuple(ties_of(best, fitting)) if best else ()))
+    return found
+
+
+def _prefill_ms(times: BatchTimes) -> float:
+    return 1000 * times.prefill_seconds
+
+
+def _decode_ms(times: BatchTimes) -> float:
+    return 1000 * times.decode_seconds_per_token
+
+
+_TIMES: tuple[tuple[str, str, Format, Callable[[BatchTimes], float]], ...] = (
+    ("prefill_ms", "Prefill ms", ONE, _prefill_ms),
+    ("prefill_tokens_per_second", "Prefill tokens/s", ONE, lambda times: times.prefill_tokens_per_second),
+    ("decode_ms", "Decode ms per token", TWO, _decode_ms),
+    ("decode_tokens_per_second", "Decode tokens/s", ONE, lambda times: times.decode_tokens_per_second),
+)
+"""Columns of every batch size."""
 
 
 # --- tables ------------------------------------------------------------------------------------------------
@@ -294,8 +416,8 @@ def collect(model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dense") -
 def summary_table(results: Results) -> Table:
     """Size, quality and speed of every model, one row each."""
     base = results.base
-    perplexity = _at("perplexity", "perplexity")
-    accuracy = _at("zero_shot", "mean", "acc")
+    perplexity = _perplexity(lambda held: held.perplexity)
+    accuracy = _zero_shot(lambda held: held.mean.acc)
 
     def before(model: Model) -> float | None:
         parent = results.parent_of(model)
@@ -305,55 +427,68 @@ def summary_table(results: Results) -> Table:
         """Share of what pruning lost that healing won back."""
         if model.is_quantized:
             return None
-        worst, best, own = before(model), perplexity(base), perplexity(model)
-        return None if None in (worst, best, own) or worst <= best else (worst - own) / (worst - best)
+        worst, lowest, own = before(model), perplexity(base), perplexity(model)
+        return None if None in (worst, lowest, own) or worst <= lowest else (worst - own) / (worst - lowest)
+
+    best = best_of(model for model in results.models if model is not base)
+    references = [base, *([best] if best else [])]
+    ties = {model.name: ", ".join(ties_of(model, references)) or None for model in results.models}
 
     healing = (
         Column("perplexity_before", "Before step", TWO, before, compact=True),
         Column("recovered", "Recovered", WHOLE, recovered),
     )
-    prefill, decode = _timing(1, "prefill_seconds", 1000), _timing(1, "decode_seconds_per_token", 1000)
+    prefill, decode = _timing(1, _prefill_ms), _timing(1, _decode_ms)
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name, compact=True),
-        Column("method", "Method", TEXT, _at("pruning", "method")),
-        Column("mechanism", "Mechanism", TEXT, _at("pruning", "mechanism"), raw=True),
-        Column("structure", "Structure", TEXT, _at("pruning", "structure")),
-        Column("asked", "Asked", TEXT, lambda model: amount_text(model.pruning, "asked"), compact=True),
-        Column("reached", "Reached", TEXT, lambda model: amount_text(model.pruning, "reached")),
-        Column("asked_amount", "Asked amount", FOUR, _at("pruning", "asked", "amount"), raw=True),
-        Column("reached_amount", "Reached amount", FOUR, _at("pruning", "reached", "amount"), raw=True),
-        Column("amount_of", "Amount of", TEXT, _at("pruning", "reached", "of"), raw=True),
+        Column("method", "Method", TEXT, _pruning(lambda held: held.method)),
+        Column("mechanism", "Mechanism", TEXT, _pruning(lambda held: held.mechanism), raw=True),
+        Column("structure", "Structure", TEXT, _pruning(lambda held: held.structure)),
+        Column("asked", "Asked", TEXT, _pruning(lambda held: held.amount_text("asked")), compact=True),
+        Column("reached", "Reached", TEXT, _pruning(lambda held: held.amount_text("reached"))),
+        Column("asked_amount", "Asked amount", FOUR, _amount(lambda held: held.asked), raw=True),
+        Column("reached_amount", "Reached amount", FOUR, _amount(lambda held: held.reached), raw=True),
+        Column("amount_of", "Amount of", TEXT, _pruning(lambda held: held.reached and held.reached.of), raw=True),
         Column(
             "parameters",
             "Parameters",
             COUNT,
-            _at("comparison", "totals", "parameters", "after"),
+            _comparison(lambda held: held.totals.parameters.after),
             compact=True,
         ),
         Column(
             "parameter_reduction",
             "Parameters removed",
             SHARE,
-            _at("comparison", "totals", "parameters", "reduction_ratio"),
+            _comparison(lambda held: held.totals.parameters.reduction_ratio),
             compact=True,
         ),
-        Column("nonzero", "Non-zero", COUNT, _at("comparison", "totals", "nonzero", "after"), compact=True),
-        Column("bytes_on_disk", "On disk", BYTES, _at("comparison", "totals", "bytes_on_disk", "after")),
-        Column("layers", "Layers", COUNT, _at("comparison", "num_layers", "after")),
+        Column("nonzero", "Non-zero", COUNT, _comparison(lambda held: held.totals.nonzero.after), compact=True),
+        Column("bytes_on_disk", "On disk", BYTES, size_on_disk),
+        Column("layers", "Layers", COUNT, _comparison(lambda held: held.num_layers.after)),
         Column("perplexity", "Perplexity", TWO, perplexity, compact=True),
         *(healing if any(model.parent for model in results.models) else ()),
         Column("nll_difference", f"nll − {base.name}", THREE, lambda model: paired(model, base)[0], compact=True),
         Column("nll_difference_stderr", "± s.e.", THREE, lambda model: paired(model, base)[1], compact=True),
-        Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
-        Column("bits_per_byte", "Bits per byte", THREE, _at("perplexity", "bits_per_byte")),
-        Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
-        Column("zero_shot_stderr", "± s.e.", SHARE, _at("zero_shot", "mean", "acc_stderr"), compact=True),
-        Column("zero_shot_acc_norm", "Zero-shot acc_norm", SHARE, _at("zero_shot", "mean", "acc_norm")),
-        Column("zero_shot_retention", "Accuracy kept", SHARE, _relative(accuracy, base), compact=True),
         *(
-            Column(f"acc_{task}", f"{task} acc", SHARE, _at("zero_shot", "tasks", task, "acc"))
-            for task in results.tasks
+            [Column("seed_spread", "± seeds", THREE, lambda model: spread(results, model), compact=True)]
+            if results.repeats
+            else []
         ),
+        Column("ties", "Tie with", TEXT, lambda model: ties[model.name], compact=any(ties.values())),
+        Column("kl", f"KL to {base.name}", THREE, _divergence(lambda held: held.mean_kl), compact=True),
+        Column("kl_stderr", "± s.e.", THREE, _divergence(lambda held: held.mean_kl_stderr)),
+        Column("kl_median", "KL median", THREE, _divergence(lambda held: held.median_kl)),
+        Column("kl_p99", "KL 99th percentile", THREE, _divergence(lambda held: held.p99_kl)),
+        Column("same_top", "Same next token", SHARE, _divergence(lambda held: held.same_top), compact=True),
+        Column("same_top_stderr", "± s.e.", SHARE, _divergence(lambda held: held.same_top_stderr)),
+        Column("perplexity_ratio", f"Perplexity / {base.name}", TIMES, _relative(perplexity, base)),
+        Column("bits_per_byte", "Bits per byte", THREE, _perplexity(lambda held: held.bits_per_byte)),
+        Column("zero_shot_acc", "Zero-shot acc", SHARE, accuracy, compact=True),
+        Column("zero_shot_stderr", "± s.e.", SHARE, _zero_shot(lambda held: held.mean.acc_stderr), compact=True),
+        Column("zero_shot_acc_norm", "Zero-shot acc_norm", SHARE, _zero_shot(lambda held: held.mean.acc_norm)),
+        Column("zero_shot_retention", "Accuracy kept", SHARE, _relative(accuracy, base), compact=True),
+        *(Column(f"acc_{task}", f"{task} acc", SHARE, _task(task, lambda held: held.acc)) for task in results.tasks),
         Column("prefill_ms", "Prefill ms", ONE, prefill),
         Column("prefill_speedup", "Prefill speed-up", TIMES, _speed_up(prefill, base)),
         Column("decode_ms", "Decode ms per token", TWO, decode, compact=True),
@@ -363,19 +498,22 @@ def summary_table(results: Results) -> Table:
                 f"throughput_{size}",
                 f"Tokens/s at batch {size}",
                 ONE,
-                _timing(size, "decode_tokens_per_second"),
+                _timing(size, lambda times: times.decode_tokens_per_second),
                 compact=size == max(results.batch_sizes),
             )
             for size in results.batch_sizes
         ),
-        Column("peak_memory_bytes", "Peak memory", BYTES, _at("efficiency", "peak_memory_bytes")),
-        Column("load_seconds", "Load s", TWO, _at("efficiency", "load_seconds")),
-        Column("pruning_seconds", "Pruning s", ONE, _at("pruning", "seconds", "total")),
+        Column("peak_memory_bytes", "Peak memory", BYTES, _efficiency(lambda held: held.peak_memory_bytes)),
+        Column("load_seconds", "Load s", TWO, _efficiency(lambda held: held.load_seconds)),
+        Column("pruning_seconds", "Pruning s", ONE, _pruning(lambda held: held.seconds.total)),
     ]
     note = (
         "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
         f"nll − {base.name} is what a model loses in nats a token, with the standard error over the windows that both "
-        "saw: less than two of these are no difference. "
+        f"saw. Tie with names {base.name} and the pruned row of lowest perplexity where less than "
+        f"{TELLING_ERRORS} such errors lie between: the order of tied rows is chance. "
+        f"KL to {base.name} is how far predictions are from its own on that text, in nats a token; Same next "
+        "token, the share of tokens where both hold the same one likeliest. "
         f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
         "pruning that healing won back. An empty cell was not measured."
     )
@@ -384,21 +522,20 @@ def summary_table(results: Results) -> Table:
 
 def layers_table(results: Results) -> Table:
     """Per-layer reduction: a row per block and model, a column per layer of the base."""
-    layers = max((len(model.comparison.get("layers") or ()) for model in results.models), default=0)
+    layers = max((len(model.layers) for model in results.models), default=0)
 
     def reduction(layer: int) -> Callable[[tuple[str, Model]], float | None]:
         def value(record: tuple[str, Model]) -> float | None:
             block, model = record
-            held = {one["layer_idx"]: one for one in model.comparison.get("layers") or ()}.get(layer)
-            key = _BLOCKS[block]
-            return dig(held, "nonzero_reduction_ratio") if key is None else dig(held, key, "nonzero_reduction_ratio")
+            held = next((one for one in model.layers if one.layer_idx == layer), None)
+            return _BLOCKS[block](held).nonzero_reduction_ratio if held else None
 
         return value
 
     columns = [
         Column("block", "Block", TEXT, lambda record: record[0]),
         Column("variant", "Variant", TEXT, lambda record: record[1].name),
-        Column("structure", "Structure", TEXT, lambda record: dig(record[1].pruning, "structure")),
+        Column("structure", "Structure", TEXT, lambda record: record[1].pruning and record[1].pruning.structure),
         *(Column(f"layer_{layer}", f"{layer}", WHOLE, reduction(layer)) for layer in range(layers)),
     ]
     records = [(block, model) for block in _BLOCKS for model in results.models]
@@ -406,18 +543,58 @@ def layers_table(results: Results) -> Table:
     return build_table("Layers", columns, records, note)
 
 
+_Value = Callable[[Model], float | None]
+
+
+def seeds_table(results: Results) -> Table | None:
+    """Mean and spread of each row over draws of calibration samples; None where there is one draw alone."""
+
+    def over_draws(
+        value: Callable[[Model], float | None], fold: Callable[[list[float]], float]
+    ) -> Callable[[Model], float | None]:
+        def folded(model: Model) -> float | None:
+            found = [number for draw in results.draws_of(model) if (number := value(draw)) is not None]
+            return fold(found) if len(found) > 1 else None
+
+        return folded
+
+    repeated = [model for model in results.models if len(results.draws_of(model)) > 1]
+    if not repeated:
+        return None
+    measures: tuple[tuple[str, str, Format, _Value], ...] = (
+        ("nll", "nll", THREE, _perplexity(lambda held: held.nll)),
+        ("kl", f"KL to {results.base.name}", THREE, _divergence(lambda held: held.mean_kl)),
+        ("zero_shot_acc", "Zero-shot acc", SHARE, _zero_shot(lambda held: held.mean.acc)),
+    )
+    perplexity = _perplexity(lambda held: held.perplexity)
+    columns = [
+        Column("variant", "Variant", TEXT, lambda model: model.name),
+        Column("draws", "Draws", COUNT, lambda model: len(results.draws_of(model))),
+        Column("perplexity_lowest", "Perplexity, lowest", TWO, over_draws(perplexity, min)),
+        Column("perplexity_mean", "mean", TWO, over_draws(perplexity, statistics.fmean)),
+        Column("perplexity_highest", "highest", TWO, over_draws(perplexity, max)),
+    ]
+    for key, title, shown, value in measures:
+        columns.append(Column(f"{key}_mean", f"{title}, mean", shown, over_draws(value, statistics.fmean)))
+        columns.append(Column(f"{key}_sd", "± s.d.", shown, over_draws(value, statistics.stdev)))
+    note = (
+        "Each row once more with other calibration samples: what lies between draws is luck, and a difference between "
+        "two rows that is no larger says nothing of their methods. ± s.d. is the standard deviation between draws."
+    )
+    return build_table("Seeds", columns, repeated, note)
+
+
 def zero_shot_table(results: Results) -> Table:
     """Accuracy, normalised accuracy and perplexity of every task with their standard errors."""
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
-        Column("mean_acc", "Mean acc", SHARE, _at("zero_shot", "mean", "acc")),
-        Column("mean_acc_norm", "Mean acc_norm", SHARE, _at("zero_shot", "mean", "acc_norm")),
-        Column("retention", "Accuracy kept", SHARE, _relative(_at("zero_shot", "mean", "acc"), results.base)),
+        Column("mean_acc", "Mean acc", SHARE, _zero_shot(lambda held: held.mean.acc)),
+        Column("mean_acc_norm", "Mean acc_norm", SHARE, _zero_shot(lambda held: held.mean.acc_norm)),
+        Column("retention", "Accuracy kept", SHARE, _relative(_zero_shot(lambda held: held.mean.acc), results.base)),
     ]
     for task in results.tasks:
         for metric, shown in (("acc", SHARE), ("acc_norm", SHARE), ("perplexity", TWO)):
-            value = _at("zero_shot", "tasks", task, metric)
-            error = _at("zero_shot", "tasks", task, f"{metric}_stderr")
+            value, error = (_task(task, attrgetter(key)) for key in (metric, f"{metric}_stderr"))
             if any(value(model) is not None for model in results.models):
                 columns.append(Column(f"{task}_{metric}", f"{task} {metric}", shown, value))
                 columns.append(Column(f"{task}_{metric}_stderr", f"± {metric}", shown, error))
@@ -430,22 +607,17 @@ def efficiency_table(results: Results) -> Table:
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
         *(
-            Column(f"{key}_{size}", f"{title}, batch {size}", shown, _timing(size, source, scale))
+            Column(f"{key}_{size}", f"{title}, batch {size}", shown, _timing(size, value))
             for size in results.batch_sizes
-            for key, title, shown, source, scale in (
-                ("prefill_ms", "Prefill ms", ONE, "prefill_seconds", 1000),
-                ("prefill_tokens_per_second", "Prefill tokens/s", ONE, "prefill_tokens_per_second", 1),
-                ("decode_ms", "Decode ms per token", TWO, "decode_seconds_per_token", 1000),
-                ("decode_tokens_per_second", "Decode tokens/s", ONE, "decode_tokens_per_second", 1),
-            )
+            for key, title, shown, value in _TIMES
         ),
-        Column("peak_memory_bytes", "Peak memory", BYTES, _at("efficiency", "peak_memory_bytes")),
-        Column("load_seconds", "Load s", TWO, _at("efficiency", "load_seconds")),
-        Column("bytes_on_disk", "On disk", BYTES, _at("efficiency", "bytes_on_disk")),
-        Column("prompt_length", "Prompt tokens", COUNT, _at("efficiency", "prompt_length")),
-        Column("new_tokens", "New tokens", COUNT, _at("efficiency", "new_tokens")),
-        Column("device", "Device", TEXT, _at("efficiency", "device")),
-        Column("threads", "Threads", COUNT, _at("efficiency", "threads")),
+        Column("peak_memory_bytes", "Peak memory", BYTES, _efficiency(lambda held: held.peak_memory_bytes)),
+        Column("load_seconds", "Load s", TWO, _efficiency(lambda held: held.load_seconds)),
+        Column("bytes_on_disk", "On disk", BYTES, _efficiency(lambda held: held.bytes_on_disk)),
+        Column("prompt_length", "Prompt tokens", COUNT, _efficiency(lambda held: held.prompt_length)),
+        Column("new_tokens", "New tokens", COUNT, _efficiency(lambda held: held.new_tokens)),
+        Column("device", "Device", TEXT, _efficiency(lambda held: held.device)),
+        Column("threads", "Threads", COUNT, _efficiency(lambda held: held.threads)),
     ]
     note = "Prefill is the time to the first token of a prompt, decode the time of every further one."
     return build_table("Efficiency", columns, results.models, note)
@@ -453,31 +625,31 @@ def efficiency_table(results: Results) -> Table:
 
 def provenance_table(results: Results) -> Table:
     """What every number rests on: when, where, how long, with which data, options, seed and versions."""
-    packages = _union(run.get("versions") or () for model in results.models for run in model.runs())
+    packages = _union(run.versions for model in results.models for run in model.runs())
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
-        Column("parent", "Parent", TEXT, _at("pruning", "parent")),
-        Column("started", "Started", TEXT, lambda model: min(_from_runs(model, ["started"]), default=None)),
-        Column("scoring_seconds", "Scoring s", ONE, _at("pruning", "seconds", "scoring")),
-        Column("pruning_seconds", "Pruning s", ONE, _at("pruning", "seconds", "pruning")),
-        Column("perplexity_seconds", "Perplexity s", ONE, _at("perplexity", "run", "seconds")),
-        Column("zero_shot_seconds", "Zero-shot s", ONE, _at("zero_shot", "run", "seconds")),
-        Column("efficiency_seconds", "Efficiency s", ONE, _at("efficiency", "run", "seconds")),
-        Column("seed", "Seed", TEXT, partial(_distinct, keys=["seed"])),
-        Column("device", "Device", TEXT, partial(_distinct, keys=["device"])),
-        Column("cores", "Cores", TEXT, partial(_distinct, keys=["machine", "cores"])),
-        Column("system", "System", TEXT, partial(_distinct, keys=["machine", "system"])),
-        Column("dataset", "Perplexity data", TEXT, _at("perplexity", "dataset")),
-        Column("split", "Split", TEXT, _at("perplexity", "split")),
-        Column("window", "Window", COUNT, _at("perplexity", "window")),
-        Column("stride", "Stride", COUNT, _at("perplexity", "stride")),
-        Column("tokens", "Tokens", COUNT, _at("perplexity", "tokens")),
-        Column("tasks", "Zero-shot tasks", TEXT, _tasks_text),
-        Column("scores", "Scores", TEXT, lambda model: ", ".join(model.pruning.get("scores") or ()) or None),
-        Column("options", "Options", TEXT, _options_text),
-        Column("notes", "Notes", TEXT, lambda model: " ".join(model.pruning.get("notes") or ()) or None),
+        Column("parent", "Parent", TEXT, _pruning(lambda held: held.parent)),
+        Column("started", "Started", TEXT, lambda model: min((run.started for run in model.runs()), default=None)),
+        Column("scoring_seconds", "Scoring s", ONE, _pruning(lambda held: held.seconds.scoring)),
+        Column("pruning_seconds", "Pruning s", ONE, _pruning(lambda held: held.seconds.pruning)),
+        Column("perplexity_seconds", "Perplexity s", ONE, _perplexity(lambda held: held.run.seconds)),
+        Column("zero_shot_seconds", "Zero-shot s", ONE, _zero_shot(lambda held: held.run.seconds)),
+        Column("efficiency_seconds", "Efficiency s", ONE, _efficiency(lambda held: held.run.seconds)),
+        Column("seed", "Seed", TEXT, partial(_distinct, value=lambda run: run.seed)),
+        Column("device", "Device", TEXT, partial(_distinct, value=lambda run: run.device)),
+        Column("cores", "Cores", TEXT, partial(_distinct, value=lambda run: run.machine.cores)),
+        Column("system", "System", TEXT, partial(_distinct, value=lambda run: run.machine.system)),
+        Column("dataset", "Perplexity data", TEXT, _perplexity(lambda held: held.dataset)),
+        Column("split", "Split", TEXT, _perplexity(lambda held: held.split)),
+        Column("window", "Window", COUNT, _perplexity(lambda held: held.window)),
+        Column("stride", "Stride", COUNT, _perplexity(lambda held: held.stride)),
+        Column("tokens", "Tokens", COUNT, _perplexity(lambda held: held.tokens)),
+        Column("tasks", "Zero-shot tasks", TEXT, _zero_shot(_tasks_text)),
+        Column("scores", "Scores", TEXT, _pruning(lambda held: ", ".join(held.scores) or None)),
+        Column("options", "Options", TEXT, _pruning(_options_text)),
+        Column("notes", "Notes", TEXT, _pruning(lambda held: " ".join(held.notes) or None)),
         *(
-            Column(f"version_{package}", package, TEXT, partial(_distinct, keys=("versions", package)))
+            Column(f"version_{package}", package, TEXT, partial(_distinct, value=partial(_version, package=package)))
             for package in packages
         ),
     ]
@@ -485,28 +657,23 @@ def provenance_table(results: Results) -> Table:
     return build_table("Provenance", columns, results.models, note)
 
 
-def _from_runs(model: Model, keys: Sequence[str]) -> list[Any]:
+def _distinct(model: Model, value: Callable[[RunRecord], Any]) -> str | None:
     """Distinct values in the provenance of a model's jobs."""
-    values = (dig(run, *keys) for run in model.runs())
-    return list(dict.fromkeys(value for value in values if value is not None))
+    found = dict.fromkeys(map(value, model.runs()))
+    return " / ".join(str(held) for held in found if held is not None) or None
 
 
-def _distinct(model: Model, keys: Sequence[str]) -> str | None:
-    return " / ".join(str(value) for value in _from_runs(model, keys)) or None
+def _version(run: RunRecord, package: str) -> str | None:
+    return run.versions.get(package)
 
 
-def _tasks_text(model: Model) -> str | None:
-    tasks = model.zero_shot.get("tasks") or {}
-    return ", ".join(f"{name} ({_size_text(task)})" for name, task in tasks.items()) or None
+def _tasks_text(measured: ZeroShotResult) -> str | None:
+    tasks = measured.tasks.items()
+    return ", ".join(f"{name} ({task.items} items, {task.num_fewshot}-shot)" for name, task in tasks) or None
 
 
-def _size_text(task: Mapping[str, Any]) -> str:
-    return f"{task.get('items', '?')} items, {task.get('num_fewshot', '?')}-shot"
-
-
-def _options_text(model: Model) -> str | None:
-    options = model.pruning.get("options")
-    return ", ".join(f"{key}={json.dumps(value)}" for key, value in options.items()) if options else None
+def _options_text(pruning: PruningRecord) -> str | None:
+    return ", ".join(f"{key}={json.dumps(value)}" for key, value in pruning.options.items()) or None
 
 
 # --- plain files -------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from llm_pruner.report.table import (
     efficiency_table,
     layers_table,
     provenance_table,
+    seeds_table,
     summary_table,
     zero_shot_table,
 )
@@ -62,7 +63,7 @@ _EXCEL_MARKERS = {
 
 
 def write_workbook(results: Results, path: str | os.PathLike[str], more: Sequence[Table] = ()) -> None:
-    """Write the sheets Summary, Layers, Zero-shot, Efficiency and Provenance, and ``more`` tables behind them.
+    """Write a sheet for each table, and ``more`` tables behind them; Seeds only where rows were repeated.
 
     Equal results make equal cells.
     """
@@ -84,7 +85,8 @@ def write_workbook(results: Results, path: str | os.PathLike[str], more: Sequenc
     sheet = _add_sheet(book, efficiency, frozen_columns=1)
     _add_bars(sheet, efficiency, ["decode_ms_1"], "Decode latency at batch 1", "ms per token")
     _add_bars(sheet, efficiency, ["prefill_ms_1"], "Prefill latency at batch 1", "ms per prompt", offset=5)
-    for table in (provenance, *more):
+    seeds = seeds_table(results)
+    for table in (*([seeds] if seeds else []), provenance, *more):
         _add_sheet(book, table, frozen_columns=1)
     with staged_file(path) as staged:
         book.save(staged)

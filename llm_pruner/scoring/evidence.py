@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -12,6 +12,7 @@ from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.models.layout import linears_among
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.system.runtime import ON_CPU, Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -60,10 +61,8 @@ def gather(
     kind: Kind,
     base: Path,
     input_ids: torch.Tensor | None,
+    runtime: Runtime = ON_CPU,
     *,
-    device: str = "cpu",
-    batch_size: int = 8,
-    progress: bool = False,
     description: str = "layers",
     checkpointing: bool = True,
 ) -> Iterator[LayerEvidence]:
@@ -74,6 +73,7 @@ def gather(
             ``gradient`` and ``curvature`` stream them back as well and give the last layer first.
         base: model folder.
         input_ids: int64 [samples, length]; not looked at for ``none``.
+        runtime: where layers go; ``curvature`` runs samples one by one anyway.
         checkpointing: see ``loss_gradients``.
     """
     if kind == "none":
@@ -85,10 +85,8 @@ def gather(
         return
     assert input_ids is not None
     if kind == "curvature":
-        batch_size = 1
-    stream = LayerStream(
-        base, input_ids, device=device, batch_size=batch_size, progress=progress, description=description
-    )
+        runtime = replace(runtime, batch_size=1)
+    stream = LayerStream(base, input_ids, runtime, description=description)
     if kind in ("gradient", "curvature"):
         yield from loss_gradients(stream, curvature=kind == "curvature", checkpointing=checkpointing)
         return
@@ -153,7 +151,7 @@ def loss_gradients(
     """
     import torch
 
-    batches = stream.input_ids.split(stream.batch_size)
+    batches = stream.input_ids.split(stream.runtime.batch_size)
     shares = [len(ids) / len(stream.input_ids) for ids in batches]
     layers: list[StreamedLayer] = []
     graphs: list[_Graph] = []

@@ -18,6 +18,7 @@ from llm_pruner.models.layout import norm_layout
 from llm_pruner.system.device import release_freed_memory
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.progress import track
+from llm_pruner.system.runtime import ON_CPU, Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -148,9 +149,7 @@ class LayerStream:
     Args:
         source: model folder, or a loaded model; any supported family, layers of any width.
         input_ids: int64 [samples, length], no padding.
-        device: where the current layer and the hidden states live.
-        batch_size: samples run at once.
-        progress: show a progress bar on stderr.
+        runtime: its device is where the current layer and the hidden states live.
         layers: indices of the layers to run, in order, as if the others were not there; all by default.
         part: ``layer``, or the ``attention`` or ``mlp`` block that is measured of each. ``layers`` then lists the
             layers that have this block; the others run without it and are not yielded.
@@ -160,19 +159,15 @@ class LayerStream:
         self,
         source: str | os.PathLike[str] | PreTrainedModel,
         input_ids: torch.Tensor,
+        runtime: Runtime = ON_CPU,
         *,
-        device: str = "cpu",
-        batch_size: int = 8,
-        progress: bool = False,
         description: str = "layers",
         layers: Sequence[int] | None = None,
         part: str = "layer",
     ) -> None:
         self.source = source
         self.input_ids = input_ids
-        self.device = device
-        self.batch_size = batch_size
-        self.progress = progress
+        self.runtime = runtime
         self.description = description
         self.part = part
         self.layers = tuple(range(self._config()["num_hidden_layers"]) if layers is None else layers)
@@ -202,18 +197,20 @@ class LayerStream:
         model = self._skeleton()
         modules = take_layers(model)
         with torch.no_grad():
-            hidden, arguments = enter(model, weights, self.input_ids.split(self.batch_size), len(modules), self.device)
+            hidden, arguments = enter(
+                model, weights, self.input_ids.split(self.runtime.batch_size), len(modules), self.runtime.device
+            )
         visited = self.layers if self.part == "layer" else range(len(modules))
         branches: list[list[torch.Tensor]] = []
         self.endings = []
-        for index in track(visited, self.description, "layer", show=self.progress):
+        for index in track(visited, self.description, "layer", show=self.runtime.progress):
             module = modules[index]
-            assign(module, weights.layer(index), self.device)
-            compute_buffers(model, module, self.device)
+            assign(module, weights.layer(index), self.runtime.device)
+            compute_buffers(model, module, self.runtime.device)
             given_out = index in self.layers
             if not given_out:
                 module = without_block(module, self.part, index)
-            layer = StreamedLayer(index, module, hidden, arguments[index], self.device, self.part)
+            layer = StreamedLayer(index, module, hidden, arguments[index], self.runtime.device, self.part)
             if given_out:
                 yield layer
             branches = [list(layer.apply(batches)) for batches in branches]
@@ -232,9 +229,9 @@ class LayerStream:
         from llm_pruner.models.skeleton import assign, compute_buffers
 
         model, weights = self._skeleton(), read_weights(self.source)
-        for layer in track(list(reversed(layers)), f"{self.description}, back", "layer", show=self.progress):
-            assign(layer.module, weights.layer(layer.index), self.device)
-            compute_buffers(model, layer.module, self.device)
+        for layer in track(list(reversed(layers)), f"{self.description}, back", "layer", show=self.runtime.progress):
+            assign(layer.module, weights.layer(layer.index), self.runtime.device)
+            compute_buffers(model, layer.module, self.runtime.device)
             yield layer
             layer.module.to("meta")
             release_freed_memory()
@@ -250,11 +247,11 @@ class LayerStream:
 
         from llm_pruner.models.skeleton import output_head
 
-        head = output_head(self._skeleton(), read_weights(self.source), self.device)
+        head = output_head(self._skeleton(), read_weights(self.source), self.runtime.device)
 
         def loss(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-            logits = head(inputs_embeds=hidden[:, :-1].to(self.device)).logits.float()
-            targets = ids[:, 1:].to(self.device)
+            logits = head(inputs_embeds=hidden[:, :-1].to(self.runtime.device)).logits.float()
+            targets = ids[:, 1:].to(self.runtime.device)
             # flat: across a vocabulary that is not the last dimension it is slower, and sums less exactly
             losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
             return losses.view(targets.shape) if reduction == "none" else losses
@@ -272,7 +269,7 @@ class LayerStream:
         """
         import torch
 
-        head, batches = self.head("none"), self.input_ids.split(self.batch_size)
+        head, batches = self.head("none"), self.input_ids.split(self.runtime.batch_size)
         with torch.no_grad():
             losses = [
                 [

@@ -15,24 +15,22 @@ from typing import TYPE_CHECKING, Any
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.mechanisms.width.plan import plan_width
+from llm_pruner.mechanisms.width.split import HeldOut, SplitSearch, SplitTrials, Trial
 from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.models.layout import LINEARS, decoder_layers, expand, output_linears
 from llm_pruner.planning.plan import Plan
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import PlanError
-from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import Run
-from llm_pruner.variants.score import read_layers
+from llm_pruner.system.runtime import AUTO, Runtime
 from llm_pruner.variants.variant import Variant
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
-
-Trial = dict[str, Any]
 
 
 def search_split(
@@ -46,10 +44,8 @@ def search_split(
     coarse: int = 10,
     fine: int = 2,
     patience: int = 3,
-    device: str = "auto",
-    batch_size: int = 8,
-    progress: bool = False,
-) -> dict[str, Any]:
+    runtime: Runtime = AUTO,
+) -> SplitSearch:
     """Find the attention : MLP split of a variant's budget with the lowest perplexity on held-out samples.
 
     Trials are kept beside ``output`` as they are made, so that a search that was stopped goes on where it was.
@@ -71,13 +67,11 @@ def search_split(
     Raises:
         PlanError: if the amount cannot be reached at all.
     """
-    device = pick_device(device)
-    limit_threads()
-    run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=device)
+    runtime = runtime.start()
+    run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=runtime.device)
     architecture = read_architecture(base)
     ids = read_tokens(held_out)
-    group_scores, layer_scores = read_layers(scores), read_layers(importance)
-    assert group_scores is not None
+    group_scores, layer_scores = read_scores(scores), read_scores(importance) if importance else None
     journal = _Journal(
         output.with_name(f".{output.stem}.trials.json"), variant, *filter(None, (scores, importance, held_out))
     )
@@ -88,24 +82,24 @@ def search_split(
         except PlanError as error:
             raise PlanError(f"{variant.name}: {error}") from None
 
-    model = load(base, device=device)
+    model = load(base, device=runtime.device)
 
     def measure(plan: Plan) -> float:
         with masked(model, architecture, plan):
-            return perplexity(model, ids, window=ids.shape[1], batch_size=batch_size)["perplexity"]
+            return perplexity(model, ids, window=ids.shape[1], batch_size=runtime.batch_size).perplexity
 
-    stopped_early = _Search(architecture, plan_of, measure, journal).run(coarse, fine, patience, progress)
+    stopped_early = _Search(architecture, plan_of, measure, journal).run(coarse, fine, patience, runtime.progress)
     trials = journal.trials
-    result = {
-        "variant": variant.name,
-        "best": min(trials, key=lambda trial: trial["perplexity"]),
-        "trials": trials,
-        "stopped_early": stopped_early,
-        "plans_measured": sum(trial["measured"] for trial in trials),
-        "held_out": {"samples": len(ids), "length": ids.shape[1]},
-        "run": run.describe(),
-    }
-    write_json(output, result)
+    result = SplitSearch(
+        variant=variant.name,
+        best=min(trials, key=lambda trial: trial.perplexity),
+        trials=tuple(trials),
+        stopped_early=stopped_early,
+        plans_measured=sum(trial.measured for trial in trials),
+        held_out=HeldOut(samples=len(ids), length=ids.shape[1]),
+        run=run.describe(),
+    )
+    result.write(output)
     journal.remove()
     return result
 
@@ -117,12 +111,12 @@ class _Journal:
         self.path = path
         contents = [json.dumps(variant.to_dict(), sort_keys=True).encode(), *(file.read_bytes() for file in sources)]
         self.search = hashlib.sha256(b"".join(contents)).hexdigest()
-        kept = read_json(path) if path.exists() else {}
-        self.trials: list[Trial] = kept["trials"] if kept.get("search") == self.search else []
+        kept = SplitTrials.read(path) if path.exists() else None
+        self.trials: list[Trial] = list(kept.trials) if kept and kept.search == self.search else []
 
     def add(self, trial: Trial) -> None:
         self.trials.append(trial)
-        write_json(self.path, {"search": self.search, "trials": self.trials})
+        SplitTrials(search=self.search, trials=tuple(self.trials)).write(self.path)
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
@@ -142,7 +136,7 @@ class _Search:
         self.plan_of = plan_of
         self.measure = measure
         self.journal = journal
-        self.plans: dict[Plan, Trial] = {plan_of(trial["split"]): trial for trial in reversed(journal.trials)}
+        self.plans: dict[Plan, Trial] = {plan_of(trial.split): trial for trial in reversed(journal.trials)}
 
     def run(self, coarse: int, fine: int, patience: int, progress: bool) -> bool:
         """Try one rate for both, go up in coarse steps, then close in; whether going up was stopped early."""
@@ -152,38 +146,39 @@ class _Search:
         bar = track(steps, "splits", "split", show=progress)
         for share in bar:
             trial = self.trial(share)
-            if trial["perplexity"] < best["perplexity"]:
+            if trial.perplexity < best.perplexity:
                 best, worse = trial, 0
-            elif trial["measured"]:
+            elif trial.measured:
                 worse += 1
-            bar.set_postfix(best=f"{best['perplexity']:.2f}", refresh=False)
+            bar.set_postfix(best=f"{best.perplexity:.2f}", refresh=False)
             if worse == patience:
                 break
         step = coarse
         while step > fine:
             step = max(fine, step // 2)
             # one rate is a split too, of its own share
-            center = round(even["reached_share"]) if best is even else best["attention_share"]
+            share_of_best = best.attention_share
+            center = round(even.reached_share) if share_of_best is None else share_of_best
             for share in (center - step, center + step):
                 if 0 <= share <= 100:
-                    best = min(best, self.trial(share), key=lambda trial: trial["perplexity"])
+                    best = min(best, self.trial(share), key=lambda trial: trial.perplexity)
         return worse == patience and share != steps[-1]
 
     def trial(self, share: int | None) -> Trial:
         """The trial of a share of the budget, in percent for attention; None gives both components one rate."""
         for made in self.journal.trials:
-            if made["attention_share"] == share:
+            if made.attention_share == share:
                 return made
         split = None if share is None else f"{share}:{100 - share}"
         plan = self.plan_of(split)
         same = self.plans.get(plan)
-        trial = {
-            "attention_share": share,
-            "split": split,
-            "reached_share": self._attention_share(plan),
-            "perplexity": same["perplexity"] if same else self.measure(plan),
-            "measured": same is None,
-        }
+        trial = Trial(
+            attention_share=share,
+            split=split,
+            reached_share=self._attention_share(plan),
+            perplexity=same.perplexity if same else self.measure(plan),
+            measured=same is None,
+        )
         self.plans.setdefault(plan, trial)
         self.journal.add(trial)
         return trial

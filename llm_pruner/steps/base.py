@@ -9,7 +9,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.options import Options as AnyOptions
+from llm_pruner.system.runtime import ON_CPU, Runtime
 
 Need = Literal["base", "calibration", "healing", "held_out"]
 """What a step may read besides its parent: the folder of the dense model, the token files of calibration and healing,
@@ -28,8 +30,9 @@ class StepInputs:
     """Of the variant that is made, for progress bars."""
     sparse: bool
     """Whether zeros of the parent are to stay zero."""
-    device: str = "cpu"
-    progress: bool = False
+    resume_point: Path | None = None
+    """Folder for what an interrupted training goes on from; removed once the step is done."""
+    runtime: Runtime = ON_CPU
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,12 @@ class Step(NamedStep):
         """Make the model folder ``output``, which appears only when complete; import what is heavy here.
 
         Raises:
-            PrunerError: if it cannot be made; nothing is written then.
+            PrunerError: if it cannot be made; no model is written then.
         """
 
     @abstractmethod
-    def describe(self, summary: Mapping[str, Any]) -> str:
-        """The summary of an outcome as one line for people."""
+    def describe(self, taken: StepRecord) -> str:
+        """What came of it as one line for people."""
 
 
 def step_class(implementation: str) -> type[Step]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from llm_pruner.steps.base import Need, Step, StepInputs, StepOutcome
+from llm_pruner.steps.records import StepRecord
 from llm_pruner.training.options import HealingOptions
 
 
@@ -30,12 +30,13 @@ class Healing(Step):
             self.options,
             keep_zeros=inputs.sparse,
             teacher=inputs.files.get("base"),
+            resume_point=inputs.resume_point,
             name=inputs.name,
-            device=inputs.device,
-            progress=inputs.progress,
+            device=inputs.runtime.device,
+            progress=inputs.runtime.progress,
         )
         return StepOutcome({"held_out": result["perplexity"]}, result)
 
-    def describe(self, summary: Mapping[str, Any]) -> str:
-        perplexity = summary["held_out"]
-        return f"held-out perplexity {perplexity['before']:.2f} → {perplexity['after']:.2f}"
+    def describe(self, taken: StepRecord) -> str:
+        assert taken.held_out
+        return f"held-out perplexity {taken.held_out.before:.2f} → {taken.held_out.after:.2f}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from llm_pruner.models.architecture import check_finite, is_quantized, read_config
 from llm_pruner.models.checkpoint import copy_companions, model_class, write_config
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.layout import HEAD, SHORTCUTS
 from llm_pruner.steps.base import Step, StepInputs, StepOutcome
+from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, staged_directory
 from llm_pruner.system.options import Options
@@ -41,8 +41,9 @@ class NF4(Step):
         sizes = {"bytes": quantize_model(inputs.parent, output, self.options)}
         return StepOutcome(sizes, sizes)
 
-    def describe(self, summary: Mapping[str, Any]) -> str:
-        return f"{summary['bytes']['before']:,} → {summary['bytes']['after']:,} bytes"
+    def describe(self, taken: StepRecord) -> str:
+        assert taken.bytes
+        return f"{taken.bytes.before:,} → {taken.bytes.after:,} bytes"
 
 
 def quantize_model(parent: Path, output: Path, options: NF4Options) -> dict[str, int]:

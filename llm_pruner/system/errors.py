@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+_LONGEST = 80
+"""Characters of a value that a message shows."""
 
 
 class PrunerError(Exception):
@@ -16,9 +22,7 @@ class ConfigError(PrunerError):
 
     def __init__(self, problems: Iterable[str], source: str = "config") -> None:
         self.problems = list(problems)
-        count = len(self.problems)
-        head = f"{source}: {count} problem{'s' if count != 1 else ''}"
-        super().__init__("\n".join([head, *(f"  - {problem}" for problem in self.problems)]))
+        super().__init__(listed(source, self.problems))
 
 
 class CheckpointError(PrunerError):
@@ -33,11 +37,59 @@ class PlanError(PrunerError):
     """The requested size cannot be reached, or a plan does not fit its model."""
 
 
+def listed(source: str, problems: Iterable[str], way_out: str = "") -> str:
+    """Every problem with a source, one a line, and the way out of them all."""
+    lines = [f"  - {problem}" for problem in problems]
+    head = f"{source}: {len(lines)} problem{'s' if len(lines) != 1 else ''}"
+    return "\n".join([f"{head}; {way_out}" if way_out else head, *lines])
+
+
+Moved = Mapping[str, Callable[[Any], str]]
+
+
+def problems_of(error: ValidationError, model: type[BaseModel], moved: Moved | None = None) -> list[str]:
+    """What pydantic found wrong with the values of a model, one line each: the place, what is wrong, the way out.
+
+    Args:
+        moved: keys that are not where they were, and what to say of the value that one was given.
+    """
+    return [_problem(item, model, moved or {}) for item in error.errors()]
+
+
+def _problem(item: Mapping[str, Any], model: type[BaseModel], moved: Moved) -> str:
+    place = dotted(item["loc"])
+    if item["type"] == "extra_forbidden":
+        *section, key = item["loc"]
+        return (
+            f"{place}: {moved[place](item['input'])}"
+            if place in moved
+            else f"{place}: unknown key" + nearest(str(key), _known_keys(model, section))
+        )
+    return f"{place}: missing" if item["type"] == "missing" else explain(item)
+
+
+def _known_keys(model: Any, section: Iterable[str | int]) -> list[str]:
+    """The keys of a part of a model, whatever lists and optional values it stands in."""
+    for part in section:
+        if isinstance(part, str) and part in _fields(model):
+            model = _fields(model)[part].annotation
+        while not _fields(model) and get_args(model):
+            # of tuple[Part, ...] and Part | None the part, of dict[str, Part] the last
+            model = next((inner for inner in reversed(get_args(model)) if _fields(inner) or get_args(inner)), None)
+    return list(_fields(model))
+
+
+def _fields(model: Any) -> Mapping[str, Any]:
+    fields: Mapping[str, Any] = getattr(model, "model_fields", {})
+    return fields
+
+
 def explain(item: Mapping[str, Any]) -> str:
     """An error of pydantic as one line: the place, what is wrong, the value. One about several keys has no place."""
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] != "value_error":
-        message += f", not {item['input']!r}"
+        value = repr(item["input"])
+        message += f", not {value if len(value) <= _LONGEST else f'{value[:_LONGEST]}…'}"
     return f"{dotted(item['loc'])}: {message}" if item["loc"] else message
 
 

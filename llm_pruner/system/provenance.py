@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from llm_pruner.system.records import Machine, RunRecord
+
 PACKAGES = (
     "torch",
     "transformers",
@@ -46,8 +48,8 @@ class Run:
     """Times one job and describes it.
 
     >>> run = Run(options={"ratio": 0.2}, seed=0)
-    >>> sorted(run.describe())
-    ['device', 'machine', 'options', 'seconds', 'seed', 'started', 'versions']
+    >>> run.describe().options, run.describe().seed
+    ({'ratio': 0.2}, 0)
     """
 
     def __init__(self, options: Mapping[str, Any], seed: int | None = None, device: str | None = None) -> None:
@@ -62,17 +64,14 @@ class Run:
         """Wall time since the job began."""
         return round(time.perf_counter() - self._clock, 3)
 
-    def describe(self) -> dict[str, Any]:
-        return {
-            "started": self.started.isoformat(timespec="seconds"),
-            "seconds": self.seconds,
-            "seed": self.seed,
-            "device": self.device,
-            "machine": {
-                "system": platform.platform(),
-                "processor": platform.machine(),
-                "cores": os.cpu_count(),
-            },
-            "options": self.options,
-            "versions": package_versions(),
-        }
+    def describe(self) -> RunRecord:
+        """The job so far."""
+        return RunRecord(
+            started=self.started.isoformat(timespec="seconds"),
+            seconds=self.seconds,
+            seed=self.seed,
+            device=self.device,
+            machine=Machine(system=platform.platform(), processor=platform.machine(), cores=os.cpu_count()),
+            options=self.options,
+            versions=package_versions(),
+        )

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.data.builtin.corpus import load_corpus
 from llm_pruner.data.builtin.options import BOS, EOS, PAD, BuiltinModel
 from llm_pruner.models.layout import decoder_layers
-from llm_pruner.system.files import staged_directory, write_json
+from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import ON_CPU, Runtime
 from llm_pruner.training.loop import Schedule, TrainingTask, fit
+from llm_pruner.training.records import BuiltinTraining, LossHistory, LossPoint, TokenCounts, Validation
 from llm_pruner.training.schedule import rate
 
 if TYPE_CHECKING:
@@ -34,9 +36,8 @@ def train_builtin(
     *,
     seed: int,
     record: Path | None = None,
-    progress: bool = True,
-    device: str = "cpu",
-) -> dict[str, Any]:
+    runtime: Runtime = ON_CPU,
+) -> BuiltinTraining:
     """Train tokenizer and model on the built-in corpus and write them to ``output`` as a Hugging Face folder.
 
     ``record`` is the returned description as JSON: losses in nats per token, validation perplexity over
@@ -49,41 +50,42 @@ def train_builtin(
     """
     import torch
 
-    run = Run(options=spec.model_dump(), seed=seed, device=device)
+    run = Run(options=spec.model_dump(), seed=seed, device=runtime.device)
     corpus = load_corpus()
     texts = {split: [document.text for document in corpus[split]] for split in ("train", "validation")}
     tokenizer = train_tokenizer(texts["train"], spec.vocab_size, spec.max_position_embeddings)
-    tokens = {split: _encode(tokenizer, texts[split]).to(device) for split in texts}
+    tokens = {split: _encode(tokenizer, texts[split]).to(runtime.device) for split in texts}
     windows = tokens["validation"].unfold(0, spec.sequence_length, spec.sequence_length)
 
     with torch.random.fork_rng(devices=[]), _pool() as pool:
         torch.manual_seed(seed)
-        model = _new_model(spec, tokenizer).to(device)  # type: ignore[arg-type]
+        model = _new_model(spec, tokenizer).to(runtime.device)  # type: ignore[arg-type]
         task = _Task(model, tokens["train"], windows, spec, seed, pool)
-        history = fit(task, _schedule(spec), name="training", progress=progress)
+        history = fit(task, _schedule(spec), name="training", runtime=runtime)
         validation_loss = _mean_loss(model, windows, spec.batch_size, pool)
 
     bytes_per_token = sum(len(text.encode()) for text in texts["validation"]) / tokens["validation"].numel()
-    result = {
-        "parameters": model.num_parameters(),
-        "tokens": {split: len(ids) for split, ids in tokens.items()}
-        | {"seen": spec.steps * spec.batch_size * spec.sequence_length},
-        "validation": {
-            "loss": validation_loss,
-            "perplexity": math.exp(validation_loss),
-            "bits_per_byte": validation_loss / math.log(2) / bytes_per_token,
-        },
-        "history": {
-            "train": history.losses,
-            "validation": [*history.points, {"step": spec.steps, "loss": validation_loss}],
-        },
-        "run": run.describe(),
-    }
+    points = [*history.points, {"step": spec.steps, "loss": validation_loss}]
+    result = BuiltinTraining(
+        parameters=model.num_parameters(),
+        tokens=TokenCounts(
+            train=len(tokens["train"]),
+            validation=len(tokens["validation"]),
+            seen=spec.steps * spec.batch_size * spec.sequence_length,
+        ),
+        validation=Validation(
+            loss=validation_loss,
+            perplexity=math.exp(validation_loss),
+            bits_per_byte=validation_loss / math.log(2) / bytes_per_token,
+        ),
+        history=LossHistory(train=tuple(history.losses), validation=tuple(LossPoint(**point) for point in points)),
+        run=run.describe(),
+    )
     with staged_directory(output) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     if record is not None:
-        write_json(record, result)
+        result.write(record)
     return result
 
 

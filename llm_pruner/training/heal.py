@@ -5,22 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.data.order import sample_order
-from llm_pruner.data.tokens import check_vocabulary
+from llm_pruner.data.tokens import check_vocabulary, digest
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, load, write_config
 from llm_pruner.models.layout import is_linear
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import staged_directory
-from llm_pruner.system.progress import track
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.training.options import DistillationOptions, HealingOptions
+from llm_pruner.training.resume import identity_of, weight_files
+from llm_pruner.training.schedule import rate
 
 if TYPE_CHECKING:
     import torch
-    from tqdm import tqdm
     from transformers import PreTrainedModel
 
-    from llm_pruner.training.objective import Objective
+    from llm_pruner.training.loop import Schedule
 
 
 def heal(
@@ -32,6 +32,7 @@ def heal(
     *,
     keep_zeros: bool,
     teacher: Path | None = None,
+    resume_point: Path | None = None,
     name: str = "Healing",
     device: str = "cpu",
     progress: bool = False,
@@ -39,7 +40,8 @@ def heal(
     """Heal the model in ``parent`` and write it to ``output``: the same shapes, names, dtypes and configuration.
 
     The base is frozen; adapters are float32 whatever the model's dtype. Tensors outside the targets are copied bit
-    for bit. On a CPU the same seed and number of threads give the same bytes.
+    for bit. On a CPU the same seed and number of threads give the same bytes, also where a killed healing goes on
+    from ``resume_point``.
 
     Args:
         parent: model folder of any kind this project writes.
@@ -48,6 +50,7 @@ def heal(
         options: ``LoraOptions`` for the next-token loss, ``DistillationOptions`` to follow ``teacher``.
         keep_zeros: zeros of the targets' weights stay zero (MaskLoRA); for sparse models.
         teacher: folder of the dense model, needed for distillation and otherwise not looked at.
+        resume_point: folder written at every point of the curve; that of another healing is not taken up.
         name: what the progress bar calls it.
         device: where both models go.
 
@@ -60,31 +63,39 @@ def heal(
     Raises:
         DataError: if tokens have the wrong shape or do not fit the vocabulary.
         ConfigError: if distillation lacks its teacher.
-        CheckpointError: if a model cannot be read, training diverges or a zero was lost; nothing is written then.
+        CheckpointError: if a model cannot be read, training diverges or a zero was lost; no model is written then.
     """
     import torch
 
     from llm_pruner.training import adapters, masked
-    from llm_pruner.training.objective import Objective
+    from llm_pruner.training.loop import fit
+    from llm_pruner.training.objective import HealingTask
 
     for tokens, what in ((train, "training tokens"), (held_out, "held-out tokens")):
         _check_tokens(tokens, what, parent)
-    objective = Objective(options, _load_teacher(options, teacher, parent, device))
+    guide = _load_teacher(options, teacher, parent, device)
+    identity = _identity(parent, train, held_out, options, keep_zeros, teacher) if resume_point else ""
     change = masked if keep_zeros else adapters
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(options.seed)
         model = change.attach(load(parent, device=device), options)
-        trainable = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-        shape = (options.steps, options.gradient_accumulation, options.batch_size)
-        bar = track(sample_order(len(train), shape, options.seed), name, "step", show=progress)
-        losses, points = _fit(model, train, held_out, objective, bar)
-    model = change.merge(model)
-    points.append(objective.measure(model, held_out, options.steps))
-    zeros = _write(model, parent, output, options, keep_zeros)
+        task = HealingTask(model, train, held_out, options, guide)
+        history = fit(
+            task,
+            _schedule(options),
+            resume_point=resume_point,
+            identity=identity,
+            name=name,
+            runtime=Runtime(device, options.batch_size, progress),
+        )
+    trainable = sum(parameter.numel() for parameter in task.trained.parameters())
+    task.model = change.merge(model)
+    points = [*history.points, task.measure(options.steps)]
+    zeros = _write(task.model, parent, output, options, keep_zeros)
     before, after = points[0]["perplexity"], points[-1]["perplexity"]
     return {
         "trainable_parameters": trainable,
-        "history": {"train": losses, "held_out": points},
+        "history": {"train": history.losses, "held_out": points},
         "perplexity": {"before": before, "after": after},
         "zeros": zeros if keep_zeros else None,
     }
@@ -112,37 +123,35 @@ def _load_teacher(options: HealingOptions, teacher: Path | None, parent: Path, d
     return load(teacher, device=device).requires_grad_(False)
 
 
-def _fit(
-    model: Any, train: torch.Tensor, held_out: torch.Tensor, objective: Objective, bar: tqdm[torch.Tensor]
-) -> tuple[list[float], list[dict[str, Any]]]:
-    """Train in place on the samples ``bar`` names; the loss of every step, and the held-out points before the last."""
-    import torch
+def _identity(
+    parent: Path,
+    train: torch.Tensor,
+    held_out: torch.Tensor,
+    options: HealingOptions,
+    keep_zeros: bool,
+    teacher: Path | None,
+) -> str:
+    """What a healing depends on, the models' content included."""
+    models = [parent, teacher] if teacher and isinstance(options, DistillationOptions) else [parent]
+    described = {
+        "options": options.model_dump(mode="json"),
+        "keep_zeros": keep_zeros,
+        "tokens": [digest(train), digest(held_out)],
+        "configs": [read_config(folder) for folder in models],
+    }
+    return identity_of(described, *weight_files(*models))
 
-    from llm_pruner.training.schedule import rate
 
-    options = objective.options
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=options.learning_rate, weight_decay=options.weight_decay)
-    checks = {check * options.steps // (options.checks - 1) for check in range(options.checks - 1)}
-    losses: list[float] = []
-    points: list[dict[str, Any]] = []
-    for step, batches in enumerate(bar):
-        if step in checks:
-            points.append(objective.measure(model, held_out, step))
-        model.train()
-        total = 0.0
-        for rows in batches:
-            loss, _ = objective.loss(model, train[rows].to(model.device))
-            (loss / len(batches)).backward()
-            total += loss.item() / len(batches)
-        losses.append(objective.finite(total, step))
-        torch.nn.utils.clip_grad_norm_(parameters, options.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * rate(step, options.steps, options.warmup, options.schedule)
-        optimizer.step()
-        optimizer.zero_grad()
-        bar.set_postfix(loss=f"{total:.2f}", refresh=False)
-    return losses, points
+def _schedule(options: HealingOptions) -> Schedule:
+    """The checks before the last, which comes after merging."""
+    from llm_pruner.training.loop import Schedule
+
+    return Schedule(
+        steps=options.steps,
+        factor=lambda step: rate(step, options.steps, options.warmup, options.schedule),
+        checks=frozenset(check * options.steps // (options.checks - 1) for check in range(options.checks - 1)),
+        clip=options.clip,
+    )
 
 
 def _write(model: PreTrainedModel, parent: Path, output: Path, options: HealingOptions, keep_zeros: bool) -> int:

@@ -14,6 +14,7 @@ from torch import nn
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, staged_directory, write_json
 from llm_pruner.system.progress import track
+from llm_pruner.system.runtime import ON_CPU, Runtime
 
 _FORMAT = 2
 """Of a resume point; one of another format is not taken up."""
@@ -122,9 +123,8 @@ def fit(
     *,
     resume_point: Path | None = None,
     identity: str = "",
-    device: str = "cpu",
     name: str = "training",
-    progress: bool = False,
+    runtime: Runtime = ON_CPU,
 ) -> History:
     """Train in place. A scored task ends with the weights of its best point, any other with the last.
 
@@ -134,34 +134,34 @@ def fit(
     Args:
         resume_point: folder written at every check, in safetensors and JSON.
         identity: what a resume point must belong to; another's is not taken up.
-        device: where a resume point's tensors go.
+        runtime: its device is where a resume point's tensors go.
 
     Raises:
         CheckpointError: if the loss is not finite.
     """
-    return _Loop(task, schedule, resume_point, identity, device).run(name, progress)
+    return _Loop(task, schedule, resume_point, identity, runtime).run(name)
 
 
 class _Loop:
     def __init__(
-        self, task: TrainingTask, schedule: Schedule, resume_point: Path | None, identity: str, device: str
+        self, task: TrainingTask, schedule: Schedule, resume_point: Path | None, identity: str, runtime: Runtime
     ) -> None:
         self.task = task
         self.schedule = schedule
         self.resume_point = resume_point
         self.identity = identity
-        self.device = device
+        self.runtime = runtime
         self.parameters = [parameter for parameter in task.trained.parameters() if parameter.requires_grad]
         self.optimizers = task.optimizers()
         self.groups = [(group, group["lr"]) for optimizer in self.optimizers for group in optimizer.param_groups]
         self.best_weights: dict[str, torch.Tensor] = {}
         self.history = History()
 
-    def run(self, name: str, progress: bool) -> History:
+    def run(self, name: str) -> History:
         task, schedule = self.task, self.schedule
         if not self._resume() and 0 in schedule.checks:
             self._check(0)
-        bar = track(range(self.history.step, schedule.steps), name, "step", show=progress)
+        bar = track(range(self.history.step, schedule.steps), name, "step", show=self.runtime.progress)
         for step in bar:
             if self.history.stopped_early:
                 break
@@ -244,7 +244,7 @@ class _Loop:
             return False
         from safetensors.torch import load_file
 
-        tensors = load_file(folder / "tensors.safetensors", device=self.device)
+        tensors = load_file(folder / "tensors.safetensors", device=self.runtime.device)
         self.task.trained.load_state_dict(_under("weights/", tensors))
         self.best_weights = _under("best/", tensors)
         for number, optimizer in enumerate(self.optimizers):

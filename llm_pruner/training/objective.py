@@ -1,16 +1,18 @@
-"""What healing minimises, in nats per token."""
+"""Healing as the training loop sees it: what is minimised, in nats per token, and what is measured."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
+from llm_pruner.data.order import sample_order
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.training.distillation import distillation_loss
+from llm_pruner.training.loop import TrainingTask
 from llm_pruner.training.options import DistillationOptions, HealingOptions
 
 if TYPE_CHECKING:
@@ -27,17 +29,51 @@ def next_token_loss(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     return functional.cross_entropy(logits[:, :-1].float().flatten(0, 1), ids[:, 1:].flatten())
 
 
-@dataclass(frozen=True)
-class Objective:
-    """The loss that the options ask for."""
+class HealingTask(TrainingTask):
+    """AdamW on the loss that the options ask for; only what wants gradients is trained, and kept in a resume point.
 
-    options: HealingOptions
-    teacher: PreTrainedModel | None
-    """Followed where the options are ``DistillationOptions``."""
+    Attributes:
+        model: what is measured; once it is trained, the merged model takes its place.
+    """
 
-    def loss(self, model: Any, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def __init__(
+        self,
+        model: Any,
+        train: torch.Tensor,
+        held_out: torch.Tensor,
+        options: HealingOptions,
+        teacher: PreTrainedModel | None = None,
+    ) -> None:
+        """``teacher`` is followed where the options are ``DistillationOptions``; tokens are int64 [samples, length]."""
+        self.model = model
+        self.trained = nn.ParameterList(parameter for parameter in model.parameters() if parameter.requires_grad)
+        self.train, self.held_out = train, held_out
+        self.options = options
+        self.teacher = teacher
+        shape = (options.steps, options.gradient_accumulation, options.batch_size)
+        self.order = sample_order(len(train), shape, options.seed)
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        options = self.options
+        return [
+            torch.optim.AdamW(self.trained.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay)
+        ]
+
+    def begin(self, step: int) -> None:
+        self.model.train()
+
+    def gradients(self, step: int) -> float:
+        batches = self.order[step]
+        total = 0.0
+        for rows in batches:
+            loss, _ = self.loss(self.train[rows].to(self.model.device))
+            (loss / len(batches)).backward()
+            total += loss.item() / len(batches)
+        return self._finite(total, step)
+
+    def loss(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, int64 [samples, length], and the logits it comes from."""
-        logits = model(input_ids=ids, use_cache=False).logits
+        logits = self.model(input_ids=ids, use_cache=False).logits
         if not isinstance(self.options, DistillationOptions):
             return next_token_loss(logits, ids), logits
         assert self.teacher is not None
@@ -48,28 +84,28 @@ class Objective:
             loss = loss + self.options.ce_weight * next_token_loss(logits, ids)
         return loss, logits
 
-    def measure(self, model: Any, windows: torch.Tensor, step: int) -> dict[str, Any]:
-        """A point of the held-out curve, in evaluation mode; ``windows`` are int64 [samples, length].
+    def measure(self, step: int) -> dict[str, Any]:
+        """A point of the held-out curve, in evaluation mode.
 
         Raises:
             CheckpointError: if the loss or the perplexity is not finite.
         """
-        model.eval()
+        self.model.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.no_grad():
-            for batch in windows.split(self.options.batch_size):
-                ids = batch.to(model.device)
-                loss, logits = self.loss(model, ids)
+            for batch in self.held_out.split(self.options.batch_size):
+                ids = batch.to(self.model.device)
+                loss, logits = self.loss(ids)
                 both = torch.stack([loss, next_token_loss(logits, ids)])
                 sums += len(ids) * both.to("cpu", torch.float64)
-        loss, nll = sums / len(windows)
+        loss, nll = sums / len(self.held_out)
         return {
             "step": step,
-            "loss": self.finite(loss.item(), step),
-            "perplexity": self.finite(nll.exp().item(), step, "perplexity"),
+            "loss": self._finite(loss.item(), step),
+            "perplexity": self._finite(nll.exp().item(), step, "perplexity"),
         }
 
-    def finite(self, value: float, step: int, name: str = "loss") -> float:
+    def _finite(self, value: float, step: int, name: str = "loss") -> float:
         """The value itself.
 
         Raises:

@@ -24,6 +24,7 @@ from pydantic import BaseModel, ValidationError
 from llm_pruner.mechanisms import all_mechanisms, get_mechanism
 from llm_pruner.mechanisms.base import Amount, Mechanism, MechanismOptions
 from llm_pruner.methods import METHODS
+from llm_pruner.methods.base import LayerMeasure
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import NamedStep, step_class
 from llm_pruner.system.errors import ConfigError, explain, nearest
@@ -76,7 +77,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
     given |= own
     known = {key for model in models.values() for key in model.model_fields}
     problems = _counted(given, known, counted, mechanism, parsed.suffix)
-    problems += [f"{key}: unknown option{nearest(key, known)}" for key in given if key not in known]
+    problems += [unknown_option(key, known, [mechanism]) for key in given if key not in known]
     resolved: dict[str, BaseModel] = {}
     for kind, model in models.items():
         try:
@@ -87,10 +88,10 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
     mechanism_options = resolved.get("options")
     if isinstance(mechanism_options, MechanismOptions):
         try:
-            importance = _importance(mechanism_options)
+            importance = _importance(mechanism_options, mechanism)
         except ConfigError as error:
             problems += error.problems
-        problems += mechanism_options.problems_with(cls)
+        problems += mechanism_options.problems_with(cls, structure)
     if problems:
         raise ConfigError(problems, name)
     method_options = resolved["method_options"].model_dump()
@@ -167,7 +168,10 @@ def score_of(
 ) -> Score:
     """The scores that a method gives with these options; ``implementation`` of one that is not registered."""
     implementation = implementation or METHODS[method]
-    pruner = load_class(implementation)(**options)
+    cls = load_class(implementation)
+    pruner = cls(**options)
+    job = mechanism.measure_with if issubclass(cls, LayerMeasure) else mechanism.score_with
+    assert job
     resolved = pruner.options.model_dump()
     defaults = pruner.Options().model_dump()
     model = mechanism.Options
@@ -175,7 +179,7 @@ def score_of(
         {key: getattr(own, key) for key in model.scored} for own in (mechanism_options or model(), model())
     )
     name = score_name(method, defaults | usual, resolved | scored)
-    return Score(name, implementation, mechanism.name, resolved, pruner.calibrated, scored)
+    return Score(name, implementation, mechanism.name, resolved, pruner.calibrated, job, scored)
 
 
 def _counted(
@@ -192,11 +196,13 @@ def _counted(
     return []
 
 
-def _importance(options: MechanismOptions) -> Score | None:
-    """The layer scores that the options ask for."""
+def _importance(options: MechanismOptions, mechanism: Mechanism) -> Score | None:
+    """The layer scores that the options ask for: those of a method that ranks layers, or an allocation's measure."""
     if (ranking := options.ranking) is None:
         return None
-    ranks = {mechanism.name: mechanism for mechanism in all_mechanisms() if mechanism.ranks_layers}
+    if ranking.implementation:
+        return score_of(ranking.method, mechanism, ranking.options, implementation=ranking.implementation)
+    ranks = {each.name: each for each in all_mechanisms() if each.ranks_layers and each.score_with}
     rankers = {
         method: ranks[name]
         for method, implementation in METHODS.items()
@@ -209,11 +215,45 @@ def _importance(options: MechanismOptions) -> Score | None:
     return score_of(ranking.method, rankers[ranking.method], ranking.options)
 
 
-def known_options(method: str) -> set[str]:
-    """Every option that some variant of a method understands."""
+def unknown_option(key: str, known: Iterable[str], mechanisms: Iterable[Mechanism]) -> str:
+    """What is said of an option that nothing understands: where it is written instead, or the nearest one."""
+    asked = list(mechanisms)
+    for mechanism in asked:
+        if place := mechanism.Options.elsewhere(key):
+            return f"{key}: {place}"
+    if key == "allocation":
+        sharing = either(each.name for each in all_mechanisms() if key in each.Options.model_fields)
+        return f"{key}: has no meaning for {either(each.name for each in asked)}, only for {sharing}"
+    return f"{key}: unknown option{nearest(key, known)}"
+
+
+def shared_options(method: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Of options for all variants of a method, those that some variant understands; and what is wrong with the rest."""
     cls = load_class(METHODS[method])
-    models = [cls.Options, *(get_mechanism(name).Options for name in cls.mechanisms)]
-    return {key for model in models for key in model.model_fields}
+    mechanisms = [get_mechanism(name) for name in cls.mechanisms]
+    known = {key for model in [cls.Options, *(each.Options for each in mechanisms)] for key in model.model_fields}
+    problems = [unknown_option(key, known, mechanisms) for key in options if key not in known]
+    return {key: value for key, value in options.items() if key in known}, problems
+
+
+def understood(name: str, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """Of options for all variants of a method, those that have a meaning for this one, or for none."""
+    try:
+        bare = resolve(name)
+    except ConfigError:
+        return {}
+    mechanism = get_mechanism(bare.mechanism)
+    others = [get_mechanism(each) for each in load_class(bare.implementation).mechanisms]
+
+    def fits(key: str, value: Any) -> bool:
+        if key not in mechanism.Options.model_fields or mechanism.Options.understands(key, value, bare.structure):
+            return True
+        return not any(
+            other.Options.understands(key, value, structure) for other in others for structure in other.structures
+        )
+
+    known = bare.options.keys() | bare.method_options.keys()
+    return {key: value for key, value in shared.items() if key in known and fits(key, value)}
 
 
 def score_name(method: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import math
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.records import Scored, ScoresFile
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
 from llm_pruner.models.shapes import check_base
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError
-from llm_pruner.system.files import read_json, write_json
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import Score, build_method
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def compute_scores(
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
-) -> dict[str, Any]:
+) -> ScoresFile:
     """Score the base model once, for every amount of a method, and write the scores as JSON.
 
     Args:
@@ -49,37 +49,30 @@ def compute_scores(
     refuse_quantized(base)
     refuse_sliced(read_config(base), base)
     check_base(base)
-    device = pick_device(device)
-    limit_threads()
+    runtime = Runtime(device, batch_size, progress).start()
     method = build_method(score.implementation, score.options)
-    run = Run(score.options, device=device)
+    run = Run(score.options, device=runtime.device)
     input_ids = calibration_samples(method, calibration)
     mechanism = get_mechanism(score.mechanism)
-    assert mechanism.score_with
-    scored: dict[str, Any] = import_module(mechanism.score_with).score(
-        method, base, input_ids, device=device, batch_size=batch_size, progress=progress, **score.scored_options
-    )
-    for layer in scored["layers"]:
-        if not all(map(math.isfinite, mechanism.values(layer))):
+    assert mechanism.Scores
+    scored: Scored = import_module(score.job).score(method, base, input_ids, runtime, **score.scored_options)
+    for layer in scored.layers:
+        if not all(map(math.isfinite, layer.values())):
             raise CheckpointError(
-                f"{base}: {method.name} gives layer {layer['index']} scores that are not finite; "
+                f"{base}: {method.name} gives layer {layer.index} scores that are not finite; "
                 "the weights overflow in this dtype or are damaged"
             )
-    scores = {
-        "id": score.name,
-        "method": method.name,
-        "mechanism": score.mechanism,
-        "options": {**score.scored_options, **score.options},
-        **scored,
-        "run": run.describe(),
-    }
-    write_json(output, scores)
+    scores = mechanism.Scores(
+        id=score.name,
+        method=method.name,
+        mechanism=score.mechanism,
+        options={**score.scored_options, **score.options},
+        layers=scored.layers,
+        layer_evaluations=scored.evaluations,
+        run=run.describe(),
+    )
+    scores.write(output)
     return scores
-
-
-def read_layers(scores: Path | None) -> list[dict[str, Any]] | None:
-    """The layers of a scores file, one entry each."""
-    return read_json(scores)["layers"] if scores else None
 
 
 def calibration_samples(method: Method, calibration: Path | None) -> torch.Tensor | None:

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.steps.base import Need, StepInputs, step_class
-from llm_pruner.steps.record import steps_of
-from llm_pruner.system.device import limit_threads, pick_device
-from llm_pruner.system.errors import ConfigError, DataError
-from llm_pruner.system.files import write_json
+from llm_pruner.steps.records import StepFile, StepRecord
+from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import AUTO, Runtime
+from llm_pruner.training.resume import RESUME_POINT, clear_resume_point
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import Variant
 
 
 def take_step(
     variant: Variant,
     parent: Path,
-    before: Mapping[str, Any],
+    before: PruningRecord,
     output: Path,
     *,
     files: Mapping[Need, Path],
-    device: str = "auto",
-    progress: bool = False,
-) -> dict[str, Any]:
+    runtime: Runtime = AUTO,
+) -> PruningRecord:
     """Make what a step makes: ``output/model/``, ``output/step.json`` and ``output/pruning.json``.
+
+    A training that was killed goes on from its last check, and ends as if nothing had been.
 
     Args:
         variant: what to make, such as ``GQA_2000+lora``.
@@ -34,50 +36,51 @@ def take_step(
         before: ``pruning.json`` of that.
         output: folder of the variant.
         files: at least what the step ``needs``.
+        runtime: a step that can use no GPU runs on the CPU anyway.
 
     Returns:
         ``pruning.json``: the parent's, with what this step did at the end of ``steps``.
 
     Raises:
         ConfigError: if something that the step needs is not given.
-        DataError: if the parent's record does not say every step that its model went through.
         CheckpointError: if the parent cannot be read, or the step fails.
     """
     assert variant.step
     cls = step_class(variant.step.implementation)
     if missing := [need for need in cls.needs if need not in files]:
         raise ConfigError([f"+{variant.step.name} needs {need}" for need in missing], variant.name)
-    earlier = steps_of(before)
-    if [step["name"] for step in earlier] != before["variant"].split("+")[1:]:
-        raise DataError(f"{before['variant']}: its pruning.json does not say every step it went through; make it anew")
     step = cls(**variant.step.options)
-    device = pick_device(device) if cls.gpu else "cpu"
-    limit_threads()
-    run = Run(variant.step.options, seed=variant.step.options.get("seed"), device=device if cls.gpu else None)
+    runtime = (runtime if cls.gpu else replace(runtime, device="cpu")).start()
+    run = Run(variant.step.options, seed=variant.step.options.get("seed"), device=runtime.device if cls.gpu else None)
     inputs = StepInputs(
         parent,
         {need: files[need] for need in cls.needs},
         variant.name,
         sparse=get_mechanism(variant.mechanism).masks,
-        device=device,
-        progress=progress,
+        resume_point=output / RESUME_POINT,
+        runtime=runtime,
     )
     outcome = step.apply(inputs, output / "model")
     described = run.describe()
-    taken = {"name": variant.step.name, "options": variant.step.options}
-    write_json(output / "step.json", {"variant": variant.name, **taken, **outcome.details, "run": described})
-    seconds = before["seconds"]
-    record = {
-        **{key: value for key, value in before.items() if key != "step"},
-        "variant": variant.name,
-        "parent": variant.parent,
-        "steps": [*earlier, {**taken, **outcome.summary, "run": described}],
-        "seconds": {
-            **seconds,
-            "steps": round(seconds.get("steps", 0.0) + run.seconds, 3),
-            "total": round(seconds["total"] + run.seconds, 3),
-        },
-        "run": described,
-    }
-    write_json(output / "pruning.json", record)
+    name, options = variant.step.name, variant.step.options
+    told = StepFile(variant=variant.name, name=name, options=options, run=described, **outcome.details)
+    told.write(output / "step.json")
+    taken = StepRecord(name=name, options=options, run=described, **outcome.summary)
+    seconds = before.seconds
+    record = before.model_copy(
+        update={
+            "variant": variant.name,
+            "parent": variant.parent,
+            "steps": (*before.steps, taken),
+            "seconds": seconds.model_copy(
+                update={
+                    "steps": round(seconds.steps + run.seconds, 3),
+                    "total": round(seconds.total + run.seconds, 3),
+                }
+            ),
+            "run": described,
+        }
+    )
+    record.write(output / "pruning.json")
+    clear_resume_point(output)
     return record

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.system.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -25,11 +24,13 @@ class Score:
     """Of the file, and in figures: the method and the options that are not the default."""
     implementation: str
     mechanism: str
-    """Whose scores they are: ``width`` or ``depth``."""
+    """Whose scores they are: ``width`` or ``depth``, or that of the variants whose allocation goes by them."""
     options: dict[str, Any]
     """Of the method."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
+    job: str
+    """Dotted module whose ``score`` makes them."""
     scored_options: dict[str, Any] = field(default_factory=dict)
     """Options of the mechanism that decide what is scored, such as ``drop``."""
 
@@ -83,12 +84,6 @@ class Variant:
     def scores(self) -> tuple[Score, ...]:
         """Everything it is planned from."""
         return tuple(score for score in (self.score, self.importance) if score)
-
-    @property
-    def asked(self) -> dict[str, Any] | None:
-        """The amount, and what it is a share or a number of."""
-        unit = get_mechanism(self.mechanism).unit(self.options)
-        return {"amount": self.amount, "of": unit} if unit else None
 
     def build_method(self) -> Method:
         return build_method(self.implementation, self.method_options)

@@ -6,11 +6,11 @@ Checked as a whole before any job: all problems are reported at once, each with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
@@ -36,13 +36,14 @@ from llm_pruner.encoders.options import (
 from llm_pruner.encoders.steps import STEPS as ENCODER_STEPS
 from llm_pruner.encoders.steps.base import ClassifierStep, classifier_step
 from llm_pruner.encoders.tasks import GLUE, check_dataset
+from llm_pruner.evaluation.continuations import PROMPTS
 from llm_pruner.methods import METHODS
 from llm_pruner.models.sources import BUILTIN, Kind, kind_of
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
-from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, dotted, explain, nearest
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of
 from llm_pruner.system.options import Options
-from llm_pruner.variants.grammar import check_step, checked, derive, known_options, resolve
+from llm_pruner.variants.grammar import check_step, checked, derive, resolve, shared_options, understood
 from llm_pruner.variants.variant import DENSE, Variant
 from llm_pruner.workflow import resources
 from llm_pruner.workflow.resources import Needs
@@ -159,10 +160,28 @@ def _step_field(name: str) -> Any:
 
 StepsConfig = create_model("StepsConfig", __base__=Options, **{name: _step_field(name) for name in STEPS})
 """Options of every step, under its name."""
-_MOVED = {"healing.lora": "steps.lora", "healing.kd": "steps.kd", "nf4": "steps.nf4"}
-"""Keys that stood elsewhere before, and where they stand now."""
-_ROWS_NOW = {"encoders.ptq": "nf4", "encoders.qkd": "qkd"}
-"""Keys that listed rows of classifiers before, and the step that such a row ends in now."""
+
+
+def _rows_now(step: str) -> Callable[[Any], str]:
+    """What is said of a list of classifiers' rows, given the list."""
+
+    def way_out(value: Any) -> str:
+        rows = " and ".join(
+            f"'{row}+{step}: {{}}'" for row in (value if isinstance(value, list) and value else ["<row>"])
+        )
+        return f"no list of its own any more; write {rows} under encoders.rows"
+
+    return way_out
+
+
+_MOVED: dict[str, Callable[[Any], str]] = {
+    "healing.lora": lambda _: "is steps.lora now",
+    "healing.kd": lambda _: "is steps.kd now",
+    "nf4": lambda _: "is steps.nf4 now",
+    "encoders.ptq": _rows_now("nf4"),
+    "encoders.qkd": _rows_now("qkd"),
+}
+"""Keys that stood elsewhere before, and what is said of their values."""
 CLASSIFIER_STEPS = {name: classifier_step(implementation) for name, implementation in ENCODER_STEPS.items()}
 
 
@@ -178,6 +197,20 @@ class ZeroShotConfig(Options):
     """Requests run at once."""
     items: PositiveInt = 400
     """Items in each task made from the built-in text."""
+
+
+class ContinuationsConfig(Options):
+    prompts: Literal["builtin"] | tuple[Annotated[str, Field(min_length=1)], ...] = "builtin"
+    """Beginnings that every model goes on from, for reading side by side; ``builtin`` for five short ones, ``[]`` for
+    none."""
+    new_tokens: PositiveInt = 32
+    """Tokens written after each."""
+
+    @property
+    def resolved(self) -> dict[str, Any]:
+        """Options of ``measure_continuations``, as builtins."""
+        prompts = PROMPTS if self.prompts == "builtin" else self.prompts
+        return {"prompts": list(prompts), "new_tokens": self.new_tokens}
 
 
 class SearchConfig(Options):
@@ -298,6 +331,8 @@ class Config(Options):
     """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     """Tasks run through lm-eval."""
+    continuations: ContinuationsConfig = ContinuationsConfig()
+    """What models write."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
     """Latency, throughput and memory."""
     jobs: JobsConfig = JobsConfig()
@@ -364,7 +399,7 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems += [_explain(item) for item in error.errors()]
+        problems += problems_of(error, Config, _MOVED)
         config = None
     variants, named = _resolve_variants(raw)
     problems += named
@@ -395,7 +430,7 @@ def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[
                 variants[name] = derive(variants[parent], step, {**_step_options(raw, step), **own})
             else:
                 shared = method_options.get(name.partition("_")[0], {})
-                variants[name] = resolve(name, {**_understood(name, shared), **own})
+                variants[name] = resolve(name, {**understood(name, shared), **own})
         except ConfigError as error:
             problems += [f"{place}: '{name}': {problem}" for problem in error.problems]
     return variants, problems
@@ -439,21 +474,9 @@ def _method_options(raw: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
         if method not in METHODS:
             problems.append(f"methods.{method}: unknown method{nearest(str(method), METHODS)}")
         elif isinstance(own, dict):
-            known = known_options(method)
-            problems += [
-                f"methods.{method}.{key}: unknown option{nearest(key, known)}" for key in own if key not in known
-            ]
-            options[method] = {key: value for key, value in own.items() if key in known}
+            options[method], unknown = shared_options(method, own)
+            problems += [f"methods.{method}.{problem}" for problem in unknown]
     return options, problems
-
-
-def _understood(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a method's shared options, those this variant's mechanism understands."""
-    try:
-        bare = resolve(name)
-    except ConfigError:
-        return {}
-    return {key: value for key, value in options.items() if key in bare.options or key in bare.method_options}
 
 
 def _check_texts(config: Config) -> list[str]:
@@ -532,24 +555,3 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
     except CycleError as error:
         problems.append(f"encoders.rows: start leads in a circle, {' → '.join(error.args[1])}")
     return problems
-
-
-def _explain(item: Mapping[str, Any]) -> str:
-    """A pydantic error as one line: place, what is wrong, the way out."""
-    *section, key = item["loc"]
-    if step := _ROWS_NOW.get(dotted(item["loc"])):
-        listed = item["input"] if isinstance(item["input"], list) and item["input"] else ["<row>"]
-        rows = " and ".join(f"'{row}+{step}: {{}}'" for row in listed)
-        return f"{dotted(item['loc'])}: no list of its own any more; write {rows} under encoders.rows"
-    if item["type"] == "extra_forbidden" and dotted(item["loc"]) in _MOVED:
-        return f"{dotted(item['loc'])}: is {_MOVED[dotted(item['loc'])]} now"
-    if item["type"] == "extra_forbidden":
-        return f"{dotted(item['loc'])}: unknown key{nearest(str(key), _known_keys(section))}"
-    return f"{dotted(item['loc'])}: missing" if item["type"] == "missing" else explain(item)
-
-
-def _known_keys(location: list[Any]) -> list[str]:
-    model: Any = Config
-    for part in location:
-        model = model.model_fields[part].annotation
-    return list(model.model_fields)

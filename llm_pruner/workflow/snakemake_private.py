@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import logging
+from collections.abc import Callable
+from typing import Any, TextIO
 
 
 def cores(workflow: Any) -> int:
@@ -33,3 +35,28 @@ def submit_at_once(workflow: Any) -> None:
     hundred jobs, and a second at the end of every run.
     """
     workflow.scheduler.job_rate_limiter = None
+
+
+def rules_of_run(workflow: Any) -> set[str]:
+    """Rules of which this run has a job, done or to do; known once the run has started."""
+    return {job.rule.name for job in workflow.dag.jobs}
+
+
+def replace_terminal_output(workflow: Any, make: Callable[[TextIO], logging.Handler]) -> None:
+    """Let another handler write what Snakemake's own would write to the terminal; its log file stays as it is.
+
+    Nothing changes for a dry run, with a logger plugin, and where other detail than usual was asked for.
+    """
+    from snakemake.logging import logger
+
+    asked = workflow.output_settings
+    if asked.dryrun or asked.quiet or asked.verbose or asked.printshellcmds or asked.debug_dag:
+        return
+    for handler in [handler for handler in logger.handlers if handler.name == "DefaultStreamHandler"]:
+        logger.removeHandler(handler)
+        logger.addHandler(make(handler.stream))
+
+
+def shows_results(workflow: Any) -> bool:
+    """Whether results may be written to the terminal after a run: not where quiet was asked for."""
+    return not workflow.output_settings.quiet

@@ -12,11 +12,13 @@ import pytest
 from safetensors.numpy import save_file
 
 from llm_pruner.analysis.comparison import compare, describe_layers, write_analysis
+from llm_pruner.analysis.records import MLPSizes, ModelParameters, Quantity, StructureSummary
 from llm_pruner.analysis.structure import analyze_model, list_tensors
 from llm_pruner.analysis.summary import describe_structures, summarize_structures, write_summary
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, DataError, PlanError
+from llm_pruner.system.records import Pair
 
 HIDDEN, HEAD_DIM, VOCABULARY = 8, 2, 10
 
@@ -91,11 +93,11 @@ def dense(tmp_path: Path) -> Path:
 
 def test_a_dense_model_is_counted_by_layer_and_part(dense: Path) -> None:
     analysis = analyze_model(dense, "Dense")
-    totals = analysis["totals"]
-    assert totals["parameters"] == totals["nonzero"] == OUTSIDE + 3 * LAYER == 1144
-    assert totals["sparsity"] == 0
-    assert totals["bytes_on_disk"] == (dense / "model.safetensors").stat().st_size
-    assert {part: sizes["parameters"] for part, sizes in totals["parts"].items()} == {
+    totals = analysis.totals
+    assert totals.parameters == totals.nonzero == OUTSIDE + 3 * LAYER == 1144
+    assert totals.sparsity == 0
+    assert totals.bytes_on_disk == (dense / "model.safetensors").stat().st_size
+    assert {part: sizes.parameters for part, sizes in totals.parts.items()} == {
         "embedding": 80,
         "attention": 3 * ATTENTION,
         "mlp": 3 * MLP,
@@ -104,7 +106,7 @@ def test_a_dense_model_is_counted_by_layer_and_part(dense: Path) -> None:
         "lm_head": 0,
         "other": 0,
     }
-    assert analysis["layers"][1] == {
+    assert analysis.layers[1].to_dict() == {
         "layer_idx": 1,
         "position": 1,
         "attention": {"parameters": 192, "nonzero": 192, "heads": 4, "key_value_groups": 2, "head_dim": 2},
@@ -125,11 +127,11 @@ def test_zeros_are_counted_in_bfloat16_with_negative_zero_and_across_shards(tmp_
     index = {name: f"model-0000{1 if name in first else 2}-of-00002.safetensors" for name in tensors}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
     analysis = analyze_model(tmp_path, "sharded")
-    assert analysis["totals"]["parameters"] == OUTSIDE + LAYER
-    assert analysis["totals"]["nonzero"] == OUTSIDE + LAYER - 2
-    assert analysis["layers"][0]["mlp"] == {"parameters": 144, "nonzero": 142, "channels": 6}
-    assert analysis["layers"][0]["sparsity"] == pytest.approx(2 / LAYER)
-    assert {t["dtype"] for t in list_tensors(tmp_path) if t["component"] == "mlp"} == {"BF16"}
+    assert analysis.totals.parameters == OUTSIDE + LAYER
+    assert analysis.totals.nonzero == OUTSIDE + LAYER - 2
+    assert analysis.layers[0].mlp == MLPSizes(parameters=144, nonzero=142, channels=6)
+    assert analysis.layers[0].sparsity == pytest.approx(2 / LAYER)
+    assert {t.dtype for t in list_tensors(tmp_path) if t.component == "mlp"} == {"BF16"}
 
 
 def write_bfloat16(tensors: dict[str, np.ndarray], folder: Path) -> None:
@@ -149,21 +151,21 @@ def test_removed_layers_stand_at_their_original_place(tmp_path: Path, dense: Pat
     plan = Plan(3, (LayerPlan(0, (0, 1), tuple(range(6))), LayerPlan(2, (0,), (0, 1, 2))))
     model = write_model(tmp_path / "pruned", [(2, 6), (1, 3)])
     pruned = analyze_model(model, "pruned", plan)
-    assert [layer["position"] for layer in pruned["layers"]] == [0, None, 1]
-    assert pruned["layers"][1]["parameters"] == 0
-    assert pruned["layers"][1]["attention"]["heads"] == pruned["layers"][1]["mlp"]["channels"] == 0
+    assert [layer.position for layer in pruned.layers] == [0, None, 1]
+    assert pruned.layers[1].parameters == 0
+    assert pruned.layers[1].attention.heads == pruned.layers[1].mlp.channels == 0
 
     comparison = compare(analyze_model(dense, "Dense"), pruned)
-    whole, gone, narrow = comparison["layers"]
-    assert (whole["reduction_ratio"], gone["reduction_ratio"]) == (0.0, 1.0)
-    assert [layer["is_zero_layer"] for layer in comparison["layers"]] == [False, True, False]
-    assert narrow["attention"]["reduction_ratio"] == narrow["mlp"]["reduction_ratio"] == 0.5
-    assert narrow["reduction_ratio"] == pytest.approx(168 / LAYER)
-    assert narrow["attention"]["heads"] == {"before": 4, "after": 2}
-    assert narrow["attention"]["key_value_groups"] == {"before": 2, "after": 1}
-    assert narrow["mlp"]["channels"] == {"before": 6, "after": 3}
-    assert comparison["num_layers"] == {"before": 3, "after": 2}
-    assert comparison["totals"]["parameters"] == {"before": 1144, "after": 624, "reduction_ratio": 520 / 1144}
+    whole, gone, narrow = comparison.layers
+    assert (whole.reduction_ratio, gone.reduction_ratio) == (0.0, 1.0)
+    assert [layer.is_zero_layer for layer in comparison.layers] == [False, True, False]
+    assert narrow.attention.reduction_ratio == narrow.mlp.reduction_ratio == 0.5
+    assert narrow.reduction_ratio == pytest.approx(168 / LAYER)
+    assert narrow.attention.heads == Pair(before=4, after=2)
+    assert narrow.attention.key_value_groups == Pair(before=2, after=1)
+    assert narrow.mlp.channels == Pair(before=6, after=3)
+    assert comparison.num_layers == Pair(before=3, after=2)
+    assert comparison.totals.parameters == Quantity(before=1144, after=624, reduction_ratio=520 / 1144)
 
 
 def test_a_sparse_model_is_not_smaller_but_its_zeros_are_told(tmp_path: Path, dense: Path) -> None:
@@ -175,15 +177,15 @@ def test_a_sparse_model_is_not_smaller_but_its_zeros_are_told(tmp_path: Path, de
             tensor[:, ::2] = 0
     model = write_model(tmp_path / "sparse", DENSE, tensors)
     comparison = compare(analyze_model(dense, "Dense"), analyze_model(model, "sparse"))
-    emptied, halved, untouched = comparison["layers"]
-    assert [layer["reduction_ratio"] for layer in comparison["layers"]] == [0, 0, 0]
-    assert [layer["is_zero_layer"] for layer in comparison["layers"]] == [True, False, False]
-    assert halved["mlp"]["sparsity"] == {"before": 0.0, "after": 0.5}
-    assert halved["mlp"]["nonzero_reduction_ratio"] == 0.5
-    assert emptied["nonzero"] == {"before": LAYER, "after": NORMS}
-    assert untouched["nonzero_reduction_ratio"] == 0
-    assert comparison["totals"]["parameters"]["reduction_ratio"] == 0
-    assert comparison["totals"]["nonzero"]["after"] == 1144 - 336 - 72
+    emptied, halved, untouched = comparison.layers
+    assert [layer.reduction_ratio for layer in comparison.layers] == [0, 0, 0]
+    assert [layer.is_zero_layer for layer in comparison.layers] == [True, False, False]
+    assert halved.mlp.sparsity == Pair(before=0.0, after=0.5)
+    assert halved.mlp.nonzero_reduction_ratio == 0.5
+    assert emptied.nonzero == Pair(before=LAYER, after=NORMS)
+    assert untouched.nonzero_reduction_ratio == 0
+    assert comparison.totals.parameters.reduction_ratio == 0
+    assert comparison.totals.nonzero.after == 1144 - 336 - 72
     assert "all zero" in describe_layers(comparison)
 
 
@@ -202,8 +204,8 @@ def test_five_files_are_written_and_the_base_is_counted_once(tmp_path: Path, den
         "pruning_summary_by_layer.txt",
     }
     read = {path.name: json.loads(path.read_text()) for path in output.glob("*.json")}
-    assert read["original_model_analysis.json"] == original
-    assert read["model_comparison.json"] == expected
+    assert read["original_model_analysis.json"] == original.to_dict()
+    assert read["model_comparison.json"] == expected.to_dict()
     tensors = {tensor["name"]: tensor for tensor in read["model_structure.json"]["tensors"]}
     assert tensors["model.layers.1.mlp.down_proj.weight"] == {
         "name": "model.layers.1.mlp.down_proj.weight",
@@ -247,17 +249,17 @@ def test_the_summary_lists_models_statistics_and_what_is_missing(tmp_path: Path,
     write_analysis(dense, model, tmp_path / "plan.json", model.parent / "analysis", "ShortGPT_remove_2")
     folders = [tmp_path / name for name in ("Dense", "ShortGPT_remove_2", "Wanda_2000")]
     summary = write_summary(folders, tmp_path / "results")
-    assert json.loads((tmp_path / "results" / "models_structure_summary.json").read_text()) == summary
-    assert summary["total_models"] == 2 and summary["missing"] == ["Wanda_2000"]
-    pruned = summary["models"][1]
-    assert pruned["params"] == {"total": 440, "before": 1144, "nonzero": 440, "num_layers": 1}
-    assert pruned["pruning"]["reduction_ratio"] == 704 / 1144
-    assert [(layer["layer_idx"], layer["is_zero"]) for layer in pruned["layer_pruning"]] == [
+    assert StructureSummary.read(tmp_path / "results" / "models_structure_summary.json") == summary
+    assert summary.total_models == 2 and summary.missing == ("Wanda_2000",)
+    pruned = summary.models[1]
+    assert pruned.params == ModelParameters(total=440, before=1144, nonzero=440, num_layers=1)
+    assert pruned.pruning.reduction_ratio == 704 / 1144
+    assert [(layer.layer_idx, layer.is_zero) for layer in pruned.layer_pruning] == [
         (0, True),
         (1, True),
         (2, False),
     ]
-    assert summary["statistics"]["mean"]["params_total"] == 792
+    assert summary.statistics["mean"].params_total == 792
     lines = [line.split() for line in (tmp_path / "results" / "models_structure_summary.txt").read_text().splitlines()]
     assert ["Dense", "1,144", "0.00", "1,144", "3", "0"] in lines
     assert ["ShortGPT_remove_2", "440", "61.54", "440", "1", "2"] in lines
@@ -267,7 +269,7 @@ def test_the_summary_lists_models_statistics_and_what_is_missing(tmp_path: Path,
 
 def test_no_models_make_an_empty_summary(tmp_path: Path) -> None:
     summary = summarize_structures([tmp_path / "Dense"])
-    assert summary["models"] == [] and summary["statistics"] == {}
+    assert summary.models == () and summary.statistics == {}
     assert "0 models" in describe_structures(summary)
 
 

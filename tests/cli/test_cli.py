@@ -23,6 +23,7 @@ from llm_pruner.cli.common import read_options
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.methods import METHODS
 from llm_pruner.models.doctor import examine
+from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.system.files import read_json, write_json
 from tests.tiny import ROOT
 from tests.tiny.commands import heavy_imports, run, run_json
@@ -49,6 +50,7 @@ def variants(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) 
         ("Wanda_2of4", ["--strategy", "wanda", "--structure", "2:4"], {}),
         ("Magnitude_unstructured_5000", ["--strategy", "magnitude", "--ratio", 0.5, "--structure", "unstructured"], {}),
         ("ShortGPT_remove_1", ["--strategy", "shortgpt", "--layers", 1], {}),
+        ("Wanda_owl_unstructured_6000", ["--name", "Wanda_owl_unstructured_6000"], {"allocation": "owl"}),
         ("SliceGPT_2500", ["--strategy", "slicegpt", "--ratio", 0.25], {"schedule": "variance", "multiple_of": 2}),
         (
             "GQA_even_3000",
@@ -65,7 +67,7 @@ def test_prune_makes_what_the_workflow_makes(
     token_file: Path,
     tmp_path: Path,
 ) -> None:
-    expected = make(name, options, make_model(), token_file, tmp_path / "expected")
+    expected = make(name, options, make_model(), token_file, tmp_path / "expected").to_dict()
     pairs = [part for key, value in options.items() for part in ("--option", f"{key}={value}")]
     output = tmp_path / "output"
     place = ["--model", make_model(), "--calibration", token_file, "--output", output, "--device", "cpu"]
@@ -79,6 +81,7 @@ def test_prune_makes_what_the_workflow_makes(
     assert not plan.exists() or (output / "plan.json").read_bytes() == plan.read_bytes()
     for key in ("variant", "asked", "reached", "options", "scores", "notes"):
         assert record[key] == expected[key]
+    assert record.get("layers") == expected.get("layers")
     assert record == read_json(output / "pruning.json")
 
 
@@ -139,7 +142,8 @@ def test_drawn_samples_are_those_of_the_workflow(
     text.write_text("".join(chr(33 + index % 60) for index in range(3000)))
     for name, samples, skip in (("calibration", 5, 0), ("held_out", 64, 5)):
         expected, drawn = tmp_path / f"{name}.expected", tmp_path / f"{name}.safetensors"
-        sampling.draw_samples(str(text), None, make_model(), expected, samples=samples, length=16, seed=3, skip=skip)
+        spec = sampling.SampleSpec(str(text), None, samples, length=16, seed=3, skip=skip)
+        sampling.draw_samples(spec, make_model(), expected)
         Text(str(text), samples=5, length=16, seed=3).draw(make_model(), drawn, held_out=skip > 0)
         assert drawn.read_bytes() == expected.read_bytes()
 
@@ -286,6 +290,21 @@ def test_summarize(variants: Path, tmp_path: Path) -> None:
     )
 
 
+def test_show_prints_the_rows_of_a_run_in_its_order(variants: Path, tmp_path: Path) -> None:
+    everything = run("show", variants)
+    assert everything.stderr == "" and all(folder.name in everything.stdout for folder in variants.iterdir())
+    shutil.copytree(variants, tmp_path / "run" / "baselines")
+    run("table", "--result-dir", variants, "--output", tmp_path / "run" / "results" / "summary.csv")
+    table = tmp_path / "run" / "results" / "summary.csv"
+    heading, dense, *rest = table.read_text().splitlines(keepends=True)
+    table.write_text(heading + rest[-1] + dense)
+    shown = run_json("show", tmp_path / "run")
+    assert shown["models"] == [rest[-1].partition(",")[0], "Dense"]
+    assert [one["share"] for one in shown["best"]] == [0.9, 0.8, 0.65]
+    (tmp_path / "empty").mkdir()
+    assert "no folder of a pruned model" in run("show", tmp_path / "empty", code=1).stderr
+
+
 def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:
     assert run("compare", variants).stdout.startswith("| Variant")
     rows = run_json("compare", variants / "Magnitude_3000", variants / "Dense")
@@ -303,6 +322,18 @@ def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:
     namesake = tmp_path / "more" / "ShortGPT_remove_1"
     shutil.copytree(variants / "ShortGPT_remove_1", namesake)
     assert "one name" in run("compare", namesake, variants / "ShortGPT_remove_1", code=1).stderr
+
+
+def test_evaluate_against_a_reference(make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path) -> None:
+    stream = tmp_path / "stream.safetensors"
+    write_tokens(stream, tokens.reshape(1, -1), {})
+    arguments = ["--model", make_model(), "--tokens", stream, "--window", 20, "--output", tmp_path / "evaluation"]
+    itself = run_json("evaluate", *arguments, "--reference", make_model())["perplexity"]["divergence"]
+    assert itself["mean_kl"] == pytest.approx(0, abs=1e-6) and itself["same_top"] == 1
+    told = run("evaluate", *arguments, "--reference", make_model("qwen3")).stdout
+    assert told.startswith("perplexity ") and "KL divergence " in told and "same next token in " in told
+    assert "divergence" not in run_json("evaluate", *arguments)["perplexity"]
+    run("evaluate", *arguments, "--metrics", "speed", "--reference", make_model(), code=2)
 
 
 def test_evaluate(
@@ -429,6 +460,7 @@ def test_methods_are_all_listed() -> None:
     listed = run_json("methods")
     assert [method["name"] for method in listed["methods"]] == list(METHODS)
     assert listed["mechanisms"]["width"]["allocation"]["default"] == "uniform"
+    assert [allocation["name"] for allocation in listed["allocations"]] == list(ALLOCATIONS)
     text = run("methods").stdout
     assert "LLMPruner" in text and "freeze_top_layers=0" in text
 
@@ -451,6 +483,7 @@ def test_light_commands_import_neither_torch_nor_transformers(
         ["analyze", "--model", dense, "--base", make_model(), "--output", tmp_path / "analysis"],
         ["summarize", variants, "--output", tmp_path / "summary"],
         ["compare", variants],
+        ["show", variants],
         ["table", "--result-dir", variants, "--output", tmp_path / "summary.xlsx"],
     ):
         stdout, heavy, code = heavy_imports(*arguments)

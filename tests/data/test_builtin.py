@@ -25,6 +25,7 @@ from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, DataError
 from llm_pruner.training import builtin_model as training
 from llm_pruner.training.builtin_model import train_builtin
+from llm_pruner.training.records import BuiltinTraining
 
 TINY = BuiltinModel(
     vocab_size=400,
@@ -153,7 +154,7 @@ def test_trained_model_is_an_ordinary_folder(tmp_path: Path) -> None:
 
     folder, record = tmp_path / "model", tmp_path / "loss.json"
     state = torch.get_rng_state()
-    result = train_builtin(folder, TINY, seed=0, record=record, progress=False)
+    result = train_builtin(folder, TINY, seed=0, record=record)
     assert torch.get_num_threads() == 2
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -161,16 +162,16 @@ def test_trained_model_is_an_ordinary_folder(tmp_path: Path) -> None:
     assert {"config.json", "generation_config.json", "model.safetensors", "tokenizer.json"} <= set(contents(folder))
     FIGURES["training"].draw(result, tmp_path / "loss.png")
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
-    assert json.loads(record.read_text()) == result
-    assert len(result["history"]["train"]) == TINY.steps
-    assert result["history"]["validation"][-1]["loss"] < result["history"]["validation"][0]["loss"]
-    assert result["validation"]["perplexity"] < TINY.vocab_size
-    assert result["run"]["seed"] == 0
-    assert result["run"]["options"]["hidden_size"] == TINY.hidden_size
+    assert BuiltinTraining.read(record) == result
+    assert len(result.history.train) == TINY.steps
+    assert result.history.validation[-1].loss < result.history.validation[0].loss
+    assert result.validation.perplexity < TINY.vocab_size
+    assert result.run.seed == 0
+    assert result.run.options["hidden_size"] == TINY.hidden_size
 
     model = AutoModelForCausalLM.from_pretrained(folder)
     assert model.dtype == torch.float32
-    assert model.num_parameters() == result["parameters"]
+    assert model.num_parameters() == result.parameters
     assert model.config.num_key_value_heads == TINY.num_key_value_heads
     tokenizer = AutoTokenizer.from_pretrained(folder)
     text = "  def f(x):\n\n\treturn x  # naïve – 日本 🐍 </s\n"
@@ -191,7 +192,7 @@ def test_seed_decides_the_weights(tmp_path: Path) -> None:
     for name, seed, count in (("a", 1, 2), ("b", 1, 1), ("c", 2, 2)):
         torch.manual_seed(seed * 100 + count)  # the caller's own generator must not matter
         torch.set_num_threads(count)
-        train_builtin(tmp_path / name, TINY, seed=seed, progress=False)
+        train_builtin(tmp_path / name, TINY, seed=seed)
     one, again, other = (contents(tmp_path / name) for name in "abc")
     assert one == again
     assert one["tokenizer.json"] == other["tokenizer.json"]
@@ -207,14 +208,14 @@ def test_interrupted_training_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(PreTrainedTokenizerFast, "save_pretrained", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_builtin(tmp_path / "model", TINY, seed=0, record=tmp_path / "loss.json", progress=False)
+        train_builtin(tmp_path / "model", TINY, seed=0, record=tmp_path / "loss.json")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("small_corpus")
 def test_diverging_training_says_so(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="lower the learning rates"):
-        train_builtin(tmp_path / "model", TINY.model_copy(update={"adamw_learning_rate": 1e30}), seed=0, progress=False)
+        train_builtin(tmp_path / "model", TINY.model_copy(update={"adamw_learning_rate": 1e30}), seed=0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from llm_pruner.data import sampling
-from llm_pruner.data.sampling import draw_samples, encode_evaluation
+from llm_pruner.data.sampling import SampleSpec, draw_samples, encode_evaluation
 from llm_pruner.data.sources import SOURCES, load_texts
 from llm_pruner.data.tokens import read_facts, read_tokens, write_tokens
 from llm_pruner.system.errors import DataError
@@ -36,9 +36,11 @@ def text(tmp_path: Path) -> Path:
     return path
 
 
-def calibrate(source: Path | str, model: Path, output: Path, **options: Any) -> torch.Tensor:
+def calibrate(
+    source: Path | str, model: Path, output: Path, held_out: Path | None = None, **options: Any
+) -> torch.Tensor:
     defaults = {"samples": 8, "length": 50, "seed": 0, "split": None}
-    draw_samples(str(source), model=model, output=output, **{**defaults, **options})
+    draw_samples(SampleSpec(str(source), **{**defaults, **options}), model, output, held_out=held_out)
     return read_tokens(output)
 
 

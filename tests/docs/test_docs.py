@@ -28,6 +28,8 @@ from llm_pruner.data.tokens import write_tokens
 from llm_pruner.mechanisms import MECHANISMS, get_mechanism
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.magnitude import Magnitude
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.workflow.config import load_config
@@ -211,7 +213,7 @@ def test_methods_of_the_guide_prune(
     for module in guided_modules(DOCS / "adding_a_method.md"):
         module.write(tmp_path, monkeypatch)
     record = make(name, {"method": implementation}, make_model(), token_file, tmp_path / "out")
-    assert record["reached"]["amount"] == pytest.approx(record["asked"]["amount"], rel=0.05)
+    assert record.reached.amount == pytest.approx(record.asked.amount, rel=0.05)
     assert llm_pruner.load(tmp_path / "out" / "model").config.hidden_size == 32
 
 
@@ -244,6 +246,20 @@ def test_the_export_of_the_guide_writes(
     assert "model.norm.weight [32]" in (tmp_path / "shapes.txt").read_text().splitlines()
     assert isinstance(CliRunner().invoke(guided, arguments).exception, PrunerError)
     assert CliRunner().invoke(guided, [*arguments, "--force"]).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["Magnitude_2000", "Wanda_unstructured_5000"])
+def test_the_allocation_of_the_guide_shares(
+    name: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in guided_modules(DOCS / "adding_an_allocation.md"):
+        module.write(tmp_path, monkeypatch)
+    monkeypatch.setitem(ALLOCATIONS, "ends", "ends:Ends")
+    record = make(name, {"allocation": {"ends": {"share": 0.3}}}, make_model(), token_file, tmp_path / "out")
+    assert record.reached.amount == pytest.approx(record.asked.amount, rel=0.05)
+    shapes = read_architecture(tmp_path / "out" / "model").tensors
+    kept = [sum(entry.count_nonzero() for key, entry in shapes.items() if f".{index}." in key) for index in range(4)]
+    assert min(kept[0], kept[3]) > max(kept[1], kept[2])
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ from llm_pruner.encoders.options import (
 from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
 from llm_pruner.encoders.report import by_name, final_report, told_apart
-from llm_pruner.encoders.runs import clear_resume_point, find_run, read_record
+from llm_pruner.encoders.runs import find_run, read_record
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
@@ -49,6 +49,7 @@ from llm_pruner.report.figures import FIGURES
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.training import loop
+from llm_pruner.training.resume import clear_resume_point
 from tests.tiny.families import VOCABULARY
 from tests.tiny.text import WORDS
 

@@ -15,6 +15,7 @@ import torch
 
 import llm_pruner
 from llm_pruner.data.builtin.corpus import Document
+from llm_pruner.evaluation.continuations import measure_continuations
 from llm_pruner.evaluation.efficiency import measure_efficiency
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.zero_shot import language_model, zero_shot
@@ -44,17 +45,17 @@ def counting(length: int) -> torch.Tensor:
 
 def test_perplexity_by_hand() -> None:
     result = perplexity(Fixed(0.25), counting(105), window=10)
-    assert result["perplexity"] == pytest.approx(4.0)
-    assert result["nll"] == pytest.approx(math.log(4))
+    assert result.perplexity == pytest.approx(4.0)
+    assert result.nll == pytest.approx(math.log(4))
     # ten whole windows; the first token of each has no prediction, the five left over are dropped
-    assert (result["windows"], result["tokens"], result["stride"]) == (10, 90, 10)
+    assert (result.windows, result.tokens, result.stride) == (10, 90, 10)
 
 
 def test_every_token_counts_once_when_windows_overlap() -> None:
     result = perplexity(Fixed(0.25), counting(100), window=20, stride=5, batch_size=3)
-    assert result["windows"] == 17
-    assert result["tokens"] == 19 + 16 * 5
-    assert result["perplexity"] == pytest.approx(4.0)
+    assert result.windows == 17
+    assert result.tokens == 19 + 16 * 5
+    assert result.perplexity == pytest.approx(4.0)
 
 
 def test_mean_is_weighted_by_tokens_and_batches_do_not_matter(make_model: Callable[..., Path]) -> None:
@@ -66,8 +67,8 @@ def test_mean_is_weighted_by_tokens_and_batches_do_not_matter(make_model: Callab
     expected = math.exp(sum(losses) / len(losses))
     for batch_size in (1, 5, 100):
         result = perplexity(model, stream, window=16, batch_size=batch_size)
-        assert result["perplexity"] == pytest.approx(expected, rel=1e-5)
-        assert result["window_nll"] == pytest.approx(losses, rel=1e-5)
+        assert result.perplexity == pytest.approx(expected, rel=1e-5)
+        assert result.window_nll == pytest.approx(losses, rel=1e-5)
 
 
 def test_overlap_scores_the_new_tokens_with_their_context(make_model: Callable[..., Path]) -> None:
@@ -80,13 +81,32 @@ def test_overlap_scores_the_new_tokens_with_their_context(make_model: Callable[.
             log = model(input_ids=window).logits.log_softmax(-1)
             total -= sum(log[0, index - 1, window[0, index]].item() for index in range(first, 16))
     result = perplexity(model, stream, window=16, stride=4)
-    assert result["tokens"] == 15 + 4 + 4
-    assert result["nll"] == pytest.approx(total / 23, rel=1e-5)
+    assert result.tokens == 15 + 4 + 4
+    assert result.nll == pytest.approx(total / 23, rel=1e-5)
+
+
+def test_continuations_are_the_likeliest_tokens_one_after_the_other(
+    make_model: Callable[..., Path], tokenizer: Any
+) -> None:
+    model = llm_pruner.load(make_model("llama"))
+    prompts = ["the of a", "w1 w2 w3 w4 w5"]
+    result = measure_continuations(model, tokenizer, "Dense", prompts, 4)
+    for prompt, written in zip(prompts, result["continuations"], strict=True):
+        ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
+        start = ids.shape[1]
+        for _ in range(4):
+            with torch.inference_mode():
+                ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
+            if ids[0, -1] == model.config.eos_token_id:
+                break
+        assert written == {"prompt": prompt, "text": tokenizer.decode(ids[0, start:], skip_special_tokens=True)}
+    assert measure_continuations(model, tokenizer, "Dense", [], 4)["continuations"] == []
+    assert measure_continuations(model, tokenizer, "Dense", prompts, 1000)["new_tokens"] == 32
 
 
 def test_limits_and_bad_streams() -> None:
-    assert perplexity(Fixed(0.5), counting(100), window=10, max_windows=3)["windows"] == 3
-    assert perplexity(Fixed(0.5), counting(40).view(4, 10), window=10)["windows"] == 4
+    assert perplexity(Fixed(0.5), counting(100), window=10, max_windows=3).windows == 3
+    assert perplexity(Fixed(0.5), counting(40).view(4, 10), window=10).windows == 4
     with pytest.raises(DataError, match=r"set perplexity\.window to fit"):
         perplexity(Fixed(0.5), counting(9), window=10)
     with pytest.raises(CheckpointError, match="not finite"):
@@ -148,11 +168,11 @@ def test_only_a_task_of_one_word_has_a_perplexity(
     names = tasks.write_tasks(tmp_path / "tasks", items=10)
     model = llm_pruner.load(make_model("llama"))
     scores = zero_shot(model, ended, names, task_folder=tmp_path / "tasks")
-    preposition, word = (scores["tasks"][name] for name in names)
-    assert (preposition["perplexity"], preposition["perplexity_stderr"]) == (None, None)
-    assert (word["acc_norm"], word["acc_norm_stderr"], word["items"]) == (None, None, 10)
-    assert word["perplexity"] > 1 and word["perplexity_stderr"] > 0
-    assert scores["mean"]["acc_norm"] == pytest.approx((preposition["acc"] + word["acc"]) / 2)
+    preposition, word = (scores.tasks[name] for name in names)
+    assert (preposition.perplexity, preposition.perplexity_stderr) == (None, None)
+    assert (word.acc_norm, word.acc_norm_stderr, word.items) == (None, None, 10)
+    assert word.perplexity > 1 and word.perplexity_stderr > 0
+    assert scores.mean.acc_norm == pytest.approx((preposition.acc + word.acc) / 2)
 
 
 def test_efficiency_measures_everything(make_model: Callable[..., Path], tmp_path: Path) -> None:
@@ -160,15 +180,13 @@ def test_efficiency_measures_everything(make_model: Callable[..., Path], tmp_pat
     result = measure_efficiency(
         folder, tmp_path / "efficiency.json", name="x", prompt_length=12, new_tokens=4, repeats=2, device="cpu"
     )
-    assert json.loads((tmp_path / "efficiency.json").read_text()) == json.loads(json.dumps(result))
-    assert result["bytes_on_disk"] == (folder / "model.safetensors").stat().st_size
-    assert result["load_seconds"] > 0 and result["threads"] >= 1
-    assert [batch["batch_size"] for batch in result["batches"]] == [1, 4, 8]
-    for batch in result["batches"]:
-        assert batch["prefill_tokens_per_second"] == pytest.approx(12 * batch["batch_size"] / batch["prefill_seconds"])
-        assert batch["decode_tokens_per_second"] == pytest.approx(
-            batch["batch_size"] / batch["decode_seconds_per_token"]
-        )
+    assert json.loads((tmp_path / "efficiency.json").read_text()) == result.to_dict()
+    assert result.bytes_on_disk == (folder / "model.safetensors").stat().st_size
+    assert result.load_seconds > 0 and result.threads >= 1
+    assert [batch.batch_size for batch in result.batches] == [1, 4, 8]
+    for batch in result.batches:
+        assert batch.prefill_tokens_per_second == pytest.approx(12 * batch.batch_size / batch.prefill_seconds)
+        assert batch.decode_tokens_per_second == pytest.approx(batch.batch_size / batch.decode_seconds_per_token)
 
 
 def test_peak_memory_sees_the_model(make_model: Callable[..., Path], tmp_path: Path) -> None:
@@ -186,4 +204,4 @@ def test_peak_memory_sees_the_model(make_model: Callable[..., Path], tmp_path: P
         device="cpu",
     )
     # the output embedding is read whole, of the input embedding only the rows in use
-    assert size * 0.5 < result["peak_memory_bytes"] < size * 4
+    assert size * 0.5 < result.peak_memory_bytes < size * 4

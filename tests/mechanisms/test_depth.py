@@ -36,6 +36,7 @@ from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError
 from llm_pruner.system.files import read_json
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.grammar import resolve
 from tests.tiny import REFERENCE
 from tests.tiny.families import FAMILIES
@@ -73,7 +74,7 @@ def ranked(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def test_stream_over_some_layers(family: str, batch_size: int, make_model: MakeModel, tokens: torch.Tensor) -> None:
     folder = make_model(family)
     expected = hidden_states(without(load(folder), [1]), tokens)
-    stream = LayerStream(folder, tokens, batch_size=batch_size, layers=[0, 2, 3])
+    stream = LayerStream(folder, tokens, Runtime("cpu", batch_size), layers=[0, 2, 3])
     for position, layer in enumerate(stream):
         assert layer.index == (0, 2, 3)[position]
         torch.testing.assert_close(torch.cat(layer.inputs), expected[position], rtol=1e-5, atol=1e-5)
@@ -92,7 +93,7 @@ def test_avss(family: str, make_model: MakeModel, tokens: torch.Tensor) -> None:
     for output in hidden_states(load(folder), tokens)[1:]:
         variance = output.flatten(0, 1).double().mean(dim=0).var(correction=0).item()
         expected.append(variance / max((output.abs() < 1e-5).double().mean().item(), 1 / output.numel()))
-    scores = AVSS().layer_scores(LayerStream(folder, tokens, batch_size=4))
+    scores = AVSS().layer_scores(LayerStream(folder, tokens, Runtime("cpu", 4)))
     assert scores == pytest.approx([score / sum(expected) for score in expected], rel=1e-3)
     assert sum(scores) == pytest.approx(1)
 
@@ -126,7 +127,7 @@ def test_pruneme(family: str, batch_size: int, make_model: MakeModel, tokens: to
         cosine = torch.nn.functional.cosine_similarity(states[first], states[first + n], dim=-1)
         return (cosine.arccos() / math.pi).mean().item()
 
-    stream = LayerStream(folder, tokens, batch_size=batch_size)
+    stream = LayerStream(folder, tokens, Runtime("cpu", batch_size))
     entries = PruneMe().layer_entries(stream)
     assert stream.evaluations == 4
     for first, entry in enumerate(entries):
@@ -160,7 +161,7 @@ def test_pruneme_agrees_with_the_official_tool(reference: dict[str, Any], tmp_pa
         assert distances == pytest.approx(official[f"n{n}"]["average_distance"][:-1], abs=1e-5)
         removed = set(range(6)) - set(read_json(tmp_path / "plan.json")["kept_layers"])
         assert sorted(removed) == official[f"n{n}"]["removed_layers_0based"]
-        found = perplexity(load(tmp_path / "model"), heldout, window=128)["perplexity"]
+        found = perplexity(load(tmp_path / "model"), heldout, window=128).perplexity
         assert found == pytest.approx(official[f"n{n}"]["ppl_after"], rel=1e-5)
 
 
@@ -176,7 +177,7 @@ def test_sleb_is_greedy(family: str, make_model: MakeModel, tokens: torch.Tensor
         order.append(min(candidates, key=candidates.__getitem__))
         losses.append(candidates[order[-1]])
 
-    stream = LayerStream(folder, tokens, batch_size=4)
+    stream = LayerStream(folder, tokens, Runtime("cpu", 4))
     entries = SLEB(steps=3).layer_entries(stream)
     assert [entry["index"] for entry in entries] == [0, 1, 2, 3]
     found = ranked(entries)
@@ -239,7 +240,7 @@ def test_smart_tries_and_restores(family: str, tolerance: float, make_model: Mak
         gone.append(chosen)
         expected.append((chosen, within, restored))
 
-    entries = ranked(Smart(steps=3, tolerance=tolerance).layer_entries(LayerStream(folder, tokens, batch_size=4)))
+    entries = ranked(Smart(steps=3, tolerance=tolerance).layer_entries(LayerStream(folder, tokens, Runtime("cpu", 4))))
     assert [(e["index"], e["within_tolerance"], e["restored"]) for e in entries] == expected
     for position, entry in enumerate(entries):
         assert entry["loss"] == pytest.approx(loss(without(model, gone[: position + 1]), checking), rel=1e-5)
@@ -267,14 +268,14 @@ def test_smart_notes_steps_beyond_the_tolerance(make_model: MakeModel, token_fil
     for count in (1, 2, 3):
         record = make(f"Smart_remove_{count}", options, make_model("llama"), token_file, tmp_path / str(count))
         entries = ranked(read_json(tmp_path / str(count) / "scores.json")["layers"])
-        assert record["reached"]["amount"] == count
+        assert record.reached.amount == count
         forced[count] = sorted(entry["index"] for entry in entries[:count] if not entry["within_tolerance"])
         names = ", ".join(map(str, forced[count]))
         expected = (
             f"layer{'s' * (len(forced[count]) > 1)} {names} went although perplexity rose by more than 5.00%: "
             "no layer was within the tolerance"
         )
-        assert record["notes"] == ([expected] if forced[count] else [])
+        assert list(record.notes) == ([expected] if forced[count] else [])
     assert Smart(tolerance=0.05).notes([{"index": 1, "within_tolerance": False}])
     assert not Smart(tolerance=0.05).notes([{"index": 1, "within_tolerance": True}])
 
@@ -502,7 +503,7 @@ def test_block_influence_of_blocks(family: str, block: str, make_model: MakeMode
         1 - torch.nn.functional.cosine_similarity(before, after, dim=-1).mean().item()
         for before, after in around_blocks(load(folder), block, tokens)
     ]
-    stream = LayerStream(folder, tokens, batch_size=4, part=block)
+    stream = LayerStream(folder, tokens, Runtime("cpu", 4), part=block)
     assert ShortGPT().layer_scores(stream) == pytest.approx(expected, rel=1e-4)
     assert stream.evaluations == 4
 
@@ -513,7 +514,7 @@ def test_ablation_of_blocks(family: str, block: str, make_model: MakeModel, toke
     folder = make_model(family)
     model = load(folder)
     expected = [loss(silence(model, block, index), tokens) - loss(model, tokens) for index in range(4)]
-    scores = Ablation().layer_scores(LayerStream(folder, tokens, batch_size=4, part=block))
+    scores = Ablation().layer_scores(LayerStream(folder, tokens, Runtime("cpu", 4), part=block))
     assert scores == pytest.approx(expected, abs=2e-6)
 
 
@@ -522,7 +523,7 @@ def test_removal_of_blocks_one_after_the_other(block: str, make_model: MakeModel
     """Layers whose block is gone still do what they otherwise do."""
     folder = make_model("qwen2")
     model, gone = load(folder), []
-    entries = ranked(SLEB(steps=3).layer_entries(LayerStream(folder, tokens, batch_size=4, part=block)))
+    entries = ranked(SLEB(steps=3).layer_entries(LayerStream(folder, tokens, Runtime("cpu", 4), part=block)))
     for entry in entries:
         losses = {index: loss(silence(model, block, *gone, index), tokens) for index in range(4) if index not in gone}
         best = min(losses, key=losses.__getitem__)
@@ -536,7 +537,7 @@ def test_stream_without_some_blocks(block: str, make_model: MakeModel, tokens: t
     folder = make_model("qwen2")
     expected = around_blocks(silence(load(folder), block, 0, 3), block, tokens)
     seen = []
-    for layer in LayerStream(folder, tokens, batch_size=4, part=block).over([1, 2]):
+    for layer in LayerStream(folder, tokens, Runtime("cpu", 4), part=block).over([1, 2]):
         before, after = (torch.cat(batches) for batches in zip(*layer.run(), strict=True))
         torch.testing.assert_close(before, expected[layer.index][0], rtol=1e-5, atol=1e-5)
         torch.testing.assert_close(after, expected[layer.index][1], rtol=1e-5, atol=1e-5)
@@ -553,14 +554,14 @@ def test_models_without_blocks_are_models_like_others(
     make("ShortGPT_blocks_remove_2", {"drop": block}, base, token_file, tmp_path / "first")
     first = tmp_path / "first" / "model"
     plan = Plan.read(tmp_path / "first" / "plan.json")
-    for layer in analyze_model(first, "first", plan)["layers"]:
-        gone = layer["layer_idx"] in plan.dropped_blocks(block)
-        assert (layer[block]["parameters"] == 0) is gone
-        assert layer["mlp" if block == "attention" else "attention"]["parameters"] > 0
+    for layer in analyze_model(first, "first", plan).layers:
+        gone = layer.layer_idx in plan.dropped_blocks(block)
+        assert (getattr(layer, block).parameters == 0) is gone
+        assert getattr(layer, "mlp" if block == "attention" else "attention").parameters > 0
     assert all(check.outcome == "ok" or check.name == "tokenizer" for check in examine(first, device="cpu"))
 
     record = make("Ablation_remove_1", {}, first, token_file, tmp_path / "second")
-    assert record["reached"]["amount"] == 1
+    assert record.reached.amount == 1
     assert [layer.dropped for layer in Plan.read(tmp_path / "second" / "plan.json").layers].count((block,)) >= 1
     make("Wanda_2of4", {}, first, token_file, tmp_path / "sparse")
     for folder in (tmp_path / "second" / "model", tmp_path / "sparse" / "model"):

@@ -35,7 +35,7 @@ def test_slices_really_remove_the_share_and_wider_ones_would_not(
     options = {"of": "parameters", "multiple_of": 2, "schedule": schedule}
     record = make("SliceGPT_slim_2000", options, base, token_file, tmp_path)
     assert removed(base, tmp_path) >= 0.2
-    assert record["reached"] == {"amount": pytest.approx(removed(base, tmp_path)), "of": "parameters"}
+    assert (record.reached.amount, record.reached.of) == (pytest.approx(removed(base, tmp_path)), "parameters")
     architecture = read_architecture(base)
     *widths, _ = read_json(tmp_path / "model" / "config.json")["sliced"]["widths"]
     parameters = sliced_parameters(architecture)
@@ -49,7 +49,7 @@ def test_slices_of_the_hidden_width_may_grow_the_model(make_model: MakeModel, to
     base = make_model("qwen3")
     record = make("SliceGPT_0500", {"multiple_of": 2}, base, token_file, tmp_path)
     assert removed(base, tmp_path) < 0
-    assert any("more than the base" in note and "of: parameters" in note for note in record["notes"])
+    assert any("more than the base" in note and "of: parameters" in note for note in record.notes)
 
 
 def test_a_share_that_no_slices_remove(make_model: MakeModel, token_file: Path, tmp_path: Path) -> None:
@@ -76,9 +76,9 @@ def test_the_nearest_number_of_layers_goes(
     record = make(f"ShortGPT_{suffix}", {"drop": drop}, base, token_file, tmp_path / "share")
     nearest = min(shares, key=lambda share: abs(share - ratio))
     assert removed(base, tmp_path / "share") == nearest
-    assert record["asked"] == {"amount": int(suffix) / 10_000, "of": "parameters"}
-    assert record["reached"] == {"amount": pytest.approx(nearest), "of": "parameters"}
-    assert record["notes"][0].endswith("the nearest number.")
+    assert (record.asked.amount, record.asked.of) == (int(suffix) / 10_000, "parameters")
+    assert (record.reached.amount, record.reached.of) == (pytest.approx(nearest), "parameters")
+    assert record.notes[0].endswith("the nearest number.")
 
 
 def test_a_share_that_the_layers_do_not_hold(make_model: MakeModel, token_file: Path, tmp_path: Path) -> None:

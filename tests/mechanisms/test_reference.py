@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def make_reference(name: str, output: Path, options: dict[str, Any] | None = Non
 
 
 def heldout_perplexity(folder: Path) -> float:
-    return perplexity(load(folder), read_tokens(REFERENCE / "heldout.safetensors"), window=128)["perplexity"]
+    return perplexity(load(folder), read_tokens(REFERENCE / "heldout.safetensors"), window=128).perplexity
 
 
 def test_dense_perplexity(reference: dict[str, Any]) -> None:
@@ -60,6 +61,44 @@ def test_masks(name: str, official: str, more_in_official: int, reference: dict[
 def test_sparse_perplexity(name: str, official: str, reference: dict[str, Any], tmp_path: Path) -> None:
     expected = reference["masks"][official]["heldout_perplexity"]
     assert heldout_perplexity(make_reference(name, tmp_path)) == pytest.approx(expected, rel=1e-5)
+
+
+ALLOCATIONS: dict[str, Any] = json.loads((REFERENCE / "allocations.json").read_text())["ratios"]
+
+
+@pytest.mark.parametrize(
+    ("name", "allocation", "official"),
+    [
+        ("Wanda_unstructured_7000", "owl", "owl_70"),
+        ("Wanda_unstructured_7000", "dlp", "dlp_70"),
+        ("Wanda_unstructured_5000", "alpha", "alphapruning_peak_50"),
+        ("Wanda_unstructured_7000", {"alpha": {"tail": "median"}}, "alphapruning_mid_70"),
+    ],
+)
+def test_ratios_of_layers(name: str, allocation: Any, official: str, tmp_path: Path) -> None:
+    expected = ALLOCATIONS[official]
+    record = make(name, {"allocation": allocation}, MODEL, CALIBRATION, tmp_path)
+    asked = [layer.asked for layer in record.layers]
+    assert asked == pytest.approx(expected["sparsity_ratio"], abs=expected["tolerance"])
+    pruned = load_file(tmp_path / "model" / "model.safetensors")
+    packed = load_file(REFERENCE / "allocation_masks.safetensors")
+    masks = {key.removeprefix(f"{official}/"): mask for key, mask in packed.items() if key.startswith(f"{official}/")}
+    assert len(masks) == (42 if "heldout_perplexity" in expected else 0)
+    for parameter, mask in masks.items():
+        ours = (pruned[parameter] == 0).numpy()
+        assert (ours == np.unpackbits(mask.numpy(), axis=-1)[:, : ours.shape[1]]).all(), parameter
+    if masks:
+        assert heldout_perplexity(tmp_path / "model") == pytest.approx(expected["heldout_perplexity"], rel=1e-5)
+
+
+def test_a_ratio_above_one_is_the_officials_alone(tmp_path: Path) -> None:
+    """The published formula asks 1.006 of the first layer; here it keeps a little, and the others make up for it."""
+    official = ALLOCATIONS["alphapruning_peak_70"]["sparsity_ratio"]
+    record = make("Wanda_unstructured_7000", {"allocation": "alpha"}, MODEL, CALIBRATION, tmp_path)
+    asked = [layer.asked for layer in record.layers]
+    assert official[0] > 1 and asked[0] == pytest.approx(0.99)
+    rest = [ours / theirs for ours, theirs in zip(asked[1:], official[1:], strict=True)]
+    assert rest == pytest.approx([(4.2 - 0.99) / (4.2 - official[0])] * 5, abs=1e-6)
 
 
 def test_block_influence(reference: dict[str, Any], tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from llm_pruner.planning.slice_widths import constant_width, removes_hidden, wid
 from llm_pruner.pruners import BasePruner
 from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.system.files import read_json
+from llm_pruner.system.records import Pair
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.make import prune
 from llm_pruner.workflow.config import load_config
@@ -117,7 +118,7 @@ def test_parameters_by_formula(family: str, make_model: Callable[..., Path], tok
     after = read_architecture(tmp_path / "model")
     assert after.total_parameters == expected_parameters(read_architecture(base), after.config["sliced"]["widths"])
     grown = after.total_parameters - read_architecture(base).total_parameters
-    assert any("more than the base" in note for note in record["notes"]) is (grown > 0)
+    assert any("more than the base" in note for note in record.notes) is (grown > 0)
 
 
 def test_bfloat16_stays_bfloat16(token_file: Path, tokens: torch.Tensor, tmp_path: Path) -> None:
@@ -274,7 +275,7 @@ def test_what_a_sliced_model_cannot_become(sliced: Path, token_file: Path, tmp_p
 def test_zeros_in_a_sliced_model(sliced: Path, token_file: Path, tokens: torch.Tensor, tmp_path: Path) -> None:
     """Sparsity knows nothing of the residual stream and works on any basis."""
     record = make("Wanda_2of4", {}, sliced, token_file, tmp_path / "sparse")
-    assert record["reached"]["amount"] == 0.5
+    assert record.reached.amount == 0.5
     one, other = (logits(load(folder), tokens) for folder in (sliced, tmp_path / "sparse" / "model"))
     assert one.shape == other.shape and not torch.equal(one, other)
 
@@ -282,19 +283,19 @@ def test_zeros_in_a_sliced_model(sliced: Path, token_file: Path, tokens: torch.T
 def test_analysis(sliced: Path, make_model: Callable[..., Path], tmp_path: Path) -> None:
     base = make_model("llama")
     comparison = write_analysis(base, sliced, None, tmp_path / "analysis", "SliceGPT_2500")
-    parts = {part: sizes["parameters"] for part, sizes in comparison["parts"].items()}
+    parts = {part: sizes.parameters for part, sizes in comparison.parts.items()}
     # two shortcuts a layer, 24 × 24 all but the last, which is 24 × 32
-    assert parts["shortcut"] == {"before": 0, "after": 7 * 24 * 24 + 24 * 32}
-    assert parts["norm"]["after"] == 0
-    assert parts["embedding"]["after"] == 97 * 24 and parts["lm_head"]["after"] == 97 * 32
-    assert sum(sizes["after"] for sizes in parts.values()) == comparison["totals"]["parameters"]["after"]
-    first, last = comparison["layers"][0], comparison["layers"][3]
-    blocks = first["attention"]["parameters"]["after"] + first["mlp"]["parameters"]["after"]
-    assert first["parameters"]["after"] == blocks + 2 * 24 * 24
-    assert last["shortcut"] == {"before": 0, "after": 24 * 24 + 24 * 32}
+    assert parts["shortcut"] == Pair(before=0, after=7 * 24 * 24 + 24 * 32)
+    assert parts["norm"].after == 0
+    assert parts["embedding"].after == 97 * 24 and parts["lm_head"].after == 97 * 32
+    assert sum(sizes.after for sizes in parts.values()) == comparison.totals.parameters.after
+    first, last = comparison.layers[0], comparison.layers[3]
+    blocks = first.attention.parameters.after + first.mlp.parameters.after
+    assert first.parameters.after == blocks + 2 * 24 * 24
+    assert last.shortcut == Pair(before=0, after=24 * 24 + 24 * 32)
     table = (tmp_path / "analysis" / "pruning_summary_by_layer.txt").read_text()
     assert "shortcuts" in table and "0 → 4,800" in table
-    assert first["mlp"]["channels"] == {"before": 24, "after": 24}
+    assert first.mlp.channels == Pair(before=24, after=24)
 
 
 def test_doctor(sliced: Path) -> None:

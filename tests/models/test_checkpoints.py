@@ -86,8 +86,8 @@ def test_weights_that_are_not_finite(dtype: torch.dtype, value: float, tmp_path:
 def test_prepared_model_costs_no_disk(folder: Path, tmp_path: Path) -> None:
     record = prepare(folder, tmp_path)
     assert (tmp_path / "base" / "model.safetensors").resolve() == folder / "model.safetensors"
-    assert record["family"] == "llama"
-    assert record["parameters"] == sum(p.numel() for p in llm_pruner.load(folder).parameters())
+    assert record.family == "llama"
+    assert record.parameters == sum(p.numel() for p in llm_pruner.load(folder).parameters())
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

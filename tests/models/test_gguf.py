@@ -31,8 +31,8 @@ def test_model_and_tokenizer_come_out_as_they_went_in(family: str, tmp_path: Pat
     loaded = llm_pruner.load(tmp_path / "base")
     with torch.inference_mode():
         torch.testing.assert_close(loaded(ids).logits, model(ids).logits)
-    assert record["gguf"]["tensors"].keys() == {"F32"} and record["gguf"]["dtype"] == "float32"
-    assert record["parameters"] == model.num_parameters()
+    assert record.gguf["tensors"].keys() == {"F32"} and record.gguf["dtype"] == "float32"
+    assert record.parameters == model.num_parameters()
 
     from transformers import AutoTokenizer
 
@@ -48,7 +48,7 @@ def test_few_bits_mean_what_transformers_takes_them_for(stored: str, tmp_path: P
     write_gguf(tmp_path / "model.gguf", "llama", stored=stored)
     record = prepare(tmp_path, tmp_path, gguf_file="model.gguf")
     dtype = {"F16": "float16", "BF16": "bfloat16"}.get(stored, "float32")
-    assert record["gguf"]["dtype"] == dtype
+    assert record.gguf["dtype"] == dtype
     theirs = LlamaForCausalLM.from_pretrained(tmp_path, gguf_file="model.gguf", dtype=getattr(torch, dtype))
     ours = llm_pruner.load(tmp_path / "base").state_dict()
     assert all(torch.equal(ours[name], tensor) for name, tensor in theirs.state_dict().items())
@@ -130,7 +130,7 @@ def test_file_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     write_gguf(tmp_path / "model.gguf", "llama")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     record = prepare("owner/name-GGUF", tmp_path, gguf_file="name.Q4_1.gguf", revision="abc")
-    assert asked == [("owner/name-GGUF", "name.Q4_1.gguf", "abc")] and record["family"] == "llama"
+    assert asked == [("owner/name-GGUF", "name.Q4_1.gguf", "abc")] and record.family == "llama"
 
 
 def test_smollm2_is_the_model_that_its_package_is_said_to_hold() -> None:

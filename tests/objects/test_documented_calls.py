@@ -32,13 +32,17 @@ from llm_pruner import (
 )
 from llm_pruner.cli import app
 from llm_pruner.cli.quick import usual_variant
+from llm_pruner.mechanisms.job import Outcome
 from llm_pruner.methods import METHODS
 from llm_pruner.models.checkpoint import load
 from llm_pruner.objects import questions
 from llm_pruner.objects.layer_scores import LayerScores
 from llm_pruner.objects.pruners import share_of_layers
 from llm_pruner.system.errors import ConfigError
-from llm_pruner.system.files import read_json, write_json
+from llm_pruner.system.files import read_json
+from llm_pruner.system.provenance import Run
+from llm_pruner.variants import grammar
+from llm_pruner.variants.make import pruning_record
 from tests.tiny.families import FAMILIES
 from tests.tiny.models import build_model, logits
 
@@ -346,7 +350,7 @@ def test_analyses_of_many_go_where_they_are_told(
     for name in ("Magnitude_3000", "ShortGPT_remove_1"):
         shutil.copytree(make_parent(name, {}, base), models / name)
     # the base among the variants of a run, taken out of it: links that lead nowhere
-    write_json(models / "Dense" / "pruning.json", {"variant": "Dense"})
+    pruning_record(grammar.resolve("Dense"), Outcome(0.0), Run({})).write(models / "Dense" / "pruning.json")
     (models / "Dense" / "model").mkdir()
     (models / "Dense" / "model" / "config.json").symlink_to("../../../resources/model/config.json")
     place = tmp_path / "analyses"

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from llm_pruner.evaluation.continuations import generate
 from llm_pruner.models.checkpoint import load
 from llm_pruner.objects import plots, questions
 from llm_pruner.objects.generation import (
     clean_output,
     count_parameters,
     format_prompt,
-    generate,
     get_device,
     mean_and_error,
 )

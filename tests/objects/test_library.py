@@ -34,7 +34,7 @@ from llm_pruner import (
     select_gqa_groups_to_prune,
 )
 from llm_pruner.data.builtin import corpus
-from llm_pruner.data.sampling import draw_samples
+from llm_pruner.data.sampling import SampleSpec, draw_samples
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.mechanisms.width.score import score
 from llm_pruner.methods.gqa import GQA
@@ -319,7 +319,7 @@ def test_group_importance_is_taylor_by_head(
     assert importance.dtype == torch.float32 and importance.shape == (groups,) and not importance.requires_grad
     torch.testing.assert_close(importance, torch.stack(expected))
     assert torch.equal(importance, compute_gqa_group_importance(layer, head_dim=head_dim, gqa_ratio=ratio))
-    scores = score(GQA(), folder, tokens, device="cpu", batch_size=6, progress=False)["layers"][2]["attention"]
+    scores = score(GQA(), folder, tokens, device="cpu", batch_size=6, progress=False).layers[2].attention
     torch.testing.assert_close(importance, torch.tensor(scores), rtol=1e-3, atol=1e-7)
 
 
@@ -443,7 +443,7 @@ def test_samples_of_a_file_are_those_of_a_run(
     assert examples.shape == (8, 20) and examples.dtype == torch.int64
     monkeypatch.setattr("llm_pruner.data.sampling.load_tokenizer", lambda *_: tokenizer)
     output = tmp_path / "run.safetensors"
-    draw_samples(str(text), None, make_model("llama"), output, samples=8, length=20, seed=3)
+    draw_samples(SampleSpec(str(text), None, 8, 20, 3), make_model("llama"), output)
     assert torch.equal(examples, read_tokens(output))
 
 

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from llm_pruner.mechanisms.depth.prune import prune as prune_depth
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.depth.score import score as score_layers
 from llm_pruner.mechanisms.job import Job
 from llm_pruner.methods import METHODS
@@ -33,6 +34,8 @@ from llm_pruner.objects.pruners import (
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, PlanError, PrunerError
 from llm_pruner.system.files import read_json
+from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import Score, Variant, load_class
 from tests.tiny import ROOT
 from tests.tiny.models import build_model
@@ -116,7 +119,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def variant(implementation: str, count: int, **options: Any) -> Variant:
-    score = Score("Own", implementation, "depth", options, True)
+    score = Score("Own", implementation, "depth", options, True, "llm_pruner.mechanisms.depth.score")
     return Variant(f"Own_remove_{count}", "Own", implementation, "depth", "depth", count, score, True, {}, options)
 
 
@@ -143,7 +146,8 @@ def test_scores_and_selection_are_those_of_the_method(
     options = {"samples": 5, **({"steps": 2} if name == "Smart" else {})}
     pruner = PRUNERS[name](load(folder) if loaded else folder, device="cpu", batch_size=4, **options)
     method: Any = load_class(METHODS[name])(**options)
-    expected = score_layers(method, folder, tokens[:5], device="cpu", batch_size=4, progress=False)["layers"]
+    scored = score_layers(method, folder, tokens[:5], Runtime("cpu", 4))
+    expected = [entry.to_dict() for entry in scored.layers]
     scores = pruner.compute_layer_scores(tokens)
     assert list(scores.values()) == pytest.approx([entry["score"] for entry in expected], rel=1e-5)
     assert pruner.select_layers(scores, count=2) == sorted(method.select(expected, 2))
@@ -340,27 +344,36 @@ def test_own_pruner_as_a_method(
     assert method_class.title == "How far a layer moves the last token" and method_class.paper == ""
     assert method_class().calibrated and method_class(samples=2).first_samples(tokens).shape[0] == 2
     method = method_class(power=2.0)
-    scored = score_layers(method, base, tokens, device="cpu", batch_size=4, progress=False)
+    scored = score_layers(method, base, tokens, Runtime("cpu", 4))
     pruner = __import__(own).LastTokenPruner(base, device="cpu", batch_size=4, power=2.0)
-    assert scored["layers"] == pruner.compute_layer_scores(tokens)  # with the key it adds
-    assert scored["layer_evaluations"]["run"] == 4
+    entries = [entry.to_dict() for entry in scored.layers]
+    assert entries == pruner.compute_layer_scores(tokens)  # with the key it adds
+    assert scored.evaluations is not None and scored.evaluations.run == 4
 
     monkeypatch.setattr(Variant, "build_method", lambda self: pruner_method(self.implementation)(**self.method_options))
+    own_variant = variant(implementation, 2, power=2.0)
+    written = LayerScoresFile(
+        id="own",
+        method="own",
+        mechanism="depth",
+        options={},
+        layers=scored.layers,
+        layer_evaluations=scored.evaluations,
+        run=Run({}).describe(),
+    )
     job = Job(
-        variant(implementation, 2, power=2.0),
+        own_variant,
         base,
         tmp_path / "model",
-        scored["layers"],
+        written,
         None,
         None,
         tokens,
-        "cpu",
-        4,
-        False,
+        Runtime("cpu", 4),
     )
     outcome = prune_depth(job)
     assert outcome.plan is not None and outcome.reached == 2
-    assert outcome.plan.removed_layers == tuple(pruner.select_layers(scored["layers"], count=2))
+    assert outcome.plan.removed_layers == tuple(pruner.select_layers(entries, count=2))
     assert read_json(tmp_path / "model" / "config.json")["num_hidden_layers"] == 2
 
 
@@ -369,9 +382,10 @@ def test_own_selection_and_inherited_scores_as_a_method(
 ) -> None:
     base = make_model("llama")
     method = pruner_method(f"{own}:FirstLayersPruner")()
-    entries = score_layers(method, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    scored = score_layers(method, base, tokens, Runtime("cpu", 4))
     shortgpt: Any = load_class(METHODS["ShortGPT"])()
-    assert entries == score_layers(shortgpt, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
+    assert scored.layers == score_layers(shortgpt, base, tokens, Runtime("cpu", 4)).layers
+    entries = [entry.to_dict() for entry in scored.layers]
     assert method.layer_scores(BasePruner(base, device="cpu").stream(tokens)) == pytest.approx(
         [entry["score"] for entry in entries]
     )
@@ -383,12 +397,12 @@ def test_own_selection_and_inherited_scores_as_a_method(
         with pytest.raises(PlanError, match=message):
             pruner_method(f"{own}:{name}")().select(entries, 2)
     plain = pruner_method(f"{own}:PlainPruner")()
-    scored = score_layers(plain, base, tokens, device="cpu", batch_size=4, progress=False)["layers"]
-    assert scored == [{"index": layer, "score": float(-layer)} for layer in range(4)]
+    entries = [entry.to_dict() for entry in score_layers(plain, base, tokens, Runtime("cpu", 4)).layers]
+    assert entries == [{"index": layer, "score": float(-layer)} for layer in range(4)]
     for count in (1, 2, 3):  # which it takes as a share
-        assert plain.select(scored, count) == list(range(3, 3 - count, -1))
+        assert plain.select(entries, count) == list(range(3, 3 - count, -1))
     with pytest.raises(PrunerError, match=r"HalfPruner: scores must be of layers 0 … 3, once each, not \[0, 2\]"):
-        score_layers(pruner_method(f"{own}:HalfPruner")(), base, tokens, device="cpu", batch_size=4, progress=False)
+        score_layers(pruner_method(f"{own}:HalfPruner")(), base, tokens, Runtime("cpu", 4))
 
 
 @pytest.mark.parametrize(

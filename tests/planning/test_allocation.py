@@ -13,17 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from llm_pruner.mechanisms.sparse.options import SparseOptions
 from llm_pruner.mechanisms.width.options import WidthOptions
+from llm_pruner.mechanisms.width.plan import allocate, check_ratio, layers_kept_whole
 from llm_pruner.models.architecture import Architecture, planned_architecture
-from llm_pruner.planning.allocation import (
-    GroupScores,
-    allocate,
-    channel_sizes,
-    check_ratio,
-    keep_highest,
-    layer_weights,
-    layers_kept_whole,
-)
+from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.planning.allocations.choice import allocation_class, make_allocation, read_choice
+from llm_pruner.planning.budget import GroupScores, channel_sizes, keep_highest, layer_ratios
 from llm_pruner.system.errors import PlanError
 
 
@@ -203,7 +199,7 @@ def test_scores_that_do_not_fit(change, message: str) -> None:
 
 def width_options(alpha: float, log: bool, **options: Any) -> WidthOptions:
     if options["allocation"] in ("inverse", "proportional"):
-        options |= {"alpha": alpha, "log": log}
+        options |= {"allocation": {options["allocation"]: {"alpha": alpha, "log": log}}}
     return WidthOptions(**{**options, "min_rate": min(options["min_rate"], options["max_rate"])})
 
 
@@ -277,18 +273,20 @@ def test_attention_leaves_what_the_least_rate_takes_of_the_mlp() -> None:
     assert abs(plan.removed_parameters(model) - budget) <= model.layers[0].channel_parameters
 
 
-def test_weights_of_layers_by_hand() -> None:
+def test_targets_by_importance_by_hand() -> None:
     importance = [5.0, 1.0, 2.0, 1.0]
-    plain = WidthOptions(allocation="proportional", log=False)
-    assert layer_weights(importance, plain) == [1.0, 0.0, 0.25, 0.0]
-    squared = WidthOptions(allocation="inverse", log=False, alpha=2)
-    assert layer_weights(importance, squared) == [0.0, 1.0, 1 - 0.25**2, 1.0]
+
+    def targets(name: str, values: list[float], **options: Any) -> list[float]:
+        return make_allocation({name: options}).targets(0.2, len(values), values)
+
+    assert targets("proportional", importance, log=False) == [1.0, 0.0, 0.25, 0.0]
+    assert targets("inverse", importance, log=False, alpha=2) == [0.0, 1.0, 1 - 0.25**2, 1.0]
     # above the least: 4 and 1; their median, 2.5, is the unit of the logarithm
-    logs = layer_weights(importance, WidthOptions(allocation="proportional"))
+    logs = targets("proportional", importance)
     assert logs == pytest.approx([1.0, 0.0, math.log(1.4) / math.log(2.6), 0.0])
-    assert layer_weights([3.0, 3.0], WidthOptions(allocation="inverse")) == [1.0, 1.0]
+    assert targets("inverse", [3.0, 3.0]) == targets("proportional", [3.0, 3.0]) == [1.0, 1.0]
     scaled = [1000 * value - 7 for value in importance]
-    assert layer_weights(scaled, WidthOptions(allocation="proportional")) == pytest.approx(logs)
+    assert targets("proportional", scaled) == pytest.approx(logs)
 
 
 def test_important_layers_lose_less_or_more() -> None:
@@ -368,16 +366,95 @@ def test_options_that_contradict_each_other(options: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"allocation": "global", "alpha": 2}, "alpha: nothing is decided by it with allocation global"),
-        ({"log": False}, "log: nothing is decided by it with allocation uniform"),
-        ({"importance": "ShortGPT"}, "or give freeze_top_layers"),
-        ({"freeze_top_layers": 1, "importance": "ShortGPT"}, None),
-        ({"allocation": "inverse", "alpha": 2, "log": False, "importance_samples": 4}, None),
+        ({"allocation": {"global": {"alpha": 2}}}, "global.alpha: unknown option"),
+        ({"allocation": {"inverse": {"alhpa": 2}}}, "inverse.alhpa: unknown option; did you mean 'alpha'"),
+        ({"allocation": {"inverse": {"alpha": 0}}}, "inverse.alpha: Input should be greater than 0, not 0"),
+        ({"allocation": "invers"}, "unknown allocation 'invers'; did you mean 'inverse'"),
+        ({"allocation": "owl"}, "'owl' shares a budget of sparse, not of width; write uniform, inverse"),
+        ({"allocation": {"inverse": {}, "global": {}}}, "is no allocation; write a name, or"),
+        ({"importance": "ShortGPT"}, "importance: nothing is decided by it .* inverse or proportional, or give freeze"),
+        (
+            {"importance": "ShortGPT", "allocation": {"inverse": {"importance": "Activation"}}},
+            "importance: given twice, beside the allocation inverse and within it",
+        ),
     ],
 )
-def test_an_option_that_decides_nothing_is_refused(options: dict[str, Any], told: str | None) -> None:
-    if told is None:
-        WidthOptions(**options)
-        return
+def test_an_option_of_an_allocation_that_decides_nothing_is_refused(options: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         WidthOptions(**options)
+
+
+def test_importance_may_stand_beside_the_allocation_or_within_it() -> None:
+    beside = WidthOptions(allocation="inverse", importance="ShortGPT", importance_samples=4)
+    within = WidthOptions(allocation={"inverse": {"importance": "ShortGPT", "importance_samples": 4}})
+    assert beside == within == WidthOptions(**within.model_dump())
+    ranking = within.ranking
+    assert ranking and ranking.method == "ShortGPT" and ranking.options == {"samples": 4}
+    frozen = WidthOptions(freeze_top_layers=1, importance="Activation").ranking
+    assert frozen and frozen.method == "Activation"
+    assert WidthOptions().ranking is None
+
+
+# allocations of single weights
+
+
+def test_registered_allocations_are_complete() -> None:
+    for name in ALLOCATIONS:
+        cls = allocation_class(name)
+        assert cls.title and set(cls.mechanisms) <= {"width", "sparse"}
+        made = cls()
+        assert bool(cls.needs) is (made.ranking is not None)
+        assert read_choice(name, cls.mechanisms[0]) == (
+            {name: made.options.model_dump()} if cls.Options.model_fields else name
+        )
+
+
+SPARSE = [name for name in ALLOCATIONS if "sparse" in allocation_class(name).mechanisms]
+
+
+@given(
+    name=st.sampled_from(SPARSE),
+    ratio=st.floats(0.01, 0.999),
+    layers=st.lists(st.tuples(st.floats(0.1, 50), st.integers(1, 10**6)), min_size=1, max_size=12),
+)
+@settings(max_examples=300, deadline=None)
+def test_ratios_of_layers_come_to_the_budget_in_parameters(
+    name: str, ratio: float, layers: list[tuple[float, int]]
+) -> None:
+    sizes = [size for _, size in layers]
+    targets = make_allocation(name).targets(ratio, len(layers), [score for score, _ in layers])
+    ratios = layer_ratios(ratio, targets, sizes)
+    assert sum(share * size for share, size in zip(ratios, sizes, strict=True)) == pytest.approx(ratio * sum(sizes))
+    assert all(0 <= share <= max(ratio, 0.99) + 1e-12 for share in ratios)
+
+
+def test_targets_of_layers_by_hand() -> None:
+    # shares of outliers 0, 1, 4: densities rise by 0, a quarter and all of 0.16, and average to 0.3
+    owl = make_allocation("owl").targets(0.7, 3, [0.0, 1.0, 4.0])
+    mean = (0 + 0.04 + 0.16) / 3
+    assert owl == pytest.approx([0.7 + mean, 0.7 + mean - 0.04, 0.7 + mean - 0.16])
+    # the layer of the largest mean score loses most
+    dlp = make_allocation({"dlp": {"spread": 0.1}}).targets(0.5, 2, [3.0, 1.0])
+    assert dlp == pytest.approx([0.6, 0.4])
+    assert make_allocation("alpha").targets(0.5, 3, [2.0, 4.0, 3.0]) == pytest.approx([0.7, 1.3, 1.0])
+    assert make_allocation({"atp": {"slope": 0.5}}).targets(0.6, 3) == pytest.approx([0.4, 0.6, 0.8])
+    assert make_allocation("atp").targets(0.6, 1) == [0.6]
+    assert make_allocation("owl").targets(0.6, 2, [1.0, 1.0]) == [0.6, 0.6]
+
+
+def test_a_layer_that_would_lose_more_than_all_leaves_the_rest_to_others() -> None:
+    assert layer_ratios(0.8, [0.7, 1.3], [10, 10]) == pytest.approx([0.61, 0.99])
+    assert layer_ratios(0.8, [1.0, 1.0], [10, 30]) == [0.8, 0.8]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "told"),
+    [
+        ("inverse", "'inverse' shares a budget of width, not of sparse; write uniform, owl"),
+        ("olw", "unknown allocation 'olw'; did you mean 'owl'"),
+        ({"owl": {"alpha": 2}}, "owl.alpha: unknown option"),
+    ],
+)
+def test_what_sparse_cannot_share_by(allocation: Any, told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        SparseOptions(allocation=allocation)

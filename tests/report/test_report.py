@@ -19,14 +19,18 @@ from matplotlib.image import imread
 from openpyxl import load_workbook
 
 from llm_pruner.analysis.comparison import compare
+from llm_pruner.analysis.records import ModelStructure
+from llm_pruner.evaluation.records.perplexity import PerplexityResult
+from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.report.figures import FIGURES, RUN, layer_reduction, quality_against_size
+from llm_pruner.report.figures import divergence as divergence_figure
 from llm_pruner.report.figures.layer_scores import layer_series
 from llm_pruner.report.figures.quality_against_size import draw_quality, pareto_front
 from llm_pruner.report.style import ceiling, method_styles, run_styles
 from llm_pruner.report.table import (
     Model,
     Results,
-    amount_text,
     collect,
     efficiency_table,
     layers_table,
@@ -58,13 +62,15 @@ def run(seconds: float, device: str = "cpu") -> dict[str, Any]:
     }
 
 
-def analysis(name: str, layers: list[tuple[int, int, int, int]]) -> dict[str, Any]:
+def analysis(name: str, layers: list[tuple[int, int, int, int]]) -> ModelStructure:
     """An analysis of layers given as (attention, its non-zeros, MLP, its non-zeros); nothing lies outside them."""
     attention, mlp = sum(layer[0] for layer in layers), sum(layer[2] for layer in layers)
     attention_nonzero, mlp_nonzero = sum(layer[1] for layer in layers), sum(layer[3] for layer in layers)
     total, nonzero = attention + mlp, attention_nonzero + mlp_nonzero
-    return {
+    held = {
         "name": name,
+        "model_type": "llama",
+        "hidden_size": 8,
         "num_layers": sum(layer[0] > 0 for layer in layers),
         "totals": {
             "parameters": total,
@@ -89,6 +95,7 @@ def analysis(name: str, layers: list[tuple[int, int, int, int]]) -> dict[str, An
             for index, (a, a0, m, m0) in enumerate(layers)
         ],
     }
+    return ModelStructure.model_validate(held)
 
 
 BASE = [(100, 100, 300, 300)] * 2
@@ -113,8 +120,24 @@ KINDS: dict[str, tuple[str, str, str, Any, Any]] = {
     "Random_5000": ("Random", "width", "width", {"amount": 0.5, "of": "parameters"}, None),
 }
 PERPLEXITY = {"Dense": 10.0, "Magnitude_2000": 15.0, "ShortGPT_remove_1": 20.0, "Wanda_2of4": 12.0}
+DIVERGENCE = {"Dense": 0.0, "Magnitude_2000": 0.5, "Wanda_2of4": 0.25}
 ACCURACY = {"Dense": 0.5, "Magnitude_2000": 0.45, "Wanda_2of4": 0.48, "Random_5000": 0.25}
 DECODE_SECONDS = {"Dense": 0.004, "Magnitude_2000": 0.002, "ShortGPT_remove_1": 0.0025}
+
+
+def divergence(mean: float) -> dict[str, Any]:
+    text = {"weights": "w", "tokens": "t", "window": 256, "stride": 256, "max_windows": None, "vocabulary": 49152}
+    return {
+        "mean_kl": mean,
+        "mean_kl_stderr": mean / 10,
+        "median_kl": mean / 2,
+        "p99_kl": 5 * mean,
+        "same_top": 1 - mean,
+        "same_top_stderr": 0.01,
+        "top": 1024,
+        "window_kl": [mean] * 4,
+        "reference": text,
+    }
 
 
 def write(path: Path, value: Any) -> None:
@@ -128,7 +151,7 @@ def folders(tmp_path: Path) -> list[Path]:
     dense = analysis("Dense", BASE)
     for name, (method, mechanism, structure, asked, reached) in KINDS.items():
         folder = tmp_path / "baselines" / name
-        write(folder / "analysis" / "model_comparison.json", compare(dense, analysis(name, LAYERS[name])))
+        compare(dense, analysis(name, LAYERS[name])).write(folder / "analysis" / "model_comparison.json")
         write(
             folder / "pruning.json",
             {
@@ -142,7 +165,7 @@ def folders(tmp_path: Path) -> list[Path]:
                 "options": {} if name == "Dense" else {"allocation": "uniform", "samples": 8},
                 "notes": ["=not a formula"] if name == "Wanda_2of4" else [],
                 "scores": [],
-                "seconds": None if name == "Dense" else {"scoring": 1.2, "pruning": 3.1, "total": 4.3},
+                "seconds": {"scoring": 1.2, "pruning": 3.1, "total": 4.3},
                 "run": run(4.3),
             },
         )
@@ -161,6 +184,7 @@ def folders(tmp_path: Path) -> list[Path]:
                     "nll": 2.3,
                     "perplexity": PERPLEXITY[name],
                     "bits_per_byte": None,
+                    **({"divergence": divergence(DIVERGENCE[name])} if name in DIVERGENCE else {}),
                     "run": run(2.0, "cuda:0" if name == "Dense" else "cpu"),
                 },
             )
@@ -172,7 +196,7 @@ def folders(tmp_path: Path) -> list[Path]:
                     "model": name,
                     "tasks": {
                         "arc": {"acc": acc + 0.1, "acc_stderr": 0.02, "acc_norm": acc, "acc_norm_stderr": 0.03}
-                        | {"items": 400, "num_fewshot": 0},
+                        | {"items": 400, "num_fewshot": 0, "perplexity": None, "perplexity_stderr": None},
                         "boolq": {"acc": acc - 0.1, "acc_stderr": 0.01, "acc_norm": None, "acc_norm_stderr": None}
                         | {"items": 90, "num_fewshot": 5, "perplexity": 10 / acc, "perplexity_stderr": 1.5},
                     },
@@ -214,6 +238,11 @@ def results(folders: list[Path]) -> Results:
     return read_results(folders)
 
 
+def taken(step: str, **told: Any) -> dict[str, Any]:
+    """What pruning.json says of a step."""
+    return {"name": step, "options": {}, "run": run(1.0), **told}
+
+
 def row(frame: pd.DataFrame, variant: str) -> dict[str, Any]:
     (found,) = frame[frame["variant"] == variant].to_dict("records")
     return found
@@ -236,6 +265,8 @@ def test_a_row_holds_what_was_measured_and_its_relation_to_the_base(folders: lis
     assert (magnitude["parameters"], magnitude["nonzero"], magnitude["bytes_on_disk"]) == (640, 640, 1280)
     assert magnitude["parameter_reduction"] == pytest.approx(0.2)
     assert magnitude["perplexity_ratio"] == 1.5
+    keys = ("kl", "kl_stderr", "kl_median", "kl_p99", "same_top", "same_top_stderr")
+    assert [magnitude[key] for key in keys] == [0.5, 0.05, 0.25, 2.5, 0.5, 0.01]
     assert magnitude["zero_shot_retention"] == pytest.approx(0.9)
     assert (magnitude["acc_arc"], magnitude["acc_boolq"]) == (pytest.approx(0.55), pytest.approx(0.35))
     assert (magnitude["decode_ms"], magnitude["decode_speedup"], magnitude["prefill_ms"]) == (2.0, 2.0, 20.0)
@@ -248,18 +279,23 @@ def test_depth_and_sparse_models_say_what_they_took(folders: list[Path]) -> None
     short, sparse = row(frame, "ShortGPT_remove_1"), row(frame, "Wanda_2of4")
     assert (short["asked"], short["layers"], short["parameter_reduction"]) == ("1 layer", 1, 0.5)
     assert (sparse["parameters"], sparse["nonzero"], sparse["parameter_reduction"]) == (800, 400, 0)
-    assert amount_text({"mechanism": "depth", "asked": {"amount": 2, "of": "layers"}}, "asked") == "2 layers"
-    zeroed = {"mechanism": "sparse", "reached": {"amount": 0.5, "of": "weights"}}
-    assert amount_text(zeroed, "reached") == "50.00 % zeros"
-    assert amount_text({}, "asked") is None
+    assert (sparse["reached"], row(frame, "Random_5000")["asked"]) == ("50.00 % zeros", "50.00 %")
+    assert pd.isna(row(frame, "Dense")["asked"]) and pd.isna(row(frame, "Random_5000")["reached"])
 
 
 def test_what_was_not_measured_is_empty_and_never_zero(folders: list[Path], tmp_path: Path) -> None:
     frame = collect([*folders, tmp_path / "baselines" / "Later_2000"])
     missing = {
         "Random_5000": ["perplexity", "perplexity_ratio", "reached", "decode_ms", "decode_speedup", "throughput_4"],
-        "ShortGPT_remove_1": ["zero_shot_acc", "zero_shot_acc_norm", "zero_shot_retention", "acc_arc"],
-        "Dense": ["asked", "reached", "pruning_seconds", "bits_per_byte"],
+        "ShortGPT_remove_1": [
+            "zero_shot_acc",
+            "zero_shot_acc_norm",
+            "zero_shot_retention",
+            "acc_arc",
+            "kl",
+            "same_top",
+        ],
+        "Dense": ["asked", "reached", "bits_per_byte"],
         "Later_2000": [key for key in frame.columns if key != "variant"],
     }
     for variant, keys in missing.items():
@@ -402,6 +438,18 @@ def test_the_pareto_front_agrees_with_brute_force(larger_is_better: bool) -> Non
         assert front == [not lost for lost in beaten], points
 
 
+def test_divergence_shows_the_closest_first_and_not_the_base(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(divergence_figure, "save", lambda figure, _path: drawn.append(figure))
+    divergence_figure.draw(results, tmp_path / "divergence.png")
+    (axes,) = drawn[0].axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["Wanda_2of4", "Magnitude_2000"]
+    assert axes.yaxis_inverted() and axes.get_xscale() == "log"
+    assert [text.get_text() for text in axes.texts] == ["75%", "50%"]
+
+
 def test_one_far_perplexity_does_not_flatten_the_axis() -> None:
     assert ceiling([10, 12, 15, 20, 5000]) == pytest.approx(22)
     assert ceiling([10, 12, 30]) == float("inf")
@@ -417,16 +465,27 @@ def test_styles_are_distinct_and_depend_on_order_alone(results: Results) -> None
     assert run_styles(results)["Dense"] not in method_styles(methods).values()
 
 
+def scored(mechanism: str, layers: list[dict[str, Any]]) -> ScoresFile:
+    """Scores by a mechanism, of the method that usually gives them."""
+    method = {"depth": "ShortGPT", "width": "GQA"}[mechanism]
+    held = {"id": method, "method": method, "mechanism": mechanism, "options": {}, "layers": layers, "run": run(1.0)}
+    if mechanism == "depth":
+        held["layer_evaluations"] = {"run": 1, "naive": 1}
+    model = get_mechanism(mechanism).Scores
+    assert model
+    return model.model_validate(held)
+
+
 def test_scores_are_normalised_to_their_largest_magnitude() -> None:
-    depth = {"mechanism": "depth", "layers": [{"index": 0, "score": -4.0}, {"index": 1, "score": 2.0}]}
+    depth = scored("depth", [{"index": 0, "score": -4.0}, {"index": 1, "score": 2.0}])
     assert layer_series(depth) == {"score": [-1.0, 0.5]}
-    width = {
-        "mechanism": "width",
-        "layers": [
+    width = scored(
+        "width",
+        [
             {"index": 0, "attention": [1.0, 3.0], "mlp": [0.0, 0.0]},
             {"index": 1, "attention": [8.0, 0.0], "mlp": [0.0, 0.0]},
         ],
-    }
+    )
     assert layer_series(width) == {"attention": [0.5, 1.0], "MLP": [0.0, 0.0]}
 
 
@@ -436,7 +495,7 @@ def healed(folders: list[Path]) -> Results:
     folder = folders[0].parent / "Magnitude_2000+lora"
     shutil.copytree(folders[0], folder)
     for file, changes in (
-        ("pruning.json", {"variant": folder.name, "parent": "Magnitude_2000", "steps": [{"name": "lora"}]}),
+        ("pruning.json", {"variant": folder.name, "parent": "Magnitude_2000", "steps": [taken("lora")]}),
         ("evaluation/perplexity.json", {"perplexity": 11.0}),
     ):
         write(folder / file, {**json.loads((folder / file).read_text()), **changes})
@@ -459,7 +518,12 @@ def test_few_bits_are_smaller_on_disk_and_no_sparsity(
     pruning = json.loads((folder / "pruning.json").read_text())
     write(
         folder / "pruning.json",
-        {**pruning, "variant": folder.name, "parent": "Magnitude_2000", "steps": [{"name": "nf4", "bytes": {}}]},
+        {
+            **pruning,
+            "variant": folder.name,
+            "parent": "Magnitude_2000",
+            "steps": [taken("nf4", bytes={"before": 1280, "after": 640})],
+        },
     )
     quantized = read_results([*folders, folder])
     drawn: list[Figure] = []
@@ -502,13 +566,8 @@ def test_figures_of_healed_models(healed: Results, results: Results, tmp_path: P
 
 def test_every_figure_is_drawn(results: Results, tmp_path: Path) -> None:
     scores = (
-        {"id": "ShortGPT", "method": "ShortGPT", "mechanism": "depth", "layers": [{"index": 0, "score": 0.4}]},
-        {
-            "id": "GQA",
-            "method": "GQA",
-            "mechanism": "width",
-            "layers": [{"index": 0, "attention": [1.0], "mlp": [2.0]}],
-        },
+        scored("depth", [{"index": 0, "score": 0.4}]),
+        scored("width", [{"index": 0, "attention": [1.0], "mlp": [2.0]}]),
     )
     for name in OF_RUN:
         FIGURES[name].draw(replace(results, scores=scores), tmp_path / f"{name}.png")
@@ -550,7 +609,9 @@ def test_models_are_compared_window_by_window() -> None:
             "windows": len(nll),
             "tokens": 7 * len(nll),
         }
-        return Model("M", perplexity={**text, "nll": sum(nll) / len(nll), "window_nll": list(nll), **other})
+        found = {"nll": sum(nll) / len(nll), "perplexity": 1.0, "window_nll": list(nll), "bits_per_byte": None}
+        held = {"model": "M", **text, **found, "run": run(1.0), **other}
+        return Model("M", perplexity=PerplexityResult.model_validate(held))
 
     base = measured(1.0, 3.0, 2.0)
     # losses 0.1, 0.3, 0.2: their standard deviation is 0.1, however far the windows lie apart

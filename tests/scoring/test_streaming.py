@@ -20,6 +20,7 @@ from llm_pruner.scoring.evidence import gather, input_norms
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.files import read_json
+from llm_pruner.system.runtime import Runtime
 from tests.tiny import ROOT
 from tests.tiny.families import FAMILIES
 from tests.tiny.models import hidden_states
@@ -32,7 +33,7 @@ def test_streams_what_the_model_computes(
 ) -> None:
     folder = make_model(family)
     expected = hidden_states(load(folder), tokens)
-    for layer in LayerStream(folder, tokens, batch_size=batch_size):
+    for layer in LayerStream(folder, tokens, Runtime("cpu", batch_size)):
         pairs = list(layer.run())
         before, after = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         torch.testing.assert_close(before, expected[layer.index], rtol=1e-5, atol=1e-5)
@@ -84,7 +85,7 @@ def test_input_norms(make_model: Callable[..., Path], tokens: torch.Tensor) -> N
         module = model.model.layers[2].get_submodule(name)
         module.register_forward_pre_hook(lambda _m, args, name=name: seen.update({name: args[0].detach()}))
     model(input_ids=tokens, use_cache=False)
-    for layer in LayerStream(folder, tokens, batch_size=4):
+    for layer in LayerStream(folder, tokens, Runtime("cpu", 4)):
         if layer.index == 2:
             norms = input_norms(layer)
     assert set(norms) == set(LINEARS)
@@ -102,7 +103,7 @@ def test_gradients_are_of_the_mean_loss(
     folder = make_model(family)
     model = load(folder)
     model(input_ids=tokens, labels=tokens).loss.backward()
-    layers = list(gather("gradient", folder, tokens, batch_size=batch_size, checkpointing=checkpointing))
+    layers = list(gather("gradient", folder, tokens, Runtime("cpu", batch_size), checkpointing=checkpointing))
     assert [layer.index for layer in layers] == [3, 2, 1, 0]
     for layer in layers:
         module = model.model.layers[layer.index]
@@ -144,7 +145,7 @@ def test_ablation_is_the_loss_with_a_layer_bypassed(
         with torch.no_grad():
             return model(input_ids=tokens, labels=tokens, use_cache=False).loss.item()
 
-    stream = LayerStream(folder, tokens, batch_size=4)
+    stream = LayerStream(folder, tokens, Runtime("cpu", 4))
     scores = Ablation().layer_scores(stream)
     assert scores == pytest.approx([loss(index) - loss(None) for index in range(4)], rel=1e-3, abs=1e-5)
     assert stream.evaluations == 4 * 5 / 2 < Ablation.naive_evaluations(4) == 16

@@ -21,6 +21,7 @@ from llm_pruner.steps.nf4 import NF4Options, quantize_model
 from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.grammar import derive, resolve
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.step import take_step
 from llm_pruner.workflow.config import load_config
 from tests.tiny.families import FAMILIES
@@ -58,7 +59,7 @@ def test_computes_with_the_quantized_weights(
 ) -> None:
     parent, output = make_parent(name, PARENTS[name], make_model(family)), tmp_path / "small"
     variant = derive(resolve(name, PARENTS[name]), "nf4")
-    record = take_step(variant, parent / "model", read_json(parent / "pruning.json"), output, files={})
+    record = take_step(variant, parent / "model", PruningRecord.read(parent / "pruning.json"), output, files={})
     model = llm_pruner.load(output / "model")
     expected = logits(quantized_by_hand(parent / "model"), tokens)
     torch.testing.assert_close(logits(model, tokens), expected, rtol=1e-4, atol=1e-4)
@@ -69,17 +70,17 @@ def test_computes_with_the_quantized_weights(
     assert torch.equal(cached, plain)
 
     before, after = (analyze_model(folder / "model", "m") for folder in (parent, output))
-    assert after["totals"]["parameters"] == before["totals"]["parameters"]
+    assert after.totals.parameters == before.totals.parameters
     assert read_architecture(output / "model").layers == read_architecture(parent / "model").layers
-    assert after["totals"]["bytes_on_disk"] < before["totals"]["bytes_on_disk"]
-    assert record["steps"][-1]["bytes"] == {
-        "before": before["totals"]["bytes_on_disk"],
-        "after": after["totals"]["bytes_on_disk"],
+    assert after.totals.bytes_on_disk < before.totals.bytes_on_disk
+    assert record.steps[-1].bytes == {
+        "before": before.totals.bytes_on_disk,
+        "after": after.totals.bytes_on_disk,
     }
     zeros = sum(int((p == 0).sum()) for p in quantized_by_hand(parent / "model").parameters())
-    assert after["totals"]["parameters"] - after["totals"]["nonzero"] == zeros
+    assert after.totals.parameters - after.totals.nonzero == zeros
     assert memory_bytes(model) < memory_bytes(load(parent / "model"))
-    assert record["parent"] == name and record["variant"] == f"{name}+nf4"
+    assert record.parent == name and record.variant == f"{name}+nf4"
     assert all(check.outcome == "ok" or check.name == "tokenizer" for check in examine(output / "model", device="cpu"))
 
 

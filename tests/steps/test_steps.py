@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,13 +12,18 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
+from llm_pruner.mechanisms.job import Outcome
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, Step, StepInputs, StepOutcome, step_class
-from llm_pruner.steps.record import steps_of
+from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.errors import ConfigError, DataError
 from llm_pruner.system.files import read_json
 from llm_pruner.system.options import Options
+from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import ON_CPU
 from llm_pruner.variants.grammar import GRAMMAR, derive, resolve
+from llm_pruner.variants.make import pruning_record
+from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.step import take_step
 from llm_pruner.variants.variant import StepSpec, Variant
 from llm_pruner.workflow.config import Config, load_config
@@ -40,11 +45,11 @@ class CountFiles(Step):
 
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
         output.mkdir(parents=True)
-        assert not inputs.sparse and inputs.device == "cpu" and inputs.name == "GQA_2000+count"
+        assert not inputs.sparse and inputs.runtime.device == "cpu" and inputs.name == "GQA_2000+count"
         return StepOutcome({"files": len(inputs.files)}, {"given": sorted(inputs.files), "note": self.options.note})
 
-    def describe(self, summary: Mapping[str, Any]) -> str:
-        return f"{summary['files']} files"
+    def describe(self, taken: StepRecord) -> str:
+        return f"{taken.model_extra} files"
 
 
 def counted(note: str = "none") -> Variant:
@@ -52,9 +57,10 @@ def counted(note: str = "none") -> Variant:
     return replace(resolve("GQA_2000"), name="GQA_2000+count", parent="GQA_2000", step=spec)
 
 
-def record_of(name: str, **more: Any) -> dict[str, Any]:
+def record_of(name: str, **more: Any) -> PruningRecord:
+    made = pruning_record(resolve("GQA_2000"), Outcome(0.2), Run({}), 1.0)
     seconds = {"scoring": 1.0, "pruning": 2.0, "total": 3.0}
-    return {"variant": name, "parent": "Dense", "seconds": seconds, "run": {"seed": 7}, **more}
+    return PruningRecord.of({**made.to_dict(), "variant": name, "seconds": seconds, **more}, "pruning.json")
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -92,12 +98,12 @@ def test_a_step_is_given_what_it_needs_and_nothing_else(tmp_path: Path) -> None:
     record = take_step(counted("five"), tmp_path, record_of("GQA_2000"), tmp_path / "out", files=files)
     told = read_json(tmp_path / "out" / "step.json")
     assert told["given"] == ["base", "calibration"] and told["note"] == "five" and told["variant"] == "GQA_2000+count"
-    assert record == read_json(tmp_path / "out" / "pruning.json")
-    (step,) = record["steps"]
-    assert (step["name"], step["options"], step["files"]) == ("count", {"note": "five"}, 2)
-    assert record["run"] == step["run"] == told["run"]
-    assert record["seconds"]["scoring"] == 1.0 and record["seconds"]["pruning"] == 2.0
-    assert record["seconds"]["total"] == pytest.approx(3.0 + record["seconds"]["steps"], abs=2e-3)
+    assert record == PruningRecord.read(tmp_path / "out" / "pruning.json")
+    (step,) = record.steps
+    assert (step.name, step.options, step.model_extra) == ("count", {"note": "five"}, {"files": 2})
+    assert record.run.to_dict() == step.run.to_dict() == told["run"]
+    assert record.seconds.scoring == 1.0 and record.seconds.pruning == 2.0
+    assert record.seconds.total == pytest.approx(3.0 + record.seconds.steps, abs=2e-3)
 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -114,26 +120,26 @@ def test_the_record_keeps_every_step(
     files: dict[Need, Path] = {"base": base, "healing": token_file, "held_out": token_file}
     for name, options in (("lora", {**FEW, "rank": 2}), ("kd", FEW), ("nf4", {})):
         variant = derive(variant, name, options)
-        before = read_json(folder / "pruning.json")
+        before = PruningRecord.read(folder / "pruning.json")
         output = tmp_path / variant.name
-        take_step(variant, folder / "model", before, output, files=files, device="cpu")
+        take_step(variant, folder / "model", before, output, files=files, runtime=ON_CPU)
         folder = output
-    record = read_json(folder / "pruning.json")
-    assert (record["variant"], record["parent"]) == ("Magnitude_2000+lora+kd+nf4", "Magnitude_2000+lora+kd")
-    lora, kd, nf4 = record["steps"]
-    assert [step["name"] for step in (lora, kd, nf4)] == ["lora", "kd", "nf4"]
-    assert lora["options"]["rank"] == 2 and kd["options"]["rank"] == 8
-    assert kd["held_out"]["before"] == pytest.approx(lora["held_out"]["after"], rel=1e-6)
-    assert nf4["bytes"]["after"] < nf4["bytes"]["before"] and record["run"] == nf4["run"]
+    record = PruningRecord.read(folder / "pruning.json")
+    assert (record.variant, record.parent) == ("Magnitude_2000+lora+kd+nf4", "Magnitude_2000+lora+kd")
+    lora, kd, nf4 = record.steps
+    assert [step.name for step in (lora, kd, nf4)] == ["lora", "kd", "nf4"]
+    assert lora.options["rank"] == 2 and kd.options["rank"] == 8
+    assert kd.held_out.before == pytest.approx(lora.held_out.after, rel=1e-6)
+    assert nf4.bytes.after < nf4.bytes.before and record.run == nf4.run
 
 
 def test_a_record_of_before_the_list_is_read_as_it_was_and_never_half(tmp_path: Path) -> None:
-    healed = {"name": "lora", "options": {}, "held_out": {}}
-    assert steps_of(record_of("GQA_2000")) == []
-    assert steps_of(record_of("GQA_2000+lora", step=healed)) == [healed]
+    healed = {"name": "lora", "options": {}, "run": Run({}).describe().to_dict()}
+    assert record_of("GQA_2000", step=None).steps == ()
+    assert [step.to_dict() for step in record_of("GQA_2000+lora", step=healed).steps] == [healed]
     files: dict[Need, Path] = {"base": tmp_path, "calibration": tmp_path}
-    with pytest.raises(DataError, match=r"GQA_2000\+kd\+lora: its pruning.json does not say every step"):
-        take_step(counted(), tmp_path, record_of("GQA_2000+kd+lora", step=healed), tmp_path / "out", files=files)
+    with pytest.raises(DataError, match=r"steps: lora, which is not every step of 'GQA_2000\+kd\+lora'"):
+        record_of("GQA_2000+kd+lora", step=healed)
     old = record_of("GQA_2000+lora", step=healed)
     record = take_step(counted(), tmp_path, old, tmp_path / "out", files=files)
-    assert "step" not in record and [step["name"] for step in record["steps"]] == ["lora", "count"]
+    assert "step" not in record.to_dict() and [step.name for step in record.steps] == ["lora", "count"]

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llm_pruner.system.device import visible_gpus
+from llm_pruner.system.runtime import Runtime
 from tests.tiny import ROOT
 from tests.tiny.workflows import CONFIG, Workflow
 
@@ -170,6 +171,12 @@ def test_without_a_gpu_nothing_is_claimed(machine: Callable, start: Callable) ->
     machine("")
     assert visible_gpus() == {}
     assert line(start()) == "has None"
+
+
+def test_a_runtime_starts_on_a_device_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert Runtime(batch_size=3, progress=True).start() == Runtime("cpu", 3, progress=True)
+    assert Runtime("cuda:7").start() == Runtime("cuda:7")
 
 
 def test_a_claim_after_torch_is_refused() -> None:

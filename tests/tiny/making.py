@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from llm_pruner.variants.records import PruningRecord
 
 
-def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> dict[str, Any]:
+def make(name: str, options: dict[str, Any], base: Path, calibration: Path, output: Path) -> PruningRecord:
     """Score, where the method scores, and prune; gives the record of the pruning."""
     from llm_pruner.variants.grammar import resolve
     from llm_pruner.variants.make import prune

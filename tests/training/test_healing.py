@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +15,23 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
+from typer.testing import CliRunner
 
 import llm_pruner
+from llm_pruner.cli import app
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.models.layout import component
 from llm_pruner.report.figures import FIGURES
 from llm_pruner.report.figures.loss_curve import plot_loss_curve, running_mean
+from llm_pruner.steps.records import HealingFile
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import read_json
+from llm_pruner.system.provenance import Run
 from llm_pruner.training import adapters, masked
 from llm_pruner.training.distillation import distillation_loss
 from llm_pruner.training.heal import heal
-from llm_pruner.training.objective import next_token_loss
+from llm_pruner.training.objective import HealingTask, next_token_loss
 from llm_pruner.training.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
 from llm_pruner.training.schedule import rate
 from tests.tiny.families import FAMILIES, VOCABULARY
@@ -89,10 +96,10 @@ def test_healed_folder_is_the_parents_with_other_weights(
     result = run(parent, keep_zeros=keep_zeros)
 
     measured = perplexity(llm_pruner.load(output), tokens, window=tokens.shape[1])
-    assert result["history"]["held_out"][-1]["loss"] == pytest.approx(measured["nll"], rel=1e-6)
-    assert result["perplexity"]["after"] == pytest.approx(measured["perplexity"], rel=1e-6)
+    assert result["history"]["held_out"][-1]["loss"] == pytest.approx(measured.nll, rel=1e-6)
+    assert result["perplexity"]["after"] == pytest.approx(measured.perplexity, rel=1e-6)
     before = perplexity(llm_pruner.load(parent), tokens, window=tokens.shape[1])
-    assert result["perplexity"]["before"] == pytest.approx(before["perplexity"], rel=1e-6)
+    assert result["perplexity"]["before"] == pytest.approx(before.perplexity, rel=1e-6)
 
     assert {path.name for path in output.iterdir()} == {path.name for path in parent.iterdir()}
     assert read_json(output / "config.json") == read_json(parent / "config.json")
@@ -124,7 +131,7 @@ def test_learns_and_saves_what_it_learned(
     assert result["history"]["train"][-1] < result["history"]["train"][0] - 1
     healed = llm_pruner.load(tmp_path / "healed")
     assert {parameter.dtype for parameter in healed.parameters()} == {dtype}
-    measured = perplexity(healed, held_out, window=20)["perplexity"]
+    measured = perplexity(healed, held_out, window=20).perplexity
     assert measured == pytest.approx(result["perplexity"]["after"], rel=1e-6)
 
 
@@ -352,6 +359,122 @@ def test_wrong_tokens_are_refused(
         run(make_model("llama"), **{role: wrong})
 
 
+# Going on after a kill
+
+
+class Killed(BaseException):
+    pass
+
+
+HEALED: dict[str, tuple[str, type[HealingOptions]]] = {
+    "lora": ("Dense", LoraOptions),
+    "lora of zeros": ("Magnitude_2of4", LoraOptions),
+    "kd": ("Dense", DistillationOptions),
+    "kd of zeros": ("Magnitude_2of4", DistillationOptions),
+}
+LONG: dict[str, Any] = {"steps": 6, "batch_size": 2, "learning_rate": 1e-2, "checks": 4, "dropout": 0.1}
+
+
+def killed_at(monkeypatch: pytest.MonkeyPatch, step: int, heal: Callable[[], Any]) -> None:
+    """Start a healing that ends before an update."""
+    begin = HealingTask.begin
+
+    def die(task: HealingTask, at: int) -> None:
+        if at == step:
+            raise Killed
+        begin(task, at)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(HealingTask, "begin", die)
+        with pytest.raises(Killed):
+            heal()
+
+
+@pytest.mark.parametrize("case", HEALED)
+def test_interrupted_healing_ends_as_if_nothing_had_been(
+    case: str,
+    make_model: Callable[..., Path],
+    make_parent: Callable[..., Path],
+    run: Callable[..., dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    name, kind = HEALED[case]
+    base = make_model("qwen3")
+    parent = make_parent(name, {}, base) / "model"
+    arguments = {"keep_zeros": PARENTS[name][1], "teacher": base, "resume_point": tmp_path / "at"}
+    whole = run(parent, kind(**LONG), **arguments | {"resume_point": None})
+    expected = (tmp_path / "healed" / "model.safetensors").read_bytes()
+    shutil.rmtree(tmp_path / "healed")
+    killed_at(monkeypatch, 5, lambda: run(parent, kind(**LONG), **arguments))
+    assert not (tmp_path / "healed").exists()
+    assert read_json(tmp_path / "at" / "state.json")["history"]["step"] == 4
+    updates: list[int] = []
+    monkeypatch.setattr(HealingTask, "begin", lambda task, step: (updates.append(step), task.model.train()))
+    assert run(parent, kind(**LONG), **arguments) == whole
+    assert updates == [4, 5]
+    assert (tmp_path / "healed" / "model.safetensors").read_bytes() == expected
+
+
+@pytest.mark.parametrize("other", ["options", "tokens", "held-out tokens", "zeros", "parent", "teacher"])
+def test_the_resume_point_of_another_healing_is_not_taken_up(
+    other: str,
+    make_model: Callable[..., Path],
+    run: Callable[..., dict[str, Any]],
+    tokens: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    base, changed = make_model("llama"), tmp_path / "changed"
+    model = build_model("llama")
+    model.lm_head.weight.data[0, 0] += 1
+    model.save_pretrained(changed)
+    first = {"parent": base, "options": DistillationOptions(**LONG), "teacher": base}
+    second = {
+        "options": {"options": DistillationOptions(**LONG, seed=1)},
+        "tokens": {"train": tokens.flip(0)},
+        "held-out tokens": {"held_out": tokens.flip(0)},
+        "zeros": {"keep_zeros": True},
+        "parent": {"parent": changed},
+        "teacher": {"teacher": changed},
+    }[other]
+    killed_at(monkeypatch, 5, lambda: run(**first, resume_point=tmp_path / "at"))
+    updates: list[int] = []
+    monkeypatch.setattr(HealingTask, "begin", lambda task, step: (updates.append(step), task.model.train()))
+    run(**first | second, resume_point=tmp_path / "at")
+    assert updates == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("step", ["lora", "kd"])
+def test_killed_job_goes_on(
+    step: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of its own, ended by SIGKILL in the middle."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    base = str(make_model("llama"))
+    arguments = ["heal", "--model", base, "--step", step, "--teacher", base, "--device", "cpu", "--no-progress"]
+    arguments += ["--tokens", str(token_file), "--held-out", str(token_file)]
+    for option in ("steps=300", "checks=100", "batch_size=2", "learning_rate=0.01", "dropout=0.1"):
+        arguments += ["--option", option]
+    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *arguments]
+    process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
+    state = tmp_path / "killed" / "resume_point" / "state.json"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not (state.exists() and read_json(state)["history"]["step"] > 0):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists() and not (tmp_path / "killed" / "model").exists()
+    for name in ("killed", "whole"):
+        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
+        assert result.exit_code == 0, result.output
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    assert {path.name for path in killed.iterdir()} == {"model", "step.json", "pruning.json", "healing.png"}
+    assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
+    steps = [read_json(folder / "step.json") for folder in (killed, whole)]
+    assert all(step.pop("run") for step in steps) and steps[0] == steps[1]
+
+
 # Options, figure, imports
 
 
@@ -381,7 +504,8 @@ def test_curve_is_drawn(
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
     result = run(make_model("llama"))
-    FIGURES["healing"].draw({"variant": "GQA_2000+lora", **result}, tmp_path / "figure.png")
+    told = {"variant": "GQA_2000+lora", "name": "lora", "options": {}, "run": Run({}).describe(), **result}
+    FIGURES["healing"].draw(HealingFile.model_validate(told), tmp_path / "figure.png")
     before, after = result["perplexity"].values()
     axes = figures[0].axes[0]
     assert axes.get_title() == f"GQA_2000+lora: held-out perplexity {before:.1f} → {after:.1f}"

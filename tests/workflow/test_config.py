@@ -136,7 +136,8 @@ def test_options_of_a_method_reach_the_variants_that_understand_them() -> None:
     }
     _, variants = load_config(raw)
     assert variants["Wanda_2000"].options["uniform"] and variants["Wanda_2000"].method_options == {"samples": 16}
-    assert variants["Wanda_2of4"].method_options == {"samples": 16} and not variants["Wanda_2of4"].options
+    assert variants["Wanda_2of4"].method_options == {"samples": 16}
+    assert variants["Wanda_2of4"].options == {"allocation": "uniform"}
     assert variants["Wanda_more_2000"].method_options == {"samples": 32}
 
 
@@ -218,6 +219,42 @@ def test_problems_of_healing_and_allocation_are_said_once() -> None:
     for message in expected:
         assert any(problem.startswith(message) for problem in found), (message, found)
     assert len(found) == len(expected)
+
+
+def test_allocations_without_meaning_are_refused_by_place() -> None:
+    found = problems(
+        {
+            "methods": {"GQA": {"allocation": "owl"}, "ShortGPT": {"allocation": "owl"}},
+            "variants": [
+                {"Wanda_owl_2of4": {"allocation": "owl"}},
+                {"ShortGPT_remove_1": {"allocation": "owl"}},
+                {"GQA_steep_2000": {"allocation": "global", "alpha": 2}},
+                "GQA_3000",
+                {"Wanda_unstructured_5000": {"allocation": "olw"}},
+            ],
+        }
+    )
+    expected = [
+        "methods.ShortGPT.allocation: has no meaning for depth, only for width or sparse",
+        "variants[0]: 'Wanda_owl_2of4': allocation: owl gives layers different ratios, but 2:4 is the same in",
+        "variants[1]: 'ShortGPT_remove_1': allocation: has no meaning for depth, only for width or sparse",
+        "variants[2]: 'GQA_steep_2000': alpha: an option of the allocation inverse or proportional: allocation: {",
+        "variants[3]: 'GQA_3000': allocation: 'owl' shares a budget of sparse, not of width; write uniform, inverse",
+        "variants[4]: 'Wanda_unstructured_5000': allocation: unknown allocation 'olw'; did you mean 'owl'?",
+    ]
+    for message in expected:
+        assert any(problem.startswith(message) for problem in found), (message, found)
+    assert len(found) == len(expected)
+
+
+def test_an_allocation_for_all_variants_of_a_method_reaches_those_it_has_a_meaning_for() -> None:
+    names = ["Wanda_2000", "Wanda_2of4", "Wanda_unstructured_5000"]
+    _, variants = load_config({"methods": {"Wanda": {"allocation": "owl", "samples": 4}}, "variants": names})
+    width, pattern, free = (variants[name] for name in names)
+    assert width.options["allocation"] == pattern.options["allocation"] == "uniform"
+    assert list(free.options["allocation"]) == ["owl"]
+    assert free.importance and free.importance.name == "Outliers" and free.importance.calibrated
+    assert width.importance is pattern.importance is None
 
 
 def test_steps_that_stood_elsewhere_are_answered_with_their_new_place() -> None:

@@ -25,13 +25,25 @@ def jobs() -> dict[str, tuple[str | Path, ...]]:
         mechanism = get_mechanism(name)
         if mechanism.score_with:
             found[f"score {name}"] = (SCRIPTS / "score.py", f"llm_pruner.methods.{method}", mechanism.score_with)
-        found[f"prune {name}"] = (SCRIPTS / "prune.py", f"llm_pruner.methods.{method}", *job_modules(name))
+        found[f"prune {name}"] = (
+            SCRIPTS / "prune.py",
+            f"llm_pruner.methods.{method}",
+            *job_modules(name, get_mechanism(name).Options().model_dump()),
+        )
+    for name, allocation in (("width", "inverse"), ("sparse", "owl")):
+        options = get_mechanism(name).Options(allocation=allocation).model_dump()
+        entries = (SCRIPTS / "prune.py", f"llm_pruner.methods.{METHOD_OF[name]}", *job_modules(name, options))
+        found[f"prune {name} by {allocation}"] = entries
+    measure = get_mechanism("sparse").measure_with
+    assert measure
+    found["score layers"] = (SCRIPTS / "score.py", "llm_pruner.methods.measures.outliers", measure)
     return found
 
 
-SCORING = {"score width", "score depth"}
-STREAMED = SCORING | {"prune sparse", "prune slice"}
-ALL = {*SCORING, *(f"prune {name}" for name in METHOD_OF)}
+SCORING = {"score width", "score depth", "score layers"}
+WIDTH, SPARSE = {"prune width", "prune width by inverse"}, {"prune sparse", "prune sparse by owl"}
+STREAMED = SCORING | SPARSE | {"prune slice"}
+ALL = SCORING | WIDTH | SPARSE | {f"prune {name}" for name in METHOD_OF}
 
 
 def scripts() -> dict[str, tuple[str | Path, ...]]:
@@ -49,27 +61,36 @@ def scripts() -> dict[str, tuple[str | Path, ...]]:
 @pytest.mark.parametrize(
     ("file", "changed"),
     [
-        ("methods/wanda.py", {"score width", "prune width", "prune sparse"}),
+        ("methods/wanda.py", {"score width", "score layers"} | WIDTH | SPARSE),
         ("methods/__init__.py", set()),
         ("scoring/stream.py", STREAMED),
-        ("planning/masks.py", {"prune sparse"}),
-        ("planning/allocation.py", {"prune width"}),
+        ("methods/measures/outliers.py", {"score layers"}),
+        ("planning/masks.py", SPARSE),
+        ("planning/budget.py", WIDTH | SPARSE),
+        ("planning/allocations/__init__.py", set()),
+        ("planning/allocations/base.py", WIDTH | SPARSE),
+        ("planning/allocations/uniform.py", {"prune width", "prune sparse"}),
+        ("planning/allocations/importance.py", {"prune width by inverse"}),
+        ("planning/allocations/inverse.py", {"prune width by inverse"}),
+        ("planning/allocations/owl.py", {"prune sparse by owl"}),
         ("planning/slice_widths.py", {"prune slice"}),
-        ("surgery/cut.py", {"prune width", "prune depth"}),
+        ("surgery/cut.py", WIDTH | {"prune depth"}),
         ("surgery/rotation.py", {"prune slice"}),
         ("mechanisms/dense/prune.py", {"prune dense"}),
-        ("mechanisms/width/__init__.py", {"prune width"}),
+        ("mechanisms/width/__init__.py", WIDTH),
         ("mechanisms/width/score.py", {"score width"}),
         ("mechanisms/width/units.py", {"score width"}),
-        ("mechanisms/width/options.py", {"prune width"}),
-        ("mechanisms/width/plan.py", {"prune width"}),
-        ("mechanisms/width/prune.py", {"prune width"}),
+        ("mechanisms/width/options.py", WIDTH),
+        ("mechanisms/width/plan.py", WIDTH),
+        ("mechanisms/width/prune.py", WIDTH),
         ("mechanisms/depth/__init__.py", {"prune depth"}),
         ("mechanisms/depth/score.py", {"score depth"}),
         ("mechanisms/depth/options.py", {"prune depth"}),
         ("mechanisms/depth/check.py", {"prune depth"}),
         ("mechanisms/depth/prune.py", {"prune depth"}),
-        ("mechanisms/sparse/prune.py", {"prune sparse"}),
+        ("mechanisms/sparse/options.py", SPARSE),
+        ("mechanisms/sparse/score.py", {"score layers"}),
+        ("mechanisms/sparse/prune.py", SPARSE),
         ("mechanisms/slice/prune.py", {"prune slice"}),
         ("mechanisms/job.py", ALL - SCORING),
         ("mechanisms/base.py", ALL),

@@ -41,10 +41,15 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
     ("file", "jobs"),
     [
         ("report/canvas.py", DRAWN),
-        ("report/style.py", {"summary", *DRAWN}),
-        ("report/table.py", {"summary", *OF_RUN}),
+        ("report/style.py", {"summary", "page", *DRAWN}),
+        ("report/table.py", {"summary", "page", *OF_RUN}),
         ("report/workbook.py", {"summary"}),
         ("report/encoders.py", {"summary"}),
+        ("report/page/data.py", {"page"}),
+        ("evaluation/continuations.py", {"evaluate"}),
+        ("report/terminal.py", set()),
+        ("workflow/display.py", set()),
+        ("evaluation/divergence.py", {"evaluate", "base_predictions"}),
         ("report/figures/__init__.py", set()),
         ("report/figures/layer_reduction.py", {"figure_layer_reduction"}),
         ("report/figures/quality_against_size.py", {"figure_quality_against_size", "figure_accuracy_against_size"}),
@@ -57,7 +62,7 @@ def test_an_edit_reruns_these_jobs_and_no_other(file: str, jobs: set[str], monke
     assert changed_by_edit(file, entries(), monkeypatch) == jobs
 
 
-@pytest.mark.parametrize("job", sorted(entries().keys() - DRAWN - {"summary"}))
+@pytest.mark.parametrize("job", sorted(entries().keys() - DRAWN - {"summary", "page"}))
 def test_only_figures_and_tables_run_the_report(job: str) -> None:
     reached = {file for entry in entries()[job] for file in fingerprint._closure(fingerprint._file(entry))}
     report = ROOT / "llm_pruner" / "report"

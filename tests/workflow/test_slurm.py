@@ -126,6 +126,7 @@ def test_every_job_asks_for_what_its_rule_says(finished: ClusterRun, node: Slurm
         ("Dense_analyze_evaluate_prune_directly", 2, 3000, 60, 1),
         ("GQA_2000+lora_analyze_evaluate_step", 2, 3000, 60, 1),
         ("GQA_2000_analyze_evaluate_prune", 2, 3000, 60, 1),
+        ("base_predictions", 1, 2000, 30, 1),
         ("builtin_tasks", 1, 2000, 30, 0),
         ("efficiency", 2, 2000, 30, 1),
         ("efficiency", 2, 2000, 30, 1),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.workflow
 # rest of this file last
 first = pytest.mark.xdist_group("workflow")
 
-SUMMARY = {"summary", "all", *(f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN)}
+SUMMARY = {"summary", "page", "all", *(f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN)}
 
 
 def remade(*jobs: str) -> set[str]:
@@ -51,7 +52,9 @@ def test_table_has_every_model_measured(finished: Workflow) -> None:
     assert row(finished, "ShortGPT_remove_1")["layers"] == "2"
     assert row(finished, "GQA_2000+lora")["perplexity_before"] == row(finished, "GQA_2000")["perplexity"]
     assert row(finished, "GQA_2000")["perplexity_before"] == ""
-    figures = "quality_against_size accuracy_against_size layer_reduction layer_scores layer_rates training"
+    assert float(row(finished, "Dense")["kl"]) == pytest.approx(0, abs=1e-6)
+    assert float(row(finished, "GQA_2000")["kl"]) > 0 and 0 < float(row(finished, "GQA_2000")["same_top"]) < 1
+    figures = "quality_against_size accuracy_against_size divergence layer_reduction layer_scores layer_rates training"
     for figure in [*figures.split(), "healing_GQA_2000+lora", "split_search_GQA_found_3000"]:
         assert (results / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
 
@@ -117,7 +120,22 @@ def test_perplexity_says_what_it_was_measured_on(finished: Workflow) -> None:
 
 
 def test_second_run_does_nothing(workflow: Workflow) -> None:
-    assert "Nothing to be done" in workflow.run().stdout
+    said = workflow.run().stdout
+    assert "Nothing to do: all results are there" in said and "results/summary.xlsx" in said
+    assert workflow.run("--quiet", "all").stdout.count("\n") <= 2
+
+
+def test_a_log_file_says_what_ran_and_ends_with_the_table(workflow: Workflow) -> None:
+    (workflow.run_folder / "baselines" / "Dense" / "analysis" / "model_comparison.json").unlink()
+    said = workflow.run("results/summary.xlsx").stdout
+    assert re.search(r"^\[0/\d\] analyze Dense: started\n\[1/\d\] analyze Dense: done in \d+ s$", said, re.MULTILINE)
+    assert not re.search(r"[\x1b\r\x08]", said) and "Select jobs" not in said
+    table = said.rpartition("Variant ")[2]
+    assert [line.split()[0] for line in table.splitlines()[1:] if line][: len(VARIANTS)] == VARIANTS
+    assert "results/summary.xlsx" in table and "≤ 90 %" in table
+    assert "Variant" not in workflow.run("resources/scores/GQA.json").stdout
+    (log,) = re.findall(r"Snakemake's log: (\S+)", said)
+    assert "rule analyze:" in (workflow.run_folder / log).read_text()
 
 
 def test_adding_a_ratio_runs_that_variant_and_the_tables(workflow: Workflow) -> None:
@@ -286,7 +304,8 @@ def test_failed_job_says_why_and_keeps_what_is_there(workflow: Workflow) -> None
     result = workflow.run(check=False)
     assert result.returncode != 0
     assert "layer 1 has 4 key-value groups and 64 channels, but scores for 4 and 63" in result.stdout
-    assert "Traceback (most recent call last):\n  File" not in result.stdout.split("key-value groups")[0]
+    assert "prune GQA_2000 failed after" in result.stdout and "logs/prune/GQA_2000.log" in result.stdout
+    assert "Traceback" not in result.stdout and "CalledProcessError" not in result.stdout
     after = workflow.digests()
     assert {name: after[name] for name in models if "GQA_2000" not in name} == {
         name: digest for name, digest in models.items() if "GQA_2000" not in name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, write_ratio
 from llm_pruner.mechanisms.depth.check import check
 from llm_pruner.mechanisms.depth.options import DROPS, DepthOptions
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.models.architecture import refuse_sliced
 from llm_pruner.system.errors import ConfigError
 
@@ -25,6 +26,7 @@ class Depth(Mechanism):
     structures = ("depth",)
     ranks_layers = True
     score_with = "llm_pruner.mechanisms.depth.score"
+    Scores = LayerScoresFile
     prune_with = "llm_pruner.mechanisms.depth.prune"
     Options = DepthOptions
 
@@ -52,9 +54,3 @@ class Depth(Mechanism):
     def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
         refuse_sliced(architecture.config, architecture.folder)
         check(variant, architecture)
-
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        return [layer["score"]]
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        return {"score": layer["score"]}

@@ -37,7 +37,7 @@ class DepthOptions(MechanismOptions):
         """
         return range(self.protect_first, max(self.protect_first, num_layers - self.protect_last))
 
-    def problems_with(self, method: type[Method]) -> list[str]:
+    def problems_with(self, method: type[Method], structure: str) -> list[str]:
         if self.drop in method.parts:
             return []
         return [f"drop: {method.name} can score {' or '.join(method.parts)} alone, not {self.drop!r}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from llm_pruner.mechanisms.depth.check import check, depth_plan, nearest_count
 from llm_pruner.mechanisms.depth.options import DROPS, DepthOptions
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.methods.base import LayerScoreMethod
 from llm_pruner.models.architecture import read_architecture
@@ -17,12 +18,13 @@ def prune(job: Job) -> Outcome:
     Raises:
         PlanError: if that would leave no layer, or the scores or the options do not allow so many.
     """
-    assert job.scores is not None
+    assert isinstance(job.scores, LayerScoresFile)
     method = job.variant.build_method()
     assert isinstance(method, LayerScoreMethod)
     architecture = read_architecture(job.base)
     options = DepthOptions(**job.variant.options)
-    candidates = [job.scores[index] for index in options.removable(len(job.scores))]
+    entries = [entry.model_dump() for entry in job.scores.layers]
+    candidates = [entries[index] for index in options.removable(len(entries))]
 
     def select(count: int) -> list[int]:
         return method.select(candidates, count)
@@ -37,8 +39,8 @@ def prune(job: Job) -> Outcome:
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
     plan = depth_plan(architecture, options.drop, removed)
-    cut(job.base, plan, job.model, progress=job.progress)
-    notes = method.notes([job.scores[index] for index in sorted(removed)])
+    cut(job.base, plan, job.model, progress=job.runtime.progress)
+    notes = method.notes([entries[index] for index in sorted(removed)])
     if options.of == "layers":
         return Outcome(len(removed), plan, notes)
     share = plan.removed_parameters(architecture) / architecture.total_parameters

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_pruner.mechanisms.depth.records import RankedEntry
+from llm_pruner.mechanisms.records import Evaluations, Scored
 from llm_pruner.methods.base import LayerScoreMethod, Method
 from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -16,26 +19,19 @@ def score(
     method: Method,
     base: Path,
     input_ids: torch.Tensor | None,
+    runtime: Runtime,
     *,
-    device: str,
-    batch_size: int,
-    progress: bool,
     drop: str = "layer",
-) -> dict[str, Any]:
-    """``layers``: each one's entry, ``{"index": 0, "score": 0.44}`` and what the method adds; and the layer
-    evaluations it took. With ``drop`` the score is of the layer's attention or MLP block."""
+) -> Scored:
+    """Scores of layers, and the layer evaluations they took. With ``drop`` they are of the layers' attention or MLP
+    blocks."""
     assert isinstance(method, LayerScoreMethod) and input_ids is not None
     stream = LayerStream(
         base,
         input_ids,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        runtime,
         description=f"{method.name} layers",
         part=drop,
     )
-    layers = method.layer_entries(stream)
-    return {
-        "layers": layers,
-        "layer_evaluations": {"run": stream.evaluations, "naive": method.naive_evaluations(len(layers))},
-    }
+    layers = tuple(RankedEntry(**entry) for entry in method.layer_entries(stream))
+    return Scored(layers, Evaluations(run=stream.evaluations, naive=method.naive_evaluations(len(layers))))

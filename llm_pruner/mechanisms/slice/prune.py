@@ -130,7 +130,7 @@ def sliced_parameters(
             rotation.project(states, leave)
             layer.leave(states)
         else:
-            leave = torch.eye(widths[-1], dtype=torch.float64, device=job.device)
+            leave = torch.eye(widths[-1], dtype=torch.float64, device=job.runtime.device)
         for name, tensor in rotation.rotated_layer(layer.module.state_dict(), enter, middle, leave).items():
             yield layer_prefix(layer.index) + name, tensor
         enter = leave
@@ -152,8 +152,6 @@ def _stream(job: Job, what: str) -> LayerStream:
     return LayerStream(
         job.base,
         job.input_ids,
-        device=job.device,
-        batch_size=job.batch_size,
-        progress=job.progress,
+        job.runtime,
         description=f"{job.variant.name} {what}",
     )

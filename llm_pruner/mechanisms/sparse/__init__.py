@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, write_ratio
+from llm_pruner.mechanisms.sparse.options import SparseOptions
+from llm_pruner.mechanisms.sparse.records import MeasuresFile
+from llm_pruner.planning.allocations.choice import UNIFORM, module_of
 from llm_pruner.system.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -23,7 +26,12 @@ class Sparse(Mechanism):
     examples = (f"_{_FREE}_5000", "_2of4")
     structures = (_FREE, "N:M, such as 2:4")
     masks = True
+    ranks_layers = True
+    thins_layers = True
+    measure_with = "llm_pruner.mechanisms.sparse.score"
+    Scores = MeasuresFile
     prune_with = "llm_pruner.mechanisms.sparse.prune"
+    Options = SparseOptions
 
     def unit(self, options: Mapping[str, Any]) -> str:
         return "weights"
@@ -57,3 +65,9 @@ class Sparse(Mechanism):
         for name, tensor in architecture.linears().items():
             if tensor.shape[1] % m:
                 raise PlanError(f"{name.removesuffix('.weight')} has {tensor.shape[1]} inputs, not a multiple of {m}")
+
+    def varies(self, options: Mapping[str, Any]) -> bool:
+        return options.get("allocation", UNIFORM) != UNIFORM
+
+    def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*super().modules(options), module_of(options["allocation"]))

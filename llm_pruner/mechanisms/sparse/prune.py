@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_pruner.mechanisms.job import Job, Outcome
+from llm_pruner.mechanisms.job import Job, LayerOutcome, Outcome
+from llm_pruner.mechanisms.records import ScoresFile
+from llm_pruner.mechanisms.sparse.options import SparseOptions
+from llm_pruner.mechanisms.sparse.records import MeasuresFile
 from llm_pruner.methods.base import SaliencyMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import (
@@ -14,13 +17,16 @@ from llm_pruner.models.checkpoint import (
     write_config,
 )
 from llm_pruner.models.layout import component, layer_prefix
+from llm_pruner.planning.budget import layer_ratios
 from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
 from llm_pruner.scoring.evidence import Evidence, gather
+from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import staged_directory
 
 if TYPE_CHECKING:
     import torch
 
+    from llm_pruner.models.architecture import Architecture
     from llm_pruner.variants.variant import Variant
 
 
@@ -28,12 +34,13 @@ def prune(job: Job) -> Outcome:
     """Zero the least salient linear weights of every block.
 
     Raises:
-        PlanError: if N:M does not divide the model's rows.
+        PlanError: if N:M does not divide the model's rows, or the allocation lacks scores of layers.
     """
     method = job.variant.build_method()
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(job.base)
-    zeros = 0
+    asked = ratios(job.variant, architecture, job.importance)
+    layers = []
     weights = WeightReader(job.base)
     with staged_directory(job.model) as folder, CheckpointWriter(folder) as writer:
         for name in weights.names():
@@ -43,27 +50,57 @@ def prune(job: Job) -> Outcome:
             method.evidence,
             job.base,
             job.input_ids,
-            device=job.device,
-            batch_size=job.batch_size,
-            progress=job.progress,
+            job.runtime,
             description=f"{job.variant.name} layers",
         ):
+            zeros = weights_of_layer = 0
             for weight, evidence in layer.linears():
-                mask = choose(job.variant, method, weight, evidence)
+                mask = choose(job.variant, method, weight, evidence, asked[layer.index])
                 weight.masked_fill_(mask, 0)
                 zeros += int(mask.sum())
+                weights_of_layer += mask.numel()
+            layers.append(LayerOutcome(layer.index, asked[layer.index], zeros, weights_of_layer))
             layer.changed()
             for name, tensor in layer.parameters.items():
                 writer.add(layer_prefix(layer.index) + name, tensor)
         write_config(folder, architecture.config)
         copy_companions(job.base, folder)
-    return Outcome(zeros / architecture.linear_parameters())
+    return Outcome(
+        sum(layer.zeros for layer in layers) / architecture.linear_parameters(),
+        layers=sorted(layers, key=lambda layer: layer.index),
+    )
 
 
-def choose(variant: Variant, method: SaliencyMethod, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-    """bool [out_features, in_features]: the weights of one linear layer that go."""
+def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | None) -> list[float]:
+    """The share of its linear weights that each layer loses; together they are the variant's amount.
+
+    Args:
+        scores: of layers, where the variant's allocation goes by any.
+
+    Raises:
+        PlanError: if there is not one for each layer.
+    """
+    assert scores is None or isinstance(scores, MeasuresFile)
+    if scores and len(scores.layers) != architecture.num_layers:
+        raise PlanError(
+            f"{variant.name}: scores of {len(scores.layers)} layers for a model of {architecture.num_layers}"
+        )
+    sizes = [0] * architecture.num_layers
+    for name, tensor in architecture.linears().items():
+        index, _ = component(name)
+        assert index is not None
+        sizes[index] += tensor.numel
+    sharing = SparseOptions(**variant.options).sharing
+    targets = sharing.targets(variant.amount, len(sizes), [entry.score for entry in scores.layers] if scores else None)
+    return layer_ratios(variant.amount, targets, sizes)
+
+
+def choose(
+    variant: Variant, method: SaliencyMethod, weight: torch.Tensor, evidence: Evidence, ratio: float
+) -> torch.Tensor:
+    """bool [out_features, in_features]: the weights of one linear layer that go, the share ``ratio`` of them."""
     saliency = method.saliency(weight, evidence)
     if variant.structure == "unstructured":
-        return unstructured_mask(saliency, variant.amount, method.comparison)
+        return unstructured_mask(saliency, ratio, method.comparison)
     n, m = map(int, variant.structure.split(":"))
     return n_of_m_mask(saliency, n, m)

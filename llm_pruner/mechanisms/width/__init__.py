@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.base import RATIO, Mechanism
 from llm_pruner.mechanisms.width.options import WidthOptions
+from llm_pruner.mechanisms.width.plan import check_ratio
+from llm_pruner.mechanisms.width.records import GroupScoresFile
 from llm_pruner.models.architecture import refuse_sliced
-from llm_pruner.planning.allocation import check_ratio
+from llm_pruner.planning.allocations.choice import UNIFORM, module_of
 
 if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
@@ -23,6 +24,7 @@ class Width(Mechanism):
     structures = ("width",)
     thins_layers = True
     score_with = "llm_pruner.mechanisms.width.score"
+    Scores = GroupScoresFile
     prune_with = "llm_pruner.mechanisms.width.prune"
     Options = WidthOptions
 
@@ -33,13 +35,10 @@ class Width(Mechanism):
         refuse_sliced(architecture.config, architecture.folder)
         check_ratio(architecture, variant.amount, WidthOptions(**variant.options))
 
-    def values(self, layer: Mapping[str, Any]) -> list[float]:
-        return [*layer["attention"], *layer["mlp"]]
-
-    def series(self, layer: Mapping[str, Any]) -> dict[str, float]:
-        return {"attention": statistics.fmean(layer["attention"]), "MLP": statistics.fmean(layer["mlp"])}
-
     def varies(self, options: Mapping[str, Any]) -> bool:
-        return options.get("allocation") != "uniform" or bool(
+        return options.get("allocation") != UNIFORM or bool(
             options.get("layer_range") or options.get("freeze_top_layers")
         )
+
+    def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
+        return (*super().modules(options), module_of(options["allocation"]))

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Literal
+from functools import partial
+from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from llm_pruner.mechanisms.base import MechanismOptions, Ranking
+from llm_pruner.mechanisms.base import MechanismOptions
+from llm_pruner.planning.allocations.base import Allocation, Ranking
+from llm_pruner.planning.allocations.choice import (
+    UNIFORM,
+    Choice,
+    allocations_for,
+    choice_schema,
+    make_allocation,
+    may_choose,
+    option_of,
+    read_choice,
+    split_choice,
+)
 
 SEARCH = "search"
 _SPLIT = rf"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$|^{SEARCH}$"
@@ -24,18 +37,14 @@ class WidthOptions(MechanismOptions):
     split: str | None = Field(default=None, json_schema_extra={"pattern": _SPLIT})
     """Shares of the budget that attention and MLP give, such as ``2:8``, or ``search`` for the shares with the lowest
     held-out perplexity; by default both lose at one rate."""
-    allocation: Literal["uniform", "inverse", "proportional", "global"] = "uniform"
-    """How layers share the budget: at one rate, important layers less (``inverse``) or more (``proportional``), or by
-    ranking the groups of all layers together by score per parameter (``global``)."""
-    importance: str = "Ablation"
-    """The method whose layer scores say how important a layer is, any that prunes by depth: ``Ablation`` by removal,
-    ``Activation`` by activation."""
+    allocation: Choice = Field(default=UNIFORM, json_schema_extra=partial(choice_schema, mechanism="width"))
+    """How layers share the budget: the name of an allocation, or the name with its options,
+    ``{inverse: {alpha: 2}}``."""
+    importance: str | None = None
+    """The method whose layer scores say how important a layer is to ``freeze_top_layers``, and to the allocation if it
+    does not say so itself; any that prunes by depth, ``Ablation`` by default."""
     importance_samples: PositiveInt | None = None
-    """Measure importance on the first n calibration samples; all of them by default."""
-    alpha: float = Field(default=1.0, gt=0)
-    """Power of the normalised importance: larger values set the most important layers further apart."""
-    log: bool = True
-    """Use the logarithm of importance, so that one outlier does not flatten the differences between the rest."""
+    """Measure that importance on the first n calibration samples; all of them by default."""
     min_rate: float = Field(default=0.0, ge=0, lt=1)
     """Every layer loses at least this share of its units, as far as whole units allow."""
     max_rate: float = Field(default=1.0, gt=0, le=1)
@@ -65,6 +74,28 @@ class WidthOptions(MechanismOptions):
             )
         return value
 
+    @field_validator("allocation", mode="before")
+    @classmethod
+    def _is_allocation(cls, value: Any) -> Choice:
+        return read_choice(value, "width")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _give_importance_to_allocation(cls, given: Any) -> Any:
+        """Importance that is named beside an allocation which goes by importance is an option of it."""
+        if not isinstance(given, dict):
+            return given
+        beside = {key: given[key] for key in ("importance", "importance_samples") if given.get(key) is not None}
+        name, own = split_choice(given.get("allocation", UNIFORM))
+        cls_of = allocations_for("width").get(name)
+        moved = {key: value for key, value in beside.items() if cls_of and key in cls_of.Options.model_fields}
+        if not moved:
+            return given
+        if twice := moved.keys() & own.keys():
+            raise ValueError(f"{', '.join(sorted(twice))}: given twice, beside the allocation {name} and within it")
+        rest = {key: value for key, value in given.items() if key not in moved}
+        return {**rest, "allocation": {name: {**own, **moved}}}
+
     @model_validator(mode="after")
     def _agree(self) -> WidthOptions:
         apart = [
@@ -72,38 +103,41 @@ class WidthOptions(MechanismOptions):
             for name in ("min_rate", "max_rate", "freeze_top_layers", "layer_range")
             if getattr(self, name) != type(self).model_fields[name].default
         ]
-        if self.allocation in ("inverse", "proportional"):
-            apart.append(f"allocation {self.allocation}")
-        self._refuse_idle()
+        name, _ = split_choice(self.allocation)
+        if self.sharing.needs:
+            apart.append(f"allocation {name}")
+        idle = [key for key in ("importance", "importance_samples") if getattr(self, key) is not None]
+        if idle and not self.freeze_top_layers:
+            by_importance = [each for each, cls in allocations_for("width").items() if "importance" in cls.needs]
+            raise ValueError(
+                f"{', '.join(idle)}: nothing is decided by it with allocation {name}; set allocation to "
+                f"{' or '.join(by_importance)}, or give freeze_top_layers"
+            )
         if self.uniform and apart:
             raise ValueError(f"uniform gives all layers one shape and cannot be combined with {', '.join(apart)}")
         if self.min_rate > self.max_rate:
             raise ValueError(f"min_rate {self.min_rate:g} is above max_rate {self.max_rate:g}")
         return self
 
-    def _refuse_idle(self) -> None:
-        """Refuse what decides nothing here, because another option would have to ask for it."""
-        weighed = self.allocation in ("inverse", "proportional")
-        idle = [] if weighed else ["alpha", "log"]
-        idle += [] if self.needs_importance else ["importance", "importance_samples"]
-        given = [name for name in idle if getattr(self, name) != type(self).model_fields[name].default]
-        if given:
-            ways = "" if {"alpha", "log"} & set(given) else ", or give freeze_top_layers"
-            raise ValueError(
-                f"{', '.join(given)}: nothing is decided by it with allocation {self.allocation}; set allocation to "
-                f"inverse or proportional{ways}"
-            )
+    @classmethod
+    def understands(cls, key: str, value: Any, structure: str) -> bool:
+        return super().understands(key, value, structure) and (key != "allocation" or may_choose(value, "width"))
+
+    @classmethod
+    def elsewhere(cls, key: str) -> str | None:
+        return option_of(key, "width")
+
+    @property
+    def sharing(self) -> Allocation:
+        """The allocation that was chosen."""
+        return make_allocation(self.allocation)
 
     @property
     def ranking(self) -> Ranking | None:
-        if not self.needs_importance:
-            return None
-        return Ranking(self.importance, {} if self.importance_samples is None else {"samples": self.importance_samples})
-
-    @property
-    def needs_importance(self) -> bool:
-        """Whether layer importance decides anything."""
-        return self.allocation in ("inverse", "proportional") or self.freeze_top_layers > 0
+        if (asked := self.sharing.ranking) or not self.freeze_top_layers:
+            return asked
+        samples = {} if self.importance_samples is None else {"samples": self.importance_samples}
+        return Ranking(self.importance or "Ablation", samples)
 
     def layers_in_range(self, num_layers: int) -> range:
         """The layers that ``layer_range`` lets lose.

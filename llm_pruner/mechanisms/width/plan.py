@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
+from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.width.options import SEARCH, WidthOptions
-from llm_pruner.planning.allocation import GroupScores, allocate
+from llm_pruner.mechanisms.width.records import GroupScoresFile
+from llm_pruner.planning.budget import GroupScores, Limits, check_reachable, plan_units
 from llm_pruner.planning.plan import Plan
+from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
@@ -16,8 +22,8 @@ if TYPE_CHECKING:
 def plan_width(
     architecture: Architecture,
     variant: Variant,
-    scores: list[dict[str, Any]],
-    importance: list[dict[str, Any]] | None,
+    scores: ScoresFile | None,
+    importance: ScoresFile | None,
     split: str | None = None,
 ) -> Plan:
     """The plan of a variant, given scores of groups and, where its options ask for it, of layers.
@@ -25,13 +31,74 @@ def plan_width(
     Args:
         split: attention : MLP shares that a search found, in place of the variant's own.
     """
+    assert isinstance(scores, GroupScoresFile)
+    assert importance is None or isinstance(importance, LayerScoresFile)
     options = WidthOptions(**variant.options)
     if options.split == SEARCH:
         options = options.model_copy(update={"split": split})
     return allocate(
         architecture,
-        [GroupScores(entry["attention"], entry["mlp"]) for entry in scores],
+        [GroupScores(entry.attention, entry.mlp) for entry in scores.layers],
         variant.amount,
         options,
-        [entry["score"] for entry in importance] if importance else None,
+        [entry.score for entry in importance.layers] if importance else None,
+    )
+
+
+def allocate(
+    architecture: Architecture,
+    scores: Sequence[GroupScores],
+    ratio: float,
+    options: WidthOptions | None = None,
+    importance: Sequence[float] | None = None,
+) -> Plan:
+    """Plan that removes ``ratio`` of all the model's parameters, shared between layers as the options say.
+
+    Args:
+        architecture: the base model.
+        scores: one entry a layer, higher is more important.
+        ratio: share of the whole model's parameters, 0 < ratio < 1.
+        options: of width.
+        importance: of each layer, where the options ask for it; any scale, may be negative.
+
+    Raises:
+        PlanError: if scores do not fit the model or are not finite, or the options leave too little that can go.
+    """
+    options = options or WidthOptions()
+    num_layers = architecture.num_layers
+    finite = importance is not None and all(map(math.isfinite, importance))
+    if options.ranking and (importance is None or len(importance) != num_layers or not finite):
+        raise PlanError(
+            f"this allocation needs a finite importance for each of the {num_layers} layers, not "
+            f"{importance if importance is None else list(importance)}"
+        )
+    sharing = options.sharing
+    targets = sharing.targets(ratio, num_layers, importance)
+    limits = _limits(options, num_layers, importance)
+    return plan_units(architecture, scores, ratio, targets, limits, ranked=sharing.ranks_units)
+
+
+def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions | None = None) -> None:
+    """Raise PlanError if no scores whatever could make ``allocate`` reach this ratio."""
+    num_layers = architecture.num_layers
+    check_reachable(architecture, ratio, _limits(options or WidthOptions(), num_layers, [0.0] * num_layers))
+
+
+def layers_kept_whole(num_layers: int, options: WidthOptions, importance: Sequence[float] | None) -> set[int]:
+    """Layers that lose nothing: outside ``layer_range``, or among the most important."""
+    whole = set(range(num_layers)) - set(options.layers_in_range(num_layers))
+    if options.freeze_top_layers:
+        assert importance is not None
+        whole |= set(sorted(range(num_layers), key=lambda index: -importance[index])[: options.freeze_top_layers])
+    return whole
+
+
+def _limits(options: WidthOptions, num_layers: int, importance: Sequence[float] | None) -> Limits:
+    return Limits(
+        uniform=options.uniform,
+        multiple_of=options.multiple_of,
+        split=options.split,
+        min_rate=options.min_rate,
+        max_rate=options.max_rate,
+        whole=frozenset(layers_kept_whole(num_layers, options, importance)),
     )

@@ -19,13 +19,12 @@ def prune(job: Job) -> Outcome:
     Raises:
         PlanError: if the ratio leaves nothing or the scores do not fit the model.
     """
-    assert job.scores is not None
     architecture = read_architecture(job.base)
     try:
         plan = plan_width(architecture, job.variant, job.scores, job.importance, job.split)
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
-    cut(job.base, plan, job.model, progress=job.progress)
+    cut(job.base, plan, job.model, progress=job.runtime.progress)
     reached = plan.removed_parameters(architecture) / architecture.total_parameters
     notes = []
     if abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
@@ -34,6 +33,6 @@ def prune(job: Job) -> Outcome:
     if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
         other = "every unit that went scores less per parameter"
         fits = "no smaller number of groups fits the options and the target"
-        ranked = WidthOptions(**job.variant.options).allocation == "global"
+        ranked = WidthOptions(**job.variant.options).sharing.ranks_units
         notes.append(f"attention is left whole: {other if ranked else fits}")
     return Outcome(reached, plan, notes)

@@ -6,12 +6,15 @@ A method is a saliency of single weights. Here it is summed over the rows and co
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from llm_pruner.mechanisms.records import Scored
+from llm_pruner.mechanisms.width.records import GroupEntry
 from llm_pruner.mechanisms.width.units import cut_along, sum_over_channels, sum_over_key_value_groups
 from llm_pruner.methods.base import Method, SaliencyMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.scoring.evidence import gather
+from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -21,12 +24,9 @@ def score(
     method: Method,
     base: Path,
     input_ids: torch.Tensor | None,
-    *,
-    device: str,
-    batch_size: int,
-    progress: bool,
-) -> dict[str, Any]:
-    """``layers``: group scores, ``{"index": 0, "attention": [a score a group], "mlp": [a score a channel]}``."""
+    runtime: Runtime,
+) -> Scored:
+    """Scores of groups and channels."""
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(base)
     architecture.check_blocks()
@@ -35,9 +35,7 @@ def score(
         method.evidence,
         base,
         input_ids,
-        device=device,
-        batch_size=batch_size,
-        progress=progress,
+        runtime,
         description=f"{method.name} layers",
         checkpointing=method.checkpointing,
     ):
@@ -48,10 +46,10 @@ def score(
         shape = architecture.layers[layer.index]
         attention = sum_over_key_value_groups(saliencies, shape, architecture.head_dim)
         mlp = sum_over_channels(saliencies, shape)
-        layers.append({"index": layer.index, "attention": _rounded(attention), "mlp": _rounded(mlp)})
-    return {"layers": sorted(layers, key=lambda layer: layer["index"])}
+        layers.append(GroupEntry(index=layer.index, attention=_rounded(attention), mlp=_rounded(mlp)))
+    return Scored(tuple(sorted(layers, key=lambda layer: layer.index)))
 
 
-def _rounded(scores: torch.Tensor) -> list[float]:
+def _rounded(scores: torch.Tensor) -> tuple[float, ...]:
     """Nine significant digits: all that float32 holds."""
-    return [float(f"{value:.9g}") for value in scores.tolist()]
+    return tuple(float(f"{value:.9g}") for value in scores.tolist())

@@ -1,7 +1,8 @@
 """The figures of a run, by name. Adding one is a file here, a line below and a caption in ``report/``.
 
 The module of a figure has ``draw(subject, path)``, which writes a PNG. The subject is ``Results`` for a figure of the
-whole run, and otherwise the record that a job left as JSON: no job that trains, scores, searches or prunes draws.
+whole run, and otherwise the record that a job left as JSON, which ``read(path)`` of the module gives: no job that
+trains, scores, searches or prunes draws.
 """
 
 from __future__ import annotations
@@ -69,6 +70,9 @@ FIGURES: dict[str, FigureFile] = {
         "quality",
         "Comparison",
         "Zero-shot accuracy against size",
+    ),
+    "divergence": FigureFile(
+        "divergence", RUN, "results/figures/divergence.png", "divergence", "Comparison", "Divergence from the base"
     ),
     "layer_reduction": FigureFile(
         "layer_reduction",

@@ -8,6 +8,9 @@ from typing import Any
 
 from llm_pruner.report.canvas import ORANGE, QUIET, VERMILION, new_figure, plain, save
 from llm_pruner.report.figures.loss_curve import plot_losses
+from llm_pruner.system.files import read_json
+
+read = read_json
 
 
 def draw(record: Mapping[str, Any], path: Path) -> None:

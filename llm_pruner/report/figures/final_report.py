@@ -8,6 +8,9 @@ from typing import Any
 
 from llm_pruner.report.canvas import new_figure, plain, save
 from llm_pruner.report.style import method_styles
+from llm_pruner.system.files import read_json
+
+read = read_json
 
 
 def draw(record: Mapping[str, Any], path: Path) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from llm_pruner.report.figures.loss_curve import plot_loss_curve
+from llm_pruner.steps.records import HealingFile
+
+read = HealingFile.read
 
 
-def draw(record: Mapping[str, Any], path: Path) -> None:
-    """Draw loss over steps as a PNG.
-
-    Args:
-        record: ``step.json`` of a step that trains.
-    """
-    history, perplexity = record["history"], record["perplexity"]
-    title = f"{record['variant']}: held-out perplexity {perplexity['before']:.1f} → {perplexity['after']:.1f}"
-    plot_loss_curve(path, history["train"], history["held_out"], title=title, label="held out")
+def draw(record: HealingFile, path: Path) -> None:
+    """Draw loss over steps as a PNG."""
+    history, perplexity = record.history, record.perplexity
+    title = f"{record.variant}: held-out perplexity {perplexity.before:.1f} → {perplexity.after:.1f}"
+    points = [(point.step, point.loss) for point in history.held_out]
+    plot_loss_curve(path, history.train, points, title=title, label="held out")

@@ -1,4 +1,4 @@
-"""Figure of how important layers are, and of what each lost by width."""
+"""Figure of how important layers are, and of what each lost by width or in zeros."""
 
 from __future__ import annotations
 
@@ -13,42 +13,59 @@ from llm_pruner.report.figures.layer_scores import layer_series
 from llm_pruner.report.style import UNKNOWN, run_styles
 from llm_pruner.report.table import Model, Results
 
+_HATCHES = ("", "//////", "......")
+"""Tell several scores of one method apart."""
+
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """How important layers are, and the share of its parameters that each lost by width.
+    """How important layers are, and the share of its parameters that each lost by width, or that became zero.
 
     Drawn are the models whose options let layers lose differently; all width models if there are none. Of the scores,
     those of layers that decided something, or all of layers if none did.
     """
     scores = results.scores
-    styles = run_styles(results, (score["method"] for score in scores))
+    styles = run_styles(results, (score.method for score in scores))
     thinned = [
         model for model in results.models if model.mechanism and model.mechanism.thins_layers and not model.parent
     ]
-    drawn = [model for model in thinned if _varies(model)] or thinned
-    layers = max((len(model.comparison.get("layers") or ()) for model in drawn), default=8)
+    drawn = [model for model in thinned if _varies(model)] or [model for model in thinned if not model.is_sparse]
+    layers = max((len(model.layers) for model in drawn), default=8)
     figure = new_figure(max(8.0, 0.3 * layers), 6.4)
     importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
-    rankings = [score for score in scores if get_mechanism(score["mechanism"]).ranks_layers]
-    used = {name for model in drawn for name in model.pruning.get("scores") or ()}
-    ranking = [score for score in rankings if score["id"] in used] or rankings
+    rankings = [score for score in scores if get_mechanism(score.mechanism).ranks_layers]
+    used = {name for model in drawn if model.pruning for name in model.pruning.scores}
+    ranking = [score for score in rankings if score.id in used] or rankings
     for place, score in enumerate(ranking):
         bar = 0.8 / len(ranking)
         values = layer_series(score)["score"]
         if min(values) > 0:  # one layer may outweigh all others by far
             importance.set_yscale("log")
         offset = (place - (len(ranking) - 1) / 2) * bar
-        colour = styles[score["method"]].colour
-        importance.bar(np.arange(len(values)) + offset, values, bar, color=colour, label=score["id"])
+        colour = styles[score.method].colour
+        before = [other.method for other in ranking[:place]].count(score.method)
+        importance.bar(
+            np.arange(len(values)) + offset,
+            values,
+            bar,
+            color=colour,
+            edgecolor="white",
+            linewidth=0,
+            hatch=_HATCHES[before % len(_HATCHES)],
+            label=score.id,
+        )
     for number, model in enumerate(drawn):
         style = styles[model.method or UNKNOWN]
-        lost = {one["layer_idx"]: one["reduction_ratio"] for one in model.comparison.get("layers") or ()}
+        # of a mask, whose shapes stay, what became zero
+        lost = {
+            layer.layer_idx: layer.nonzero_reduction_ratio if model.is_sparse else layer.reduction_ratio
+            for layer in model.layers
+        }
         dashes = ("-", "--", ":", "-.")[number % 4]
         rates.plot(
             list(lost), list(lost.values()), color=style.colour, marker=style.marker, linestyle=dashes, label=model.name
         )
     importance.set_ylabel("Importance relative\nto the largest")
-    rates.set(xlabel="Layer of the base model", ylabel="Share of the layer's parameters removed")
+    rates.set(xlabel="Layer of the base model", ylabel="Share of the layer's parameters\nremoved or zeroed")
     rates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
     rates.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (importance, rates):
@@ -62,4 +79,4 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
 
 def _varies(model: Model) -> bool:
     """Whether the model's options let layers lose differently."""
-    return model.mechanism is not None and model.mechanism.varies(model.pruning.get("options") or {})
+    return bool(model.pruning and get_mechanism(model.pruning.mechanism).varies(model.pruning.options))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from llm_pruner.mechanisms import get_mechanism
+from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.report.canvas import GRID, new_figure, save
 from llm_pruner.report.style import run_styles
 from llm_pruner.report.table import Results
@@ -25,14 +24,14 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     scores have nothing in common.
     """
     scores = results.scores
-    styles = run_styles(results, (score["method"] for score in scores))
+    styles = run_styles(results, (score.method for score in scores))
     columns = min(3, max(1, len(scores)))
     rows = max(1, math.ceil(len(scores) / columns))
-    layers = max((len(score["layers"]) for score in scores), default=8)
+    layers = max((len(score.layers) for score in scores), default=8)
     figure = new_figure(columns * max(4.2, 0.16 * layers), 0.4 + 2.5 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, score in zip(panels, scores, strict=False):
-        _draw_scores(axes, score, styles[score["method"]].colour)
+        _draw_scores(axes, score, styles[score.method].colour)
     for axes in panels[len(scores) :]:
         axes.set_axis_off()
     figure.supxlabel("Layer", fontsize=10)
@@ -40,8 +39,8 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     save(figure, path)
 
 
-def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
-    indices = np.array([layer["index"] for layer in score["layers"]])
+def _draw_scores(axes: Axes, score: ScoresFile, colour: str) -> None:
+    indices = np.array([layer.index for layer in score.layers])
     series = layer_series(score)
     width = 0.8 / len(series)
     for place, (name, values) in enumerate(series.items()):
@@ -55,7 +54,7 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
             zorder=2,
             label=name,
         )
-    axes.set_title(f"{score['id']} ({score['mechanism']})", fontsize=10, loc="left")
+    axes.set_title(f"{score.id} ({score.mechanism})", fontsize=10, loc="left")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.yaxis.set_major_locator(MultipleLocator(0.5))
     axes.axhline(0, color="#555555", linewidth=0.8, zorder=3)
@@ -67,9 +66,9 @@ def _draw_scores(axes: Axes, score: Mapping[str, Any], colour: str) -> None:
         axes.legend(frameon=False, fontsize=8, ncols=len(series), loc="upper right", borderaxespad=0.1)
 
 
-def layer_series(score: Mapping[str, Any]) -> dict[str, list[float]]:
+def layer_series(score: ScoresFile) -> dict[str, list[float]]:
     """One normalised value per layer: ``{"score": ...}`` of a depth score, attention and MLP of a width score."""
-    series = [get_mechanism(score["mechanism"]).series(layer) for layer in score["layers"]]
+    series = [layer.series() for layer in score.layers]
     return {part: _normalised([layer[part] for layer in series]) for part in series[0]}
 
 

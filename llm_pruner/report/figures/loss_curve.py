@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 
@@ -15,19 +14,19 @@ _SPAN = 0.03  # share of the steps that the running mean looks back over
 
 
 def plot_loss_curve(
-    path: Path, train: Sequence[float], points: Sequence[Mapping[str, Any]], *, title: str, label: str
+    path: Path, train: Sequence[float], points: Sequence[tuple[int, float]], *, title: str, label: str
 ) -> None:
     """Draw loss over steps as a PNG: every batch, their running mean, and points on other text.
 
     Args:
         train: the loss of every step, in nats per token.
-        points: ``step`` and ``loss`` of each point; step n is after n updates.
+        points: step and loss of each point; step n is after n updates.
         label: what the points were measured on.
     """
     figure = new_figure(7, 4)
     axes = figure.subplots()
     plot_losses(axes, train)
-    axes.plot([p["step"] for p in points], [p["loss"] for p in points], "o-", color=ORANGE, label=label)
+    axes.plot(*zip(*points, strict=True), "o-", color=ORANGE, label=label)
     axes.set(xlabel="step", ylabel="loss (nats per token)", title=title)
     plain(axes)
     axes.legend()

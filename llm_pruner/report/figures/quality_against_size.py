@@ -12,12 +12,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.report.canvas import FAINT, INK, QUIET, new_figure, plain, save
-from llm_pruner.report.style import UNKNOWN, Style, ceiling, run_styles
+from llm_pruner.report.style import CONTROLS, UNKNOWN, Style, ceiling, run_styles
 from llm_pruner.report.table import Model, Results, summary_table
 
 _FRONT: dict[str, Any] = {"color": QUIET, "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 1}
@@ -48,7 +47,8 @@ def draw_quality(results: Results, path: str | os.PathLike[str], quality: Qualit
     A structured model is really smaller, and so is one in few bits; a sparse one is stored at full size and gains only
     in the second panel, where NF4, whose zeros are those of a number format, has no place. It is drawn hollow in both.
     An arrow leads from a model to what healing or quantising made of it. The models that no other beats in size and
-    quality are joined and named. A model far worse than the others is drawn at the edge and named with its quality.
+    quality are joined and named, as are the controls and the worst. A model far worse than the others is drawn at the
+    edge.
     """
     frame = summary_table(results).frame
     styles = run_styles(results)
@@ -62,6 +62,10 @@ def draw_quality(results: Results, path: str | os.PathLike[str], quality: Qualit
         _draw_panel(panel, points, size, quality, styles, parents)
     drawn = set().union(*(points["variant"] for points in panels))
     _add_legend(figure, [model for model in results.models if model.name in drawn], styles)
+    # names are placed in a layout that is settled
+    figure.draw_without_rendering()
+    for panel, points in zip(axes, panels, strict=True):
+        _label_points(panel, points)
     save(figure, path)
 
 
@@ -82,7 +86,7 @@ def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
         for name, value, is_far in zip(points["variant"], values, far, strict=True)
     ]
     front = pareto_front(x.tolist(), values.tolist(), larger_is_better)
-    return points.assign(x=x, y=y, label=labels, far=far, front=np.array(front, dtype=bool))
+    return points.assign(x=x, y=y, label=labels, far=far, cost=costs, front=np.array(front, dtype=bool))
 
 
 def _draw_panel(
@@ -117,7 +121,6 @@ def _draw_panel(
     for row in points.fillna({"method": UNKNOWN, "mechanism": ""}).to_dict("records"):
         hollow = row["mechanism"] != "" and get_mechanism(row["mechanism"]).masks
         axes.plot(row["x"], row["y"], **_point(styles[row["method"]], hollow))
-    _label_points(axes, points, below=quality == "perplexity")
 
 
 def _point(style: Style, hollow: bool) -> dict[str, Any]:
@@ -143,24 +146,25 @@ def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, St
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 8), frameon=False)
 
 
-def _label_points(axes: Axes, points: pd.DataFrame, below: bool) -> None:
-    """Name the models on the front, outside it, and those at the edge; the tables name all."""
-    middle = (points["x"].min() + points["x"].max()) / 2
-    for row in points[points["front"] | points["far"]].to_dict("records"):
-        inwards = -1 if row["x"] > middle else 1
-        beyond = 0 if row["far"] else -1 if below else 1
-        axes.annotate(
-            row["label"],
-            (row["x"], row["y"]),
-            (inwards * (6 if beyond else 8), 6 * beyond),
-            textcoords="offset points",
-            ha="right" if inwards < 0 else "left",
-            va=("center", "bottom", "top")[beyond],
-            fontsize=8.5,
-            color=INK,
-            path_effects=[Stroke(linewidth=2.5, foreground="white"), Normal()],
-            zorder=4,
-        )
+def _label_points(axes: Axes, points: pd.DataFrame) -> None:
+    """Name the front, the controls and the worst, where no name covers a point or another; the tables name all."""
+    from textalloc import allocate
+
+    worst = points["cost"] == points["cost"].max()
+    named = points[points["front"] | points["method"].isin(CONTROLS) | worst]
+    allocate(
+        axes,
+        named["x"].tolist(),
+        named["y"].tolist(),
+        named["label"].tolist(),
+        x_scatter=points["x"].tolist(),
+        y_scatter=points["y"].tolist(),
+        textsize=8.5,
+        textcolor=INK,
+        linecolor=FAINT,
+        linewidth=0.8,
+        max_distance=0.15,
+    )
 
 
 def pareto_front(sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False) -> list[bool]:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from llm_pruner.report.figures.loss_curve import plot_loss_curve
+from llm_pruner.training.records import BuiltinTraining
+
+read = BuiltinTraining.read
 
 
-def draw(record: Mapping[str, Any], path: Path) -> None:
-    """Draw loss over steps as a PNG.
-
-    Args:
-        record: what ``train_builtin`` returned.
-    """
-    quality, history = record["validation"], record["history"]
-    size = f"perplexity {quality['perplexity']:.1f}, {quality['bits_per_byte']:.2f} bits per byte"
+def draw(record: BuiltinTraining, path: Path) -> None:
+    """Draw loss over steps as a PNG."""
+    quality, history = record.validation, record.history
+    size = f"perplexity {quality.perplexity:.1f}, {quality.bits_per_byte:.2f} bits per byte"
     title = f"Built-in model: validation {size}"
-    plot_loss_curve(path, history["train"], history["validation"], title=title, label="validation")
+    points = [(point.step, point.loss) for point in history.validation]
+    plot_loss_curve(path, history.train, points, title=title, label="validation")

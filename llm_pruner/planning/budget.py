@@ -1,20 +1,19 @@
-"""How many key-value groups and MLP channels each layer loses, so that the whole reaches the asked size.
+"""How much each layer loses, so that the whole reaches the asked size: of key-value groups and MLP channels, or of
+single weights.
 
-Pure arithmetic on shapes and scores. Layers wish to lose a share of their units: all the same one, or more and less
-by importance. Whole units cannot be split, so wishes are rounded by largest remainder, attention first because its
-units are coarse, and MLP channels then make up what attention missed. Global ranking sets no
-per-layer targets: it takes the cheapest step, by score per parameter, until the budget is met.
+Pure arithmetic on shapes, scores and the targets of an allocation. Targets are scaled until the budget is met, each
+within its bounds. Whole units cannot be split, so what layers wish to lose is rounded by largest remainder, attention
+first because its units are coarse, and MLP channels then make up what attention missed. Where units are ranked together
+there are no targets: the cheapest step, by score per parameter, is taken until the budget is met.
 """
 
 from __future__ import annotations
 
 import heapq
 import math
-import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.models.architecture import Architecture, LayerShape
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.system.errors import PlanError
@@ -22,6 +21,8 @@ from llm_pruner.system.errors import PlanError
 _TIE = 1e-9
 LEAST_WEIGHT = 1e-6
 """Of a layer that should lose nothing: it gives only where all others are spent."""
+MOST_OF_LAYER = 0.99
+"""Share of its single weights that no layer loses more of than is asked of all: nothing would pass through it."""
 
 
 @dataclass(frozen=True)
@@ -96,12 +97,30 @@ class Slots:
         return [*self.attention, *self.mlp]
 
 
-def allocate(
+@dataclass(frozen=True)
+class Limits:
+    """What layers may lose, whatever an allocation asks of them."""
+
+    uniform: bool = False
+    """Every layer keeps the same shape."""
+    multiple_of: int = 1
+    """Widths that are kept are multiples of this; a component for which none is allowed stays whole."""
+    split: str | None = None
+    """Shares of the budget that attention and MLP give, ``2:8``; both lose at one rate without."""
+    min_rate: float = 0.0
+    max_rate: float = 1.0
+    whole: frozenset[int] = frozenset()
+    """Layers that lose nothing."""
+
+
+def plan_units(
     architecture: Architecture,
     scores: Sequence[GroupScores],
     ratio: float,
-    options: WidthOptions | None = None,
-    importance: Sequence[float] | None = None,
+    targets: Sequence[float],
+    limits: Limits,
+    *,
+    ranked: bool = False,
 ) -> Plan:
     """Plan that removes ``ratio`` of all the model's parameters, lowest scores first within each layer.
 
@@ -109,35 +128,33 @@ def allocate(
         architecture: the base model.
         scores: one entry a layer, higher is more important.
         ratio: share of the whole model's parameters, 0 < ratio < 1.
-        options: how the budget is shared; widths that ``multiple_of`` does not allow leave a component whole.
-        importance: of each layer, where the options ask for it; any scale, may be negative.
+        targets: how much each layer should lose in relation to the others.
+        limits: what layers may lose.
+        ranked: rank the units of all layers together, instead of by targets.
 
     Returns:
-        A plan that misses the target by at most half of the finest step left to take.
+        A plan that misses the ratio by at most half of the finest step left to take.
 
     Raises:
-        PlanError: if scores do not fit the model or are not finite, or the options leave too little that can go.
+        PlanError: if scores do not fit the model or are not finite, or the limits leave too little that can go.
     """
-    options = options or WidthOptions()
     _check_scores(architecture, scores)
-    if options.needs_importance:
-        _check_importance(architecture, importance)
     budget = round(ratio * architecture.total_parameters)
-    slots = _slots(architecture, scores, options, importance)
-    _check_reachable(architecture, slots, budget, ratio, options)
+    slots = _slots(architecture, scores, targets, limits)
+    _check_reachable(architecture, slots, budget, ratio, limits)
     # what the MLP must lose in any case is not attention's to take
     ceiling = budget - _total(slots.mlp)
 
-    if options.allocation == "global":
+    if ranked:
         urgency = Slot.by_density
-        if options.split:
-            _fill(slots.attention, attention_budget(slots, budget, options.split), urgency, ceiling=ceiling)
+        if limits.split:
+            _fill(slots.attention, attention_budget(slots, budget, limits.split), urgency, ceiling=ceiling)
             _fill(slots.mlp, budget - _total(slots.attention), urgency)
         else:
             _fill(slots.all, budget, urgency, ceiling=budget)
     else:
         urgency = Slot.by_wish
-        _wish(slots.attention, min(attention_budget(slots, budget, options.split), ceiling))
+        _wish(slots.attention, min(attention_budget(slots, budget, limits.split), ceiling))
         _fill(slots.attention, round(sum(slot.wish * slot.cost for slot in slots.attention)), urgency, ceiling=ceiling)
         rest = budget - _total(slots.attention)
         _wish(slots.mlp, rest)
@@ -160,24 +177,28 @@ def allocate(
     )
 
 
-def layer_weights(importance: Sequence[float], options: WidthOptions) -> list[float]:
-    """How much each layer should lose in comparison with others, from 0 to 1.
+def layer_ratios(ratio: float, targets: Sequence[float], weights: Sequence[int]) -> list[float]:
+    """Shares of their single weights that layers lose, which come to ``ratio`` of all weights together.
 
-    Importance is shifted and scaled to 0 … 1 and raised to ``alpha``; ``proportional`` takes that, ``inverse`` what is
-    missing to 1. The logarithm is of 1 + importance in units of the middle layer above the least important one, so
-    it is the same for losses, perplexities and norms.
+    Args:
+        ratio: share of all weights, 0 < ratio < 1.
+        targets: how much each layer should lose in relation to the others.
+        weights: how many each layer has.
 
-    >>> layer_weights([1.0, 2.0, 3.0], WidthOptions(allocation="inverse", log=False))
-    [1.0, 0.5, 0.0]
+    >>> layer_ratios(0.5, [1.0, 3.0], [10, 10])
+    [0.25, 0.75]
     """
-    if options.allocation not in ("inverse", "proportional") or max(importance) == min(importance):
-        return [1.0] * len(importance)
-    shifted = [value - min(importance) for value in importance]
-    if options.log:
-        unit = statistics.median(value for value in shifted if value > 0)
-        shifted = [math.log1p(value / unit) for value in shifted]
-    normalised = [(value / max(shifted)) ** options.alpha for value in shifted]
-    return normalised if options.allocation == "proportional" else [1.0 - value for value in normalised]
+    if len(set(targets)) == 1:
+        return [ratio] * len(targets)
+    most = max(ratio, MOST_OF_LAYER)
+    amounts = share_out(
+        ratio * sum(weights),
+        [max(target, LEAST_WEIGHT) * size for target, size in zip(targets, weights, strict=True)],
+        [0.0] * len(weights),
+        [most * size for size in weights],
+        [1.0] * len(weights),
+    )
+    return [amount / size for amount, size in zip(amounts, weights, strict=True)]
 
 
 def attention_budget(slots: Slots, budget: int, split: str | None) -> float:
@@ -225,42 +246,31 @@ def channel_sizes(channels: int, multiple_of: int) -> tuple[int, ...]:
 def _slots(
     architecture: Architecture,
     scores: Sequence[GroupScores],
-    options: WidthOptions,
-    importance: Sequence[float] | None,
+    targets: Sequence[float],
+    limits: Limits,
 ) -> Slots:
     shapes = architecture.layers
-    weights = [1.0] * len(shapes) if importance is None else layer_weights(importance, options)
-    whole = layers_kept_whole(architecture.num_layers, options, importance)
 
     def slot(index: int, units: int, sizes: tuple[int, ...], cost: int, own: Sequence[float]) -> Slot:
-        allowed = (0,) if index in whole else _within_rates(sizes, units, options)
-        return Slot((index,), units, allowed, cost, (tuple(sorted(own)),), max(weights[index], LEAST_WEIGHT))
+        allowed = (0,) if index in limits.whole else _within_rates(sizes, units, limits)
+        return Slot((index,), units, allowed, cost, (tuple(sorted(own)),), max(targets[index], LEAST_WEIGHT))
 
     attention, mlp = [], []
     for index, shape in enumerate(shapes):
-        sizes = group_sizes(architecture, shape, uniform=options.uniform, multiple_of=options.multiple_of)
+        sizes = group_sizes(architecture, shape, uniform=limits.uniform, multiple_of=limits.multiple_of)
         own = scores[index]
         attention.append(slot(index, shape.key_value_groups, sizes, shape.group_parameters, own.attention))
-        sizes = channel_sizes(shape.channels, options.multiple_of)
+        sizes = channel_sizes(shape.channels, limits.multiple_of)
         mlp.append(slot(index, shape.channels, sizes, shape.channel_parameters, own.mlp))
-    if options.uniform:
+    if limits.uniform:
         return Slots(_together(architecture, attention), _together(architecture, mlp))
     return Slots(attention, mlp)
 
 
-def layers_kept_whole(num_layers: int, options: WidthOptions, importance: Sequence[float] | None) -> set[int]:
-    """Layers that lose nothing: outside ``layer_range``, or among the most important."""
-    whole = set(range(num_layers)) - set(options.layers_in_range(num_layers))
-    if options.freeze_top_layers:
-        assert importance is not None
-        whole |= set(sorted(range(num_layers), key=lambda index: -importance[index])[: options.freeze_top_layers])
-    return whole
-
-
-def _within_rates(sizes: tuple[int, ...], units: int, options: WidthOptions) -> tuple[int, ...]:
+def _within_rates(sizes: tuple[int, ...], units: int, limits: Limits) -> tuple[int, ...]:
     """Of the sizes, those between the smallest and the largest rate, the smallest rounded down to a size."""
-    least = max(size for size in sizes if size <= options.min_rate * units + _TIE)
-    return tuple(size for size in sizes if least <= size <= max(least, options.max_rate * units + _TIE))
+    least = max(size for size in sizes if size <= limits.min_rate * units + _TIE)
+    return tuple(size for size in sizes if least <= size <= max(least, limits.max_rate * units + _TIE))
 
 
 def _together(architecture: Architecture, slots: Sequence[Slot]) -> list[Slot]:
@@ -369,40 +379,29 @@ def _check_scores(architecture: Architecture, scores: Sequence[GroupScores]) -> 
             raise PlanError(f"layer {index} has scores that are not finite")
 
 
-def _check_importance(architecture: Architecture, importance: Sequence[float] | None) -> None:
-    if importance is None or len(importance) != architecture.num_layers or not all(map(math.isfinite, importance)):
-        raise PlanError(
-            f"this allocation needs a finite importance for each of the {architecture.num_layers} layers, not "
-            f"{importance if importance is None else list(importance)}"
-        )
-
-
-def _check_reachable(
-    architecture: Architecture, slots: Slots, budget: int, ratio: float, options: WidthOptions
-) -> None:
+def _check_reachable(architecture: Architecture, slots: Slots, budget: int, ratio: float, limits: Limits) -> None:
     total = architecture.total_parameters
     asked = f"a ratio of {ratio:.4f} asks for {budget:,} of {total:,} parameters; "
     most = sum(slot.sizes[-1] * slot.cost for slot in slots.all)
     if budget > most:
         reasons = ["one group and one step of channels must stay in every layer"]
-        if options.max_rate < 1:
-            reasons.append(f"no layer may lose more than max_rate {options.max_rate:g}")
+        if limits.max_rate < 1:
+            reasons.append(f"no layer may lose more than max_rate {limits.max_rate:g}")
         whole = sum(slot.sizes == (0,) for slot in slots.mlp)
-        if options.layer_range or options.freeze_top_layers:
+        if limits.whole:
             reasons.append(f"layer_range and freeze_top_layers leave {whole} of {architecture.num_layers} layers whole")
         raise PlanError(f"{asked}{', and '.join(reasons)}, so at most {most:,} ({most / total:.4f}) can go by width")
     least = sum(slot.sizes[0] * slot.cost for slot in slots.all)
     if budget < least:
-        raise PlanError(f"{asked}min_rate {options.min_rate:g} alone takes {least:,} ({least / total:.4f})")
+        raise PlanError(f"{asked}min_rate {limits.min_rate:g} alone takes {least:,} ({least / total:.4f})")
 
 
-def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions | None = None) -> None:
-    """Raise PlanError if no scores whatever could make ``allocate`` reach this ratio.
+def check_reachable(architecture: Architecture, ratio: float, limits: Limits) -> None:
+    """Raise PlanError if no scores and targets whatever could make ``plan_units`` reach this ratio.
 
     ``split`` is a wish: where one component has too little to give, the other makes up for it.
     """
     architecture.check_blocks()
-    options = options or WidthOptions()
     blank = [GroupScores([0.0] * shape.key_value_groups, [0.0] * shape.channels) for shape in architecture.layers]
-    slots = _slots(architecture, blank, options, [0.0] * architecture.num_layers)
-    _check_reachable(architecture, slots, round(ratio * architecture.total_parameters), ratio, options)
+    slots = _slots(architecture, blank, [1.0] * architecture.num_layers, limits)
+    _check_reachable(architecture, slots, round(ratio * architecture.total_parameters), ratio, limits)

@@ -1,0 +1,99 @@
+"""What a model writes after a few beginnings: greedy, so that two models can be read side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llm_pruner.evaluation.records.continuations import Continuation, Continuations
+from llm_pruner.system.errors import DataError
+from llm_pruner.system.provenance import Run
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+PROMPTS = (
+    "The old lighthouse keeper climbed the stairs, and at the top",
+    "Water freezes at zero degrees Celsius and boils at",
+    "To make a good cup of tea, first",
+    "Dear neighbours,\n\nI am writing to tell you that",
+    "def is_even(number):\n",
+)
+"""A story, a fact, instructions, a letter and code; nothing is calibrated or trained on them."""
+
+
+def measure_continuations(
+    model: PreTrainedModel, tokenizer: Any, name: str, prompts: Sequence[str], new_tokens: int
+) -> Continuations:
+    """What a loaded model writes after each prompt, all run at once, with what it rests on.
+
+    Args:
+        name: what the model is called in tables.
+        prompts: beginnings; none for no continuations.
+        new_tokens: of each; half of the model's context if that is less.
+    """
+    new_tokens = min(new_tokens, model.config.max_position_embeddings // 2)
+    run = Run({"prompts": list(prompts), "new_tokens": new_tokens}, device=str(model.device))
+    texts = generate(model, tokenizer, prompts, max_new_tokens=new_tokens, batch_size=max(1, len(prompts)))
+    written = tuple(Continuation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True))
+    return Continuations(model=name, new_tokens=new_tokens, continuations=written, run=run.describe())
+
+
+def generate(
+    model: Any, tokenizer: Any, prompts: Sequence[str], *, max_new_tokens: int = 64, batch_size: int = 8
+) -> list[str]:
+    """Greedy continuations of prompts, without the prompts and without special tokens.
+
+    Prompts are padded on the left, so that each generation follows its own; the beginning of one that does not fit
+    the model's context beside the new tokens is cut off.
+
+    Raises:
+        DataError: for an empty prompt, or if the new tokens alone fill the context.
+    """
+    import torch
+    from transformers import GenerationConfig
+
+    room = model.config.max_position_embeddings - max_new_tokens
+    if room < 1:
+        raise DataError(f"max_new_tokens {max_new_tokens} leaves no room for a prompt in the model's context")
+    padding = pad_id(tokenizer)
+    ends = model.generation_config.eos_token_id if model.generation_config else None
+    settings = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_new_tokens,
+        pad_token_id=padding,
+        eos_token_id=ends or tokenizer.eos_token_id,
+    )
+    encoded = [tokenizer(prompt, verbose=False)["input_ids"][-room:] for prompt in prompts]
+    if not all(encoded):
+        raise DataError("a prompt is empty")
+    texts: list[str] = []
+    for start in range(0, len(encoded), batch_size):
+        batch = encoded[start : start + batch_size]
+        ids, mask = pad(batch, padding, left=True)
+        with torch.inference_mode():
+            output = model.generate(
+                ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings
+            )
+        texts += tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+    return texts
+
+
+def pad(rows: Sequence[Sequence[int]], padding: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of ids made equally long, and their mask, 1 at what was there: both int64 [rows, longest]."""
+    import torch
+
+    longest = max(map(len, rows))
+    ids = torch.full((len(rows), longest), padding)
+    mask = torch.zeros_like(ids)
+    for row, own in enumerate(rows):
+        place = slice(longest - len(own), None) if left else slice(len(own))
+        ids[row, place] = torch.tensor(own)
+        mask[row, place] = 1
+    return ids, mask
+
+
+def pad_id(tokenizer: Any) -> int:
+    """An id to pad with. Masks hide it, so any will do where the tokenizer names none."""
+    return next((own for own in (tokenizer.pad_token_id, tokenizer.eos_token_id) if own is not None), 0)

@@ -1,0 +1,31 @@
+"""Scores of layers, as files."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict
+
+from llm_pruner.mechanisms.records import Evaluations, LayerEntry, ScoresFile
+
+
+class RankedEntry(LayerEntry):
+    """The score of one layer; what else its method selects by stands beside."""
+
+    model_config = ConfigDict(extra="allow")
+
+    score: float
+    """Higher is more important."""
+
+    def values(self) -> list[float]:
+        return [self.score]
+
+    def series(self) -> dict[str, float]:
+        return {"score": self.score}
+
+
+class LayerScoresFile(ScoresFile):
+    """Scores of layers, or of their attention or MLP blocks."""
+
+    layers: tuple[RankedEntry, ...]
+    """One entry a layer of the base, in order."""
+    layer_evaluations: Evaluations
+    """What the scoring took."""

@@ -1,0 +1,1 @@
+"""Measures of layers that allocations go by. A file here is named by the allocation that needs it."""

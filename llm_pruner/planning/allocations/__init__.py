@@ -1,0 +1,13 @@
+"""The allocations, by name. Adding one is a file here and a line below; it then appears everywhere."""
+
+ALLOCATIONS: dict[str, str] = {
+    "uniform": "llm_pruner.planning.allocations.uniform:Uniform",
+    "inverse": "llm_pruner.planning.allocations.inverse:Inverse",
+    "proportional": "llm_pruner.planning.allocations.proportional:Proportional",
+    "global": "llm_pruner.planning.allocations.global_ranking:GlobalRanking",
+    "owl": "llm_pruner.planning.allocations.owl:Owl",
+    "dlp": "llm_pruner.planning.allocations.dlp:Dlp",
+    "alpha": "llm_pruner.planning.allocations.alpha:Alpha",
+    "atp": "llm_pruner.planning.allocations.atp:Atp",
+}
+"""``module:Class`` by name, imported when asked for."""

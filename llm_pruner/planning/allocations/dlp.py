@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, PositiveInt
+
+from llm_pruner.planning.allocations.base import Allocation, Ranking, spread_around
+from llm_pruner.system.options import Options
+
+
+class DlpOptions(Options):
+    spread: float = Field(default=0.15, gt=0, lt=0.5)
+    """Half of the distance between the ratios of the layers that lose most and least; published with 0.15 for 70 %
+    zeros, 0.1 for 60 % and 0.04 for 50 %."""
+    samples: PositiveInt | None = None
+    """Measure on the first n calibration samples; all of them by default."""
+
+
+class Dlp(Allocation):
+    """Layers whose weights have larger scores |W|·‖X‖ lose more, linearly in the mean score.
+
+    The paper names the median; the mean is what its published code takes.
+    """
+
+    title = "Layers of larger scores more"
+    paper = "Chen et al., DLP: Dynamic Layerwise Pruning in Large Language Models, 2025 (arXiv:2505.23807)"
+    mechanisms = ("sparse",)
+    needs = ("mean score",)
+    Options = DlpOptions
+    options: DlpOptions
+
+    @property
+    def ranking(self) -> Ranking:
+        measure = "llm_pruner.methods.measures.mean_saliency:MeanSaliency"
+        return Ranking("MeanSaliency", self.options.model_dump(include={"samples"}), measure)
+
+    def targets(self, ratio: float, num_layers: int, scores: Sequence[float] | None = None) -> list[float]:
+        assert scores is not None
+        return spread_around(ratio, [-score for score in scores], self.options.spread)

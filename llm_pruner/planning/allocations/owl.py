@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from llm_pruner.planning.allocations.base import Allocation, Ranking, spread_around
+from llm_pruner.system.options import Options
+
+
+class OwlOptions(Options):
+    spread: float = Field(default=0.08, gt=0, lt=0.5)
+    """Half of the distance between the ratios of the layers that lose most and least."""
+    threshold: PositiveFloat = 5.0
+    """How many times the layer's mean a score must be to be an outlier."""
+    samples: PositiveInt | None = None
+    """Measure on the first n calibration samples; all of them by default."""
+
+
+class Owl(Allocation):
+    """Layers with more outliers among the scores |W|·‖X‖ of their weights lose less, linearly in the share of them."""
+
+    title = "Layers with more outliers less"
+    paper = (
+        "Yin et al., Outlier Weighed Layerwise Sparsity (OWL): A Missing Secret Sauce for Pruning LLMs to High "
+        "Sparsity, 2023 (arXiv:2310.05175)"
+    )
+    mechanisms = ("sparse",)
+    needs = ("share of outliers",)
+    Options = OwlOptions
+    options: OwlOptions
+
+    @property
+    def ranking(self) -> Ranking:
+        measure = "llm_pruner.methods.measures.outliers:Outliers"
+        return Ranking("Outliers", self.options.model_dump(include={"threshold", "samples"}), measure)
+
+    def targets(self, ratio: float, num_layers: int, scores: Sequence[float] | None = None) -> list[float]:
+        assert scores is not None
+        return spread_around(ratio, scores, self.options.spread)

@@ -1,0 +1,150 @@
+"""The end of a run on the terminal: its table, the best models at three sizes, and where everything lies.
+
+A terminal has a width. Of a table's columns, the most telling are shown that fit, in a fixed order of importance; the
+workbook has all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table as Grid
+
+from llm_pruner.report.table import (
+    BYTES,
+    TEXT,
+    Best,
+    Column,
+    Results,
+    Table,
+    best_at_sizes,
+    size_on_disk,
+    summary_table,
+)
+
+FIRST = (
+    "variant",
+    "perplexity",
+    "bytes_on_disk",
+    "nll_difference",
+    "nll_difference_stderr",
+    "ties",
+    "zero_shot_acc",
+    "zero_shot_stderr",
+    "decode_ms",
+    "parameters",
+    "perplexity_before",
+    "nonzero",
+    "decode_speedup",
+    "zero_shot_retention",
+)
+"""Columns of the summary in order of importance; other compact ones come after them, in the table's order."""
+_BETWEEN = 2
+"""Blanks between columns."""
+_PLACES = {
+    "results/index.html": "all of it on one page",
+    "results/summary.xlsx": "every column, layers, tasks, speed, provenance",
+    "results/figures": "pictures",
+    "results/final_report.json": "the classifiers",
+}
+
+
+def show_run(results: Results | None, console: Console, folder: Path = Path(), more: Sequence[Table] = ()) -> None:
+    """Print the summary of a run, the best of it, further tables, and where the files lie.
+
+    Args:
+        results: what was measured; None for a run without.
+        console: where to print; its width decides how many columns there are.
+        folder: of the run.
+        more: further tables, such as the classifiers.
+    """
+    best = best_at_sizes(results) if results else []
+    if results:
+        _show_summary(results, best, console)
+    for table in more:
+        console.print()
+        console.print(grid(table, console.width), soft_wrap=True)
+    places = {**_PLACES, **{f"baselines/{one.model.name}/model": "a model to take along" for one in best if one.model}}
+    there = {os.path.relpath(folder / place): text for place, text in places.items() if (folder / place).exists()}
+    if there:
+        console.print()
+    for place, text in there.items():
+        console.print(f"{place:<{max(map(len, there))}}  {text}", soft_wrap=True)
+
+
+def _show_summary(results: Results, best: Sequence[Best], console: Console) -> None:
+    table = summary_table(results)
+    console.print()
+    console.print(grid(table, console.width, FIRST), soft_wrap=True)
+    if table.frame["ties"].notna().any():
+        console.print("\nTie with: less than two standard errors lie between, so that the order is chance.")
+    if best:
+        whole = BYTES.text(size_on_disk(results.base))
+        console.print(f"\nLowest perplexity in at most a share of {results.base.name}'s {whole} on disk:")
+        console.print(_best_grid(best), soft_wrap=True)
+
+
+def grid(table: Table, width: int, first: Sequence[str] = ()) -> Grid:
+    """The columns of a table that fit a width, in the table's order.
+
+    Args:
+        table: what to show. A column is shown if it is compact or named in ``first``, and not empty.
+        width: characters of a line.
+        first: keys of the most important columns; the others follow in the table's order. The first that does not fit
+            ends the choice, but one column is always shown.
+    """
+    cells = {column.key: _texts(table, column) for column in table.columns}
+    candidates = [column for column in table.columns if column.compact or column.key in first]
+    candidates = [column for column in candidates if any(cells[column.key])]
+    order = {key: number for number, key in enumerate(first)}
+    chosen: list[Column] = []
+    taken = -_BETWEEN
+    for column in sorted(candidates, key=lambda column: order.get(column.key, len(order))):
+        taken += _BETWEEN + _width(column, cells[column.key])
+        if chosen and taken > width:
+            break
+        chosen.append(column)
+    shown = Grid(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0), header_style="bold")
+    for column in (column for column in table.columns if column in chosen):
+        shown.add_column(
+            _title(column),
+            justify="left" if column.format is TEXT else "right",
+            vertical="bottom",
+            min_width=_width(column, cells[column.key]),
+            max_width=_width(column, cells[column.key]),
+        )
+    for row in range(len(table.frame)):
+        shown.add_row(*(cells[column.key][row] for column in table.columns if column in chosen))
+    return shown
+
+
+def _texts(table: Table, column: Column) -> list[str]:
+    values = table.frame[column.key].astype(object)
+    return ["" if pd.isna(value) else column.format.text(value) for value in values]
+
+
+def _width(column: Column, texts: Sequence[str]) -> int:
+    """The longest value, or the longest word of the heading, which is broken between words."""
+    return max(map(cell_len, (*_title(column).split(" "), *texts)))
+
+
+def _title(column: Column) -> str:
+    return column.title.replace("± ", "±\N{NO-BREAK SPACE}")
+
+
+def _best_grid(best: Sequence[Best]) -> Grid:
+    shown = Grid(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0), show_header=False)
+    for one in best:
+        limit = f"  ≤ {100 * one.share:.0f} %"
+        if one.model is None:
+            shown.add_row(limit, "no row is that small")
+            continue
+        perplexity = f"{one.model.perplexity.perplexity:,.2f}" if one.model.perplexity else ""
+        ties = f"ties with {', '.join(one.ties)}" if one.ties else ""
+        shown.add_row(limit, one.model.name, BYTES.text(size_on_disk(one.model)), perplexity, ties)
+    return shown

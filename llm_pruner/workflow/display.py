@@ -1,0 +1,284 @@
+"""What a run shows on the terminal: how far it is, which jobs run, and why one failed.
+
+On a terminal that is a block which is drawn anew in place. Elsewhere, in a log file, it is a line for the start and for
+the end of each job, without control characters. Snakemake's own log file has the whole text.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+MOST_RUNNING = 8
+"""Running jobs that are named; more are counted."""
+LAST_LINES = 12
+"""Lines of a failed job's log that are shown."""
+_ENOUGH = 3
+"""Jobs that have to be done before a time is told from them."""
+_CHATTER = (
+    "Activating conda env",
+    "Assuming unrestricted shared filesystem",
+    "At least one job did not complete",
+    "Building DAG of jobs",
+    "Conda environments: ignored",
+    "Elapsed time",
+    "Execute ",
+    "Exiting because a job execution failed",
+    "Group jobs: inactive",
+    "Provided ",
+    "Removing output files of failed job",
+    "Rules claiming more threads",
+    "Select jobs to execute",
+    "Shutting down",
+    "Singularity containers: ignored",
+    "Using shell",
+    "WorkflowError:\nAt least one job did not complete",
+)
+"""How messages begin that say nothing about a run, or what a job's own lines say better."""
+_LOG_FILE = "Complete log(s): "
+_NOTHING_TO_DO = "Nothing to be done"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job that was started."""
+
+    rule: str
+    wildcards: str
+    """Their values, such as a variant's name; empty without any."""
+    started: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.rule} {self.wildcards}".rstrip()
+
+
+def duration_text(seconds: float) -> str:
+    """Seconds as people say them.
+
+    >>> duration_text(9.4), duration_text(75), duration_text(3725)
+    ('9 s', '1:15 min', '1:02 h')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02} min"
+    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
+
+
+def seconds_left(
+    left: Mapping[str, int], done: Mapping[str, Sequence[float]], running: Sequence[tuple[str, float]], elapsed: float
+) -> float | None:
+    """How long a run will still take, if jobs of a rule take what those before took and as many run side by side.
+
+    Args:
+        left: jobs of each rule that are not done, those that run among them.
+        done: seconds that each finished job of a rule took; a rule without one takes the mean of all.
+        running: rule and seconds so far of the jobs that run.
+        elapsed: seconds since the run began.
+
+    Returns:
+        None before three jobs are done.
+    """
+    every = [seconds for of_rule in done.values() for seconds in of_rule]
+    if len(every) < _ENOUGH or elapsed <= 0:
+        return None
+    overall = sum(every) / len(every)
+    mean = {rule: sum(of_rule) / len(of_rule) for rule, of_rule in done.items() if of_rule}
+    work = sum(count * mean.get(rule, overall) for rule, count in left.items())
+    work -= sum(min(seconds, mean.get(rule, overall)) for rule, seconds in running)
+    side_by_side = max((sum(every) + sum(seconds for _, seconds in running)) / elapsed, 1.0)
+    return work / side_by_side
+
+
+class Display(logging.Handler):
+    """Shows Snakemake's events: lively on a terminal, as plain lines elsewhere."""
+
+    def __init__(
+        self,
+        stream: TextIO,
+        *,
+        nothing_to_do: Callable[[], None],
+        colour: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Show events on ``stream``.
+
+        Args:
+            stream: the terminal, or a file.
+            nothing_to_do: called after the run said that all is there.
+            colour: whether a terminal may be coloured.
+            clock: seconds from anywhere.
+        """
+        super().__init__()
+        self.lively = stream.isatty() and os.environ.get("TERM") != "dumb"
+        self.console = Console(
+            file=stream,
+            force_terminal=self.lively,
+            no_color=None if colour else True,
+            soft_wrap=not self.lively,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+        self._live: Live | None = None
+        self._nothing_to_do = nothing_to_do
+        self._clock = clock
+        self._began = clock()
+        self._left: Counter[str] = Counter()
+        self._total = self._done = 0
+        self._failed: list[str] = []
+        self._running: dict[int, Job] = {}
+        self._seconds: dict[str, list[float]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        event = getattr(record, "event", None)
+        handle = getattr(self, f"_on_{event}", None) if event else self._on_message
+        try:
+            if handle:
+                handle(record)
+        except Exception:
+            self.handleError(record)
+
+    def close(self) -> None:
+        self._stop()
+        super().close()
+
+    # --- events, by the name Snakemake gives them ----------------------------------------------------------
+
+    def _on_run_info(self, record: Any) -> None:
+        self._left = Counter({rule: count for rule, count in record.stats.items() if rule != "total"})
+        self._total = record.stats["total"]
+        self._began = self._clock()
+        if self.lively:
+            self._live = Live(
+                console=self.console, get_renderable=self._block, refresh_per_second=4, transient=True, screen=False
+            )
+            self._live.start()
+        else:
+            self._say(f"{self._total} jobs to do")
+
+    def _on_job_info(self, record: Any) -> None:
+        job = Job(record.rule_name, " ".join(map(str, record.wildcards.values())), self._clock())
+        self._running[record.jobid] = job
+        if not self.lively:
+            self._say(f"{self._count()} {job.name}: started")
+
+    def _on_job_finished(self, record: Any) -> None:
+        job = self._running.pop(record.job_id, None)
+        if job is None:
+            return
+        seconds = self._clock() - job.started
+        self._done += 1
+        self._left[job.rule] -= 1
+        self._seconds.setdefault(job.rule, []).append(seconds)
+        if not self.lively:
+            self._say(f"{self._count()} {job.name}: done in {duration_text(seconds)}")
+
+    def _on_progress(self, record: Any) -> None:
+        self._total = max(self._total, record.total)
+        if record.done >= record.total:
+            self._stop()
+
+    def _on_job_error(self, record: Any) -> None:
+        job = self._running.pop(record.jobid, None)
+        if job is None:
+            return
+        self._failed.append(job.name)
+        after = duration_text(self._clock() - job.started)
+        self._say(f"{job.name} failed after {after}", "bold red")
+        for log in record.log:
+            self._show_log(Path(log))
+        for key, value in record.aux.items():
+            self._say(f"  {key}: {value}")
+
+    def _on_group_error(self, record: Any) -> None:
+        # what the cluster wrote; an error for each job of the group follows
+        for log in record.aux_logs:
+            self._show_log(Path(log))
+
+    def _on_error(self, record: Any) -> None:
+        # what a failed script's shell says of it; the job's own error follows
+        if record.exception == "RuleException" and "CalledProcessError" in record.getMessage():
+            return
+        self._on_message(record)
+
+    def _on_message(self, record: logging.LogRecord) -> None:
+        message = record.getMessage().strip()
+        if message.startswith(_LOG_FILE):
+            self._end(message.removeprefix(_LOG_FILE))
+        elif message.startswith(_NOTHING_TO_DO):
+            self._say("Nothing to do: all results are there and up to date.")
+            self._nothing_to_do()
+        elif message and message != "None" and not message.startswith(_CHATTER):
+            style = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno, "")
+            self._say(message, style)
+
+    # --- output --------------------------------------------------------------------------------------------
+
+    def _say(self, text: str, style: str = "") -> None:
+        self.console.print(Text(text, style), soft_wrap=True)
+
+    def _count(self) -> str:
+        width = len(str(self._total))
+        return f"[{self._done:{width}}/{self._total}]"
+
+    def _show_log(self, log: Path) -> None:
+        """The end of a job's log, indented; a bar that was drawn anew in place shows as it was last."""
+        if not log.is_file():
+            return
+        text = log.read_bytes().decode("utf-8", errors="replace")
+        lines = [shown for line in text.split("\n") if (shown := line.rstrip("\r").rpartition("\r")[2].rstrip())]
+        self._say(f"  {log}{' ends' if len(lines) > LAST_LINES else ''}:")
+        for line in lines[-LAST_LINES:] or ["(nothing was written)"]:
+            self._say(f"    {line}")
+
+    def _end(self, log: str) -> None:
+        self._stop()
+        took = duration_text(self._clock() - self._began)
+        told = f"{self._done} of {self._total} jobs done in {took}"
+        if self._failed:
+            told += f", {len(self._failed)} failed: {', '.join(self._failed)}"
+        elif self._done < self._total:
+            told += ", stopped"
+        self._say(f"{told}. Snakemake's log: {os.path.relpath(log)}")
+
+    def _stop(self) -> None:
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _block(self) -> Group:
+        """What is drawn anew on a terminal: a line for the run, and one for each job that runs."""
+        now = self._clock()
+        running = sorted(self._running.copy().values(), key=lambda job: job.started)
+        elapsed = now - self._began
+        line = f"{self._done} of {self._total} jobs, {duration_text(elapsed)}"
+        left = seconds_left(
+            self._left.copy(),
+            {rule: list(seconds) for rule, seconds in self._seconds.copy().items()},
+            [(job.rule, now - job.started) for job in running],
+            elapsed,
+        )
+        if left is not None:
+            line += f", about {duration_text(left)} left"
+        if self._failed:
+            line += f", {len(self._failed)} failed"
+        lines = [Text(line, "bold", no_wrap=True, overflow="ellipsis")]
+        for job in running[:MOST_RUNNING]:
+            shown = f"  {job.name}  {duration_text(now - job.started)}"
+            lines.append(Text(shown, no_wrap=True, overflow="ellipsis"))
+        if len(running) > MOST_RUNNING:
+            lines.append(Text(f"  and {len(running) - MOST_RUNNING} more"))
+        return Group(*lines)

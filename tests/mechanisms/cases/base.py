@@ -1,0 +1,101 @@
+"""What a mechanism's cases are."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+
+from llm_pruner.methods.base import Method
+from llm_pruner.models.architecture import Architecture
+from llm_pruner.planning.plan import Plan
+from llm_pruner.variants.records import PruningRecord
+
+
+class Case(NamedTuple):
+    """A variant to make: its name and its options."""
+
+    name: str
+    options: dict[str, Any]
+
+
+class Refusal(NamedTuple):
+    """A variant that no model of four layers can give, and what is said of it."""
+
+    name: str
+    message: str
+
+
+class MechanismCases(ABC):
+    """A mechanism's part in the tests of what every method owes its user."""
+
+    amounts: ClassVar[tuple[Case, ...]]
+    """Made of every method that drives the mechanism; names are what follows the method's."""
+    further: ClassVar[tuple[Case, ...]] = ()
+    """Made once, with the method that the name begins with."""
+    elsewhere: ClassVar[tuple[tuple[Case, bool], ...]] = ()
+    """Loaded where this package is not, and whether the folder's own code must run for that."""
+    spread: ClassVar[tuple[Case, ...]] = ()
+    """Loaded over several devices."""
+    refused: ClassVar[tuple[Refusal, ...]] = ()
+    """Asks for more than there is."""
+    reads_weights: ClassVar[tuple[str, ...]] = ()
+    """Methods that must notice weights that are not finite: those that score, with the mechanism's suffix."""
+
+    def fits(self, method: type[Method], options: Mapping[str, Any]) -> bool:
+        """Whether a method can do this with a model of four layers."""
+        return True
+
+    def of(self, name: str, method: type[Method]) -> Iterator[Case]:
+        """The amounts as variants of a method."""
+        # as many layers ranked as the largest amount needs, where a method ranks one after the other
+        ranked = {"steps": 3} if "steps" in method.Options.model_fields else {}
+        for suffix, options in self.amounts:
+            if self.fits(method, options):
+                yield Case(f"{name}{suffix}", {**options, **ranked})
+
+    @abstractmethod
+    def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
+        """The dense model with what was removed zeroed, bypassed or projected out: an independent account of a pruning.
+
+        Args:
+            dense: may be changed.
+            output: the variant's folder.
+        """
+
+    @abstractmethod
+    def check_size(
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
+    ) -> None:
+        """What was reached is what is on disk, and as near to what was asked as whole units allow."""
+
+
+def zero_planned(dense: Any, output: Path) -> Any:
+    """The dense model with what a plan removes adding nothing to the residual stream."""
+    plan = Plan.read(output / "plan.json")
+    layers, config = dense.model.layers, dense.config
+    for kept in plan.layers:
+        attention, mlp = layers[kept.index].self_attn, layers[kept.index].mlp
+        width = attention.head_dim * (config.num_attention_heads // config.num_key_value_heads)
+        for group in set(range(config.num_key_value_heads)) - set(kept.groups):
+            attention.o_proj.weight.data[:, group * width : (group + 1) * width] = 0
+        mlp.down_proj.weight.data[:, sorted(set(range(config.intermediate_size)) - set(kept.channels))] = 0
+    gone = plan.removed_layers
+    for projection in (
+        *(layers[index].self_attn.o_proj for index in gone + plan.dropped_blocks("attention")),
+        *(layers[index].mlp.down_proj for index in gone + plan.dropped_blocks("mlp")),
+    ):
+        for parameter in projection.parameters():
+            parameter.data.zero_()
+    return dense
+
+
+def with_weights_of(dense: Any, output: Path) -> Any:
+    """The dense model with the weights that were written: nothing but values changed."""
+    from safetensors.torch import load_file
+
+    dense.load_state_dict(load_file(output / "model" / "model.safetensors"), strict=False)
+    return dense

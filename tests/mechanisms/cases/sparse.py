@@ -1,0 +1,49 @@
+"""Single weights, freely and N of every M."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from llm_pruner.models.architecture import Architecture
+from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.planning.allocations.choice import allocation_class
+from llm_pruner.variants.records import PruningRecord
+from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, with_weights_of
+
+
+class Cases(MechanismCases):
+    amounts = (
+        Case("_unstructured_5000", {}),
+        Case("_2of4", {}),
+        Case("_4of8", {}),
+    )
+    further = tuple(
+        Case(f"{method}_{name}_unstructured_6000", {"allocation": name})
+        for name in ALLOCATIONS
+        if "sparse" in allocation_class(name).mechanisms
+        for method in ("Wanda", "Magnitude")
+    )
+    refused = (Refusal("Magnitude_3of7", "multiples of 7"),)
+
+    def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
+        return with_weights_of(dense, output)
+
+    def check_size(
+        self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
+    ) -> None:
+        assert after.total_parameters == before.total_parameters
+        assert record.asked and record.reached
+        zeros = sum(entry.numel - entry.count_nonzero() for name, entry in after.tensors.items() if "_proj.w" in name)
+        assert zeros / before.linear_parameters() == record.reached.amount
+        # counts are rounded down in every row
+        assert record.asked.amount * 0.9 < record.reached.amount <= record.asked.amount
+        asked = [layer.asked for layer in record.layers]
+        assert sum(asked) / len(asked) == pytest.approx(record.asked.amount)
+        assert (len(set(asked)) > 1) is (options.get("allocation", "uniform") != "uniform")
+        for layer in record.layers:
+            assert layer.asked * 0.9 < layer.reached <= layer.asked

@@ -1,0 +1,8 @@
+from pathlib import Path
+
+from llm_pruner.report.page.write import write_page
+from llm_pruner.report.table import read_results
+from workflow_scripts.job import job
+
+with job(snakemake):
+    write_page(read_results([Path(record).parent for record in snakemake.input.records]), Path(snakemake.output[0]))
