@@ -43,7 +43,7 @@ def show_results():
     from llm_pruner.report.terminal import show_run
     from llm_pruner.system.files import read_json
 
-    results = read_results([f"baselines/{name}" for name in VARIANTS]) if "summary" in rules_run else None
+    results = read_results([f"baselines/{name}" for name in MODELS_MADE]) if "summary" in rules_run else None
     classifiers = [encoders_table(read_json("results/final_report.json"))] if "encoder_report" in rules_run else []
     show_run(results, Console(highlight=False), more=classifiers)
 

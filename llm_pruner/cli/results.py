@@ -25,6 +25,7 @@ from llm_pruner.cli.common import (
 from llm_pruner.system.errors import DataError, PrunerError
 from llm_pruner.system.files import read_json, write_text
 from llm_pruner.variants.records import PruningRecord
+from llm_pruner.variants.repeats import split_repeat
 from llm_pruner.variants.variant import DENSE
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def show(
     if as_json:
         found = best_at_sizes(results) if results else []
         best = [{"share": one.share, "model": one.model and one.model.name, "ties": list(one.ties)} for one in found]
-        emit({"models": [folder.name for folder in whole], "best": best}, "", as_json)
+        emit({"models": [model.name for model in results.models] if results else [], "best": best}, "", as_json)
     else:
         show_run(results, Console(highlight=False), run, more)
     finish(damaged)
@@ -289,14 +290,15 @@ def _read_from(variants: Sequence[Path]) -> list[Path]:
 
 
 def _rows_of_run(run: Path) -> list[Path]:
-    """Folders of the variants in a run's table, in its order; all that are there where it has none."""
+    """Folders of the variants in a run's table, in its order, and their repeats; all there are where it has none."""
     folders = {folder.name: folder for folder in variant_folders([run])}
     summary = run / "results" / "summary.csv"
     if not summary.exists():
         return list(folders.values())
     with summary.open(encoding="utf-8", newline="") as file:
         names = [row["variant"] for row in csv.DictReader(file)]
-    return [folders[name] for name in names if name in folders]
+    again = [name for name in folders if name not in names and split_repeat(name)[0] in names]
+    return [folders[name] for name in (*names, *again) if name in folders]
 
 
 def _is_base_elsewhere(variant: Path) -> bool:

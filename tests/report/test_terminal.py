@@ -10,18 +10,42 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from llm_pruner.analysis.comparison import compare
+from llm_pruner.analysis.records import ModelStructure
+from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.report.table import Model, Results, best_at_sizes, markdown, summary_table, ties_of, told_apart
 from llm_pruner.report.terminal import FIRST, grid, show_run
 
 
-def model(name: str, size: int, *losses: float, **parts: Any) -> Model:
-    """A model of a size in bytes whose windows have these losses; none was measured without any."""
-    nll = sum(losses) / len(losses) if losses else 0.0
-    perplexity = {"window_nll": list(losses), "nll": nll, "perplexity": math.exp(nll), "tokens": 8} if losses else {}
-    totals = {"bytes_on_disk": {"before": 1000, "after": size}, "parameters": {"after": size // 4}}
-    return Model(name, comparison={"totals": totals}, perplexity=perplexity, **parts)
+def structure(name: str, size: int) -> ModelStructure:
+    """Of a model without layers, of a size in bytes, four a parameter."""
+    sizes = {"parameters": size // 4, "nonzero": size // 4}
+    totals = {**sizes, "sparsity": 0.0, "bytes_on_disk": size, "parts": {"other": sizes}}
+    held = {"name": name, "model_type": "llama", "hidden_size": 8, "num_layers": 0, "totals": totals, "layers": []}
+    return ModelStructure.model_validate(held)
 
 
+def model(name: str, size: int, *losses: float) -> Model:
+    """A model of a size in bytes whose windows have these losses; not measured without any."""
+    comparison = compare(structure("Dense", 1000), structure(name, size))
+    if not losses:
+        return Model(name, comparison=comparison)
+    nll = sum(losses) / len(losses)
+    text = {"dataset": "text", "split": "test", "window": 8, "stride": 8, "windows": len(losses), "tokens": 8}
+    found = {"nll": nll, "perplexity": math.exp(nll), "window_nll": list(losses), "bits_per_byte": None}
+    held = {"model": name, **text, **found, "run": RUN}
+    return Model(name, comparison=comparison, perplexity=PerplexityResult.model_validate(held))
+
+
+RUN = {
+    "started": "2026-01-01T10:00:00+00:00",
+    "seconds": 1.0,
+    "seed": 0,
+    "device": "cpu",
+    "machine": {"system": "Linux", "processor": "x86_64", "cores": 2},
+    "options": {},
+    "versions": {"python": "3.12.3"},
+}
 BASE = model("Dense", 1000, 1.0, 1.0, 1.0)
 # against Dense: 0.1, 0.3 and 0.2 lost, so 0.2 ± 0.1 / √3 = 0.058, which is 3.5 errors
 WORSE = model("Worse", 800, 1.1, 1.3, 1.2)
