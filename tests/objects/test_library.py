@@ -39,6 +39,7 @@ from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.mechanisms.width.score import score
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.checkpoint import load
+from llm_pruner.system.runtime import Runtime
 from tests.tiny.families import FAMILIES, VOCABULARY
 from tests.tiny.models import build_model
 from tests.tiny.text import WORDS
