@@ -2,4 +2,4 @@
 
 import pytest
 
-pytest.register_assert_rewrite("tests.tiny", "tests.workflow.edits", "tests.mechanisms.cases", "tests.steps.cases")
+pytest.register_assert_rewrite("tests.tiny", "tests.workflow.edits", "tests.mechanisms.cases")

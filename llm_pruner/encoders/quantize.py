@@ -170,6 +170,8 @@ def quantized_classifier(
         return model
     four = {name for name, width in bits.items() if width == 4}
     skip = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name not in four]
+    # also as AutoModel knows them, which loads the model without its head
+    skip = list(dict.fromkeys([*skip, *(name.removeprefix(f"{model.base_model_prefix}.") for name in skip)]))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return load_packed(classifier_class(encoder), Path(folder), nf4_config(skip, double_quant=double_quant))

@@ -35,7 +35,7 @@ def measure_continuations(
     """
     new_tokens = min(new_tokens, model.config.max_position_embeddings // 2)
     run = Run({"prompts": list(prompts), "new_tokens": new_tokens}, device=str(model.device))
-    texts = generate(model, tokenizer, prompts, max_new_tokens=new_tokens, batch_size=max(1, len(prompts)))
+    texts = generate(model, tokenizer, prompts, max_new_tokens=new_tokens, batch_size=len(prompts)) if prompts else []
     written = tuple(Continuation(prompt=prompt, text=text) for prompt, text in zip(prompts, texts, strict=True))
     return Continuations(model=name, new_tokens=new_tokens, continuations=written, run=run.describe())
 

@@ -156,7 +156,7 @@ def test_drawn_samples_are_those_of_the_workflow(
         (["--strategy", "wanda"], 2, "--ratio"),
         (["--strategy", "wanda", "--ratio", "x"], 2, "--ratio"),
         (["--ratio", "0.3"], 2, "--strategy"),
-        (["--strategy", "shortgpt", "--structure", "depth", "--ratio", "0.3"], 2, "--layers"),
+        (["--strategy", "shortgpt", "--structure", "depth"], 2, "--layers or which share"),
         (["--strategy", "wanda", "--structure", "width", "--layers", "2"], 2, "is for depth"),
         (["--strategy", "wanda", "--structure", "2:4", "--ratio", "0.3"], 2, "removes 0.5"),
         (["--strategy", "wanda", "--structure", "wide", "--ratio", "0.3"], 2, "N:M"),
@@ -314,7 +314,7 @@ def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:
     run("table", "--result-dir", variants, "--output", tmp_path / "t.csv")
     run("table", "--result-dir", variants, "--output", tmp_path / "t.pdf", code=2)
     drawn = run_json("plot", "--result-dir", variants, "--output", tmp_path / "figures")["figures"]
-    assert len(drawn) == 4 and all(Path(path).stat().st_size for path in drawn)
+    assert len(drawn) == 5 and all(Path(path).stat().st_size for path in drawn)
     (variants / "Dense" / "pruning.json").write_text("{")
     result = run("compare", variants, "--json", code=3)
     assert len(json.loads(result.stdout)) == 2 and "Dense: left out" in result.stderr
@@ -324,16 +324,22 @@ def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:
     assert "one name" in run("compare", namesake, variants / "ShortGPT_remove_1", code=1).stderr
 
 
-def test_evaluate_against_a_reference(make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path) -> None:
+def test_evaluate_against_a_reference(
+    make_model: Callable[..., Path], tokenizer: Any, tokens: torch.Tensor, tmp_path: Path
+) -> None:
     stream = tmp_path / "stream.safetensors"
+    folders = {family: tmp_path / family for family in ("llama", "qwen3")}
+    for family, folder in folders.items():
+        shutil.copytree(make_model(family), folder)
+        tokenizer.save_pretrained(folder)
     write_tokens(stream, tokens.reshape(1, -1), {})
-    arguments = ["--model", make_model(), "--tokens", stream, "--window", 20, "--output", tmp_path / "evaluation"]
-    itself = run_json("evaluate", *arguments, "--reference", make_model())["perplexity"]["divergence"]
+    arguments = ["--model", folders["llama"], "--tokens", stream, "--window", 20, "--output", tmp_path / "evaluation"]
+    itself = run_json("evaluate", *arguments, "--reference", folders["llama"])["perplexity"]["divergence"]
     assert itself["mean_kl"] == pytest.approx(0, abs=1e-6) and itself["same_top"] == 1
-    told = run("evaluate", *arguments, "--reference", make_model("qwen3")).stdout
+    told = run("evaluate", *arguments, "--reference", folders["qwen3"]).stdout
     assert told.startswith("perplexity ") and "KL divergence " in told and "same next token in " in told
     assert "divergence" not in run_json("evaluate", *arguments)["perplexity"]
-    run("evaluate", *arguments, "--metrics", "speed", "--reference", make_model(), code=2)
+    run("evaluate", *arguments, "--metrics", "speed", "--reference", folders["llama"], code=2)
 
 
 def test_evaluate(
@@ -363,10 +369,12 @@ def test_evaluate(
         name="M",
         perplexity_output=tmp_path / "perplexity.json",
         zero_shot_output=tmp_path / "zero_shot.json",
+        continuations_output=tmp_path / "continuations.json",
         tasks=["piqa"],
         task_folder=None,
         perplexity_options={"window": 20},
         zero_shot_options={},
+        continuations_options={"prompts": (), "new_tokens": 4},
     )
     for part in ("perplexity", "zero_shot"):
         found, expected = read_json(output / f"{part}.json"), read_json(tmp_path / f"{part}.json")

@@ -225,7 +225,8 @@ def test_the_mechanism_of_the_guide_has_names(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Magnitude, "mechanisms", (*Magnitude.mechanisms, "rank"))
     try:
         variant = resolve("Magnitude_rank_2000")
-        assert (variant.mechanism, variant.asked) == ("rank", {"amount": 0.2, "of": "singular values"})
+        assert (variant.mechanism, variant.amount) == ("rank", 0.2)
+        assert get_mechanism("rank").unit(variant.options) == "singular values"
         assert get_mechanism("rank").write("rank", 0.2) == get_mechanism("rank").examples[0]
         assert resolve("Magnitude_2000").mechanism == "width"
     finally:

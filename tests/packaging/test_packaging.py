@@ -71,7 +71,7 @@ def imported(*places: str) -> set[str]:
 @pytest.mark.parametrize(
     ("places", "extras"),
     [
-        (["llm_pruner", "workflow_scripts"], ["semantic"]),
+        (["llm_pruner", "workflow_scripts"], ["semantic", "workflow"]),
         (["docs"], ["docs"]),
         (["tests", "benchmarks"], ["dev", "semantic"]),
     ],

@@ -363,14 +363,23 @@ def test_markdown_is_compact_and_readable(results: Results) -> None:
     cells = {(line := [cell.strip() for cell in text.strip("|").split("|")])[0]: line for text in lines}
     assert cells["Variant"] == [
         *("Variant", "Asked", "Parameters", "Parameters removed", "Non-zero"),
-        *("Perplexity", "nll − Dense", "± s.e.", "Zero-shot acc", "± s.e.", "Accuracy kept"),
+        *(
+            "Perplexity",
+            "nll − Dense",
+            "± s.e.",
+            "KL to Dense",
+            "Same next token",
+            "Zero-shot acc",
+            "± s.e.",
+            "Accuracy kept",
+        ),
         *("Decode ms per token", "Decode speed-up", "Tokens/s at batch 4"),
     ]
     assert cells["Magnitude_2000"] == [
         *("Magnitude_2000", "20.00 %", "640", "20.00 %", "640"),
-        *("15.00", "", "", "45.00 %", "1.50 %", "90.00 %", "2.00", "2.00 ×", "2,000.0"),
+        *("15.00", "", "", "0.500", "50.00 %", "45.00 %", "1.50 %", "90.00 %", "2.00", "2.00 ×", "2,000.0"),
     ]
-    assert cells["Random_5000"][5] == cells["Random_5000"][11] == ""
+    assert cells["Random_5000"][5] == cells["Random_5000"][13] == ""
 
 
 def test_the_workbook_holds_every_sheet_with_formats_filters_and_charts(results: Results, tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def test_names(name: str, method: str, mechanism: str, structure: str, amount: f
         ("Magnitude_20000", "not a variant name"),
         ("Magnitude_0000", "removes nothing; that is Dense"),
         ("Magnitude_remove_2", "Magnitude cannot prune by depth, only by width or sparse"),
-        ("ShortGPT_2000", "ShortGPT cannot prune by width, only by depth"),
+        ("ShortGPT_unstructured_5000", "ShortGPT cannot prune by sparse, only by depth"),
         ("ShortGPT_remove_0", "removes no layer"),
         ("Wanda_4of4", "needs 0 < N < M, not 4 of 4"),
     ],

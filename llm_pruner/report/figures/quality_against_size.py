@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any, Literal
 
 import numpy as np
@@ -152,19 +154,21 @@ def _label_points(axes: Axes, points: pd.DataFrame) -> None:
 
     worst = points["cost"] == points["cost"].max()
     named = points[points["front"] | points["method"].isin(CONTROLS) | worst]
-    allocate(
-        axes,
-        named["x"].tolist(),
-        named["y"].tolist(),
-        named["label"].tolist(),
-        x_scatter=points["x"].tolist(),
-        y_scatter=points["y"].tolist(),
-        textsize=8.5,
-        textcolor=INK,
-        linecolor=FAINT,
-        linewidth=0.8,
-        max_distance=0.15,
-    )
+    # it says on stdout, which is for results, that a label found no free place
+    with redirect_stdout(StringIO()):
+        allocate(
+            axes,
+            named["x"].tolist(),
+            named["y"].tolist(),
+            named["label"].tolist(),
+            x_scatter=points["x"].tolist(),
+            y_scatter=points["y"].tolist(),
+            textsize=8.5,
+            textcolor=INK,
+            linecolor=FAINT,
+            linewidth=0.8,
+            max_distance=0.15,
+        )
 
 
 def pareto_front(sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False) -> list[bool]:
