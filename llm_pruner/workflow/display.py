@@ -47,6 +47,7 @@ _CHATTER = (
 """How messages begin that say nothing about a run, or what a job's own lines say better."""
 _LOG_FILE = "Complete log(s): "
 _NOTHING_TO_DO = "Nothing to be done"
+_INTERRUPTED = "Terminating processes on user request"
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,7 @@ class Display(logging.Handler):
         self._left: Counter[str] = Counter()
         self._total = self._done = 0
         self._failed: list[str] = []
+        self._interrupted = False
         self._running: dict[int, Job] = {}
         self._seconds: dict[str, list[float]] = {}
 
@@ -193,7 +195,7 @@ class Display(logging.Handler):
 
     def _on_job_error(self, record: Any) -> None:
         job = self._running.pop(record.jobid, None)
-        if job is None:
+        if job is None or self._interrupted:
             return
         self._failed.append(job.name)
         after = duration_text(self._clock() - job.started)
@@ -218,6 +220,10 @@ class Display(logging.Handler):
         message = record.getMessage().strip()
         if message.startswith(_LOG_FILE):
             self._end(message.removeprefix(_LOG_FILE))
+        elif message.startswith(_INTERRUPTED):
+            self._interrupted = True
+            self._stop()
+            self._say("Stopping ...")
         elif message.startswith(_NOTHING_TO_DO):
             self._say("Nothing to do: all results are there and up to date.")
             self._nothing_to_do()
@@ -251,7 +257,7 @@ class Display(logging.Handler):
         if self._failed:
             told += f", {len(self._failed)} failed: {', '.join(self._failed)}"
         elif self._done < self._total:
-            told += ", stopped"
+            told += ", stopped; the same command goes on from there"
         self._say(f"{told}. Snakemake's log: {os.path.relpath(log)}")
 
     def _stop(self) -> None:

@@ -297,9 +297,9 @@ def test_show_prints_the_rows_of_a_run_in_its_order(variants: Path, tmp_path: Pa
     run("table", "--result-dir", variants, "--output", tmp_path / "run" / "results" / "summary.csv")
     table = tmp_path / "run" / "results" / "summary.csv"
     heading, dense, *rest = table.read_text().splitlines(keepends=True)
-    table.write_text(heading + rest[-1] + dense)
+    table.write_text("".join((heading, dense, *rest[:0:-1])))
     shown = run_json("show", tmp_path / "run")
-    assert shown["models"] == [rest[-1].partition(",")[0], "Dense"]
+    assert shown["models"] == ["Dense", *(row.partition(",")[0] for row in rest[:0:-1])]
     assert [one["share"] for one in shown["best"]] == [0.9, 0.8, 0.65]
     (tmp_path / "empty").mkdir()
     assert "no folder of a pruned model" in run("show", tmp_path / "empty", code=1).stderr

@@ -39,6 +39,7 @@ from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.mechanisms.width.score import score
 from llm_pruner.methods.gqa import GQA
 from llm_pruner.models.checkpoint import load
+from llm_pruner.system.runtime import Runtime
 from tests.tiny.families import FAMILIES, VOCABULARY
 from tests.tiny.models import build_model
 from tests.tiny.text import WORDS
@@ -319,7 +320,7 @@ def test_group_importance_is_taylor_by_head(
     assert importance.dtype == torch.float32 and importance.shape == (groups,) and not importance.requires_grad
     torch.testing.assert_close(importance, torch.stack(expected))
     assert torch.equal(importance, compute_gqa_group_importance(layer, head_dim=head_dim, gqa_ratio=ratio))
-    scores = score(GQA(), folder, tokens, device="cpu", batch_size=6, progress=False).layers[2].attention
+    scores = score(GQA(), folder, tokens, Runtime("cpu", 6)).layers[2].attention
     torch.testing.assert_close(importance, torch.tensor(scores), rtol=1e-3, atol=1e-7)
 
 

@@ -73,10 +73,9 @@ def test_computes_with_the_quantized_weights(
     assert after.totals.parameters == before.totals.parameters
     assert read_architecture(output / "model").layers == read_architecture(parent / "model").layers
     assert after.totals.bytes_on_disk < before.totals.bytes_on_disk
-    assert record.steps[-1].bytes == {
-        "before": before.totals.bytes_on_disk,
-        "after": after.totals.bytes_on_disk,
-    }
+    (taken,) = record.steps
+    assert taken.bytes and taken.bytes.before == before.totals.bytes_on_disk
+    assert taken.bytes.after == after.totals.bytes_on_disk
     zeros = sum(int((p == 0).sum()) for p in quantized_by_hand(parent / "model").parameters())
     assert after.totals.parameters - after.totals.nonzero == zeros
     assert memory_bytes(model) < memory_bytes(load(parent / "model"))

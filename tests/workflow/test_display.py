@@ -100,6 +100,19 @@ def test_a_failed_job_shows_the_end_of_its_log(tmp_path: Path) -> None:
     assert run.lines[-1].startswith("0 of 1 jobs done in 3 s, 1 failed: prune A_2000.")
 
 
+def test_an_interrupted_run_blames_no_job() -> None:
+    run = Run(io.StringIO())
+    run.send("run_info", stats={"prune": 2, "total": 2})
+    run.start(1, "prune", variant="A_2000")
+    run.send(None, "Terminating processes on user request, this might take some time.")
+    run.send("job_error", "Error in rule prune", logging.ERROR, jobid=1, log=[], aux={})
+    run.send(None, "Complete log(s): run.log")
+    assert run.lines[2:] == [
+        "Stopping ...",
+        "0 of 2 jobs done in 0 s, stopped; the same command goes on from there. Snakemake's log: run.log",
+    ]
+
+
 def test_other_errors_and_messages_are_not_swallowed() -> None:
     run = Run(io.StringIO())
     run.send("error", "MissingOutputException in rule x", logging.ERROR, exception="MissingOutputException")
