@@ -91,7 +91,7 @@ def test_continuations_are_the_likeliest_tokens_one_after_the_other(
     model = llm_pruner.load(make_model("llama"))
     prompts = ["the of a", "w1 w2 w3 w4 w5"]
     result = measure_continuations(model, tokenizer, "Dense", prompts, 4)
-    for prompt, written in zip(prompts, result["continuations"], strict=True):
+    for prompt, written in zip(prompts, result.continuations, strict=True):
         ids = tokenizer(prompt, return_tensors="pt")["input_ids"]
         start = ids.shape[1]
         for _ in range(4):
@@ -99,9 +99,12 @@ def test_continuations_are_the_likeliest_tokens_one_after_the_other(
                 ids = torch.cat([ids, model(input_ids=ids).logits[:, -1:].argmax(-1)], dim=1)
             if ids[0, -1] == model.config.eos_token_id:
                 break
-        assert written == {"prompt": prompt, "text": tokenizer.decode(ids[0, start:], skip_special_tokens=True)}
-    assert measure_continuations(model, tokenizer, "Dense", [], 4)["continuations"] == []
-    assert measure_continuations(model, tokenizer, "Dense", prompts, 1000)["new_tokens"] == 32
+        assert written.to_dict() == {
+            "prompt": prompt,
+            "text": tokenizer.decode(ids[0, start:], skip_special_tokens=True),
+        }
+    assert measure_continuations(model, tokenizer, "Dense", [], 4).continuations == ()
+    assert measure_continuations(model, tokenizer, "Dense", prompts, 1000).new_tokens == 32
 
 
 def test_limits_and_bad_streams() -> None:
