@@ -12,6 +12,7 @@ from llm_pruner.workflow import locks, resources, snakemake_private
 from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.system.errors import PrunerError
+from llm_pruner.system.provenance import sha256
 from llm_pruner.mechanisms import job_modules
 from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.planning.allocations.choice import module_of

@@ -45,8 +45,6 @@ rule page:
     input:
         **MEASURED,
         continuations=expand("baselines/{variant}/evaluation/continuations.json", variant=VARIANTS),
-        # what the page is put together from: no source that a digest of Python follows
-        files=[str(file) for file in page_files()],
     output:
         report(
             "results/index.html",
@@ -66,5 +64,7 @@ rule page:
     params:
         variants=list(VARIANTS),
         code=code("page.py"),
+        # what it is put together from: no source that a digest of Python follows
+        files=[sha256(file) for file in page_files()],
     script:
         "../workflow_scripts/page.py"

@@ -368,7 +368,7 @@ def test_impossible_counts(
 ) -> None:
     """Told before anything is scored, and again by the pruning itself."""
     with pytest.raises(PlanError) as found:
-        check_depth(resolve(name, options), 4)
+        check_depth(resolve(name, options), read_architecture(make_model("llama")))
     assert message.removeprefix(f"{name}: ") in str(found.value)
     with pytest.raises(PlanError) as found:
         make(name, options, make_model("llama"), token_file, tmp_path)
@@ -376,13 +376,13 @@ def test_impossible_counts(
     assert not (tmp_path / "model").exists()
 
 
-def test_possible_counts() -> None:
+def test_possible_counts(make_model: MakeModel) -> None:
     for name, options in (
         ("ShortGPT_remove_3", {}),
         ("ShortGPT_remove_2", {"protect_first": 1, "protect_last": 1}),
         ("SLEB_remove_3", {"steps": 3}),
     ):
-        check_depth(resolve(name, options), 4)
+        check_depth(resolve(name, options), read_architecture(make_model("llama")))
 
 
 def as_mergekit_reads(text: str, model: Any) -> Any:
