@@ -128,7 +128,8 @@ def test_second_run_does_nothing(workflow: Workflow) -> None:
 def test_a_log_file_says_what_ran_and_ends_with_the_table(workflow: Workflow) -> None:
     (workflow.run_folder / "baselines" / "Dense" / "analysis" / "model_comparison.json").unlink()
     said = workflow.run("results/summary.xlsx").stdout
-    assert re.search(r"^\[0/\d\] analyze Dense: started\n\[1/\d\] analyze Dense: done in \d+ s$", said, re.MULTILINE)
+    line = r"^\[ *0/\d+\] analyze Dense: started\n\[ *1/\d+\] analyze Dense: done in \d+ s$"
+    assert re.search(line, said, re.MULTILINE)
     assert not re.search(r"[\x1b\r\x08]", said) and "Select jobs" not in said
     table = said.rpartition("Variant ")[2]
     assert [line.split()[0] for line in table.splitlines()[1:] if line][: len(VARIANTS)] == VARIANTS
