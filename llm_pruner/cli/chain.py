@@ -20,7 +20,7 @@ from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
-from llm_pruner.models.shapes import check_stored
+from llm_pruner.models.shapes import check_base
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.files import refuse_foreign_record
@@ -148,7 +148,7 @@ def make_variant(
     """
     from llm_pruner.variants.make import prune
 
-    check_stored(base)
+    check_base(base)
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
     missing = [score for score in variant.scores if score.name not in given]
@@ -171,7 +171,7 @@ def make_variant(
         files["search"] = found
     if tokens and not variant.score:
         files["calibration"] = tokens
-    record = prune(variant, base, output, **files, **asdict(runtime))
+    record = prune(variant, base, output, **files, **asdict(runtime), check=False)
     if not variant.score:
         # of a model that this one replaced
         (output / "plan.json").unlink(missing_ok=True)
@@ -232,7 +232,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
 def make_scores(
     score: Score, base: Path, tokens: Path | None, path: Path, runtime: Runtime, *, replace: bool = False
 ) -> Path:
-    """Scores at ``path``; those there are kept if they are of the same model, tokens and options.
+    """Scores at ``path`` of a base that is checked; those there are kept if model, tokens and options are the same.
 
     Args:
         replace: make them anew, whatever is there.
@@ -253,11 +253,11 @@ def make_scores(
         if _holds(held, score) and held.made_from == made_from:
             typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
             return path
-    scores = compute_scores(score, base, tokens, path, **asdict(runtime))
+    scores = compute_scores(score, base, tokens, path, **asdict(runtime), check=False)
     scores.model_copy(update={"made_from": made_from}).write(path)
     return path
 
 
 def _holds(held: ScoresFile, score: Score) -> bool:
-    own = (score.name, score.mechanism, json.loads(json.dumps(score.options)))
+    own = (score.name, score.mechanism, json.loads(json.dumps({**score.scored_options, **score.options})))
     return (held.id, held.mechanism, held.options) == own

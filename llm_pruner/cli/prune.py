@@ -45,7 +45,7 @@ from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
-from llm_pruner.models.shapes import check_stored
+from llm_pruner.models.shapes import check_base
 from llm_pruner.planning.plan import Plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
@@ -201,7 +201,7 @@ def score(
     claim(named=[output], inputs=[base, *texts], force=force)
     if not any(sampled.exists() and sampled.samefile(text) for text in texts):
         claim(records=[sampled], inputs=[base])
-    check_stored(base)
+    check_base(base)
     options = read_options(option)
     own = [get_mechanism(name) for name in mechanisms_of(strategy)]
     mechanism = find_mechanism(structure) if structure else next((each for each in own if each.score_with), own[0])

@@ -58,13 +58,12 @@ def width_for_parameters(architecture: Architecture, ratio: float, multiple_of: 
     Raises:
         PlanError: if even the narrowest slices do not.
     """
-    parameters = sliced_parameters(architecture)
     positions = 2 * architecture.num_layers
     fits = removes_parameters(architecture, ratio)
     for width in range(architecture.hidden_size // multiple_of * multiple_of, 0, -multiple_of):
         if fits([width] * positions):
             return width
-    most = 1 - parameters([multiple_of] * positions) / architecture.total_parameters
+    most = 1 - sliced_parameters(architecture)([multiple_of] * positions) / architecture.total_parameters
     raise PlanError(
         f"slicing cannot remove {ratio:.2%} of the parameters: slices of width {multiple_of}, the least that "
         f"multiple_of allows, remove {most:.2%}"

@@ -30,6 +30,7 @@ def prune(
     device: str = "auto",
     batch_size: int = 8,
     progress: bool = False,
+    check: bool = True,
 ) -> PruningRecord:
     """Make one pruned model: ``output/model/``, ``output/pruning.json`` and, where there is one, ``output/plan.json``.
 
@@ -41,13 +42,15 @@ def prune(
         importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for them.
         search: JSON of ``search_split``, where the options ask for it.
         calibration: token file, for sparse and slicing methods that look at data.
+        check: look all the base's weights over first; not needed where that was done before.
 
     Raises:
         PlanError: if the amount cannot be reached.
         CheckpointError: if the base cannot be read, or its weights are not those of its config.json, or not finite.
     """
     refuse_quantized(base)
-    check_base(base)
+    if check:
+        check_base(base)
     group_scores, ranking = (read_scores(path) if path else None for path in (scores, importance))
     found = SplitSearch.read(search) if search else None
     sources = [source.run.seconds for source in (group_scores, ranking, found) if source]
