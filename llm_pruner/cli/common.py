@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ParamSpec
 
 import typer
 from typer.core import TyperGroup
@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 from llm_pruner.system.errors import PrunerError
 from llm_pruner.system.files import replaced_by
 from llm_pruner.workflow.config import CalibrationConfig
+
+Outputs = ParamSpec("Outputs")
 
 DAMAGED = 3
 """Exit code of a command that finished, though something of many was damaged or missing."""
@@ -97,21 +99,19 @@ def emit(value: Any, text: str, as_json: bool) -> None:
     typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) if as_json else text)
 
 
-def claim(
-    *,
-    folders: Iterable[Path] = (),
-    records: Iterable[Path] = (),
-    named: Iterable[Path] = (),
-    files: Iterable[Path] = (),
-    inputs: Iterable[Path] = (),
-    force: bool = False,
-) -> None:
-    """Refuse outputs that may not be written, as ``replaced_by`` does, and name on stderr what the others replace."""
-    replaced = replaced_by(folders=folders, records=records, named=named, files=files, inputs=inputs, force=force)
-    for path in replaced[:_NAMED]:
-        typer.echo(f"{path}: replaced", err=True)
-    if len(replaced) > _NAMED:
-        typer.echo(f"and {len(replaced) - _NAMED} more", err=True)
+def _naming(replaced_by: Callable[Outputs, list[Path]]) -> Callable[Outputs, None]:
+    def claim(*args: Outputs.args, **kwargs: Outputs.kwargs) -> None:
+        replaced = replaced_by(*args, **kwargs)
+        for path in replaced[:_NAMED]:
+            typer.echo(f"{path}: replaced", err=True)
+        if len(replaced) > _NAMED:
+            typer.echo(f"and {len(replaced) - _NAMED} more", err=True)
+
+    return claim
+
+
+claim = _naming(replaced_by)
+"""Refuses outputs that may not be written, as ``replaced_by`` does, and names on stderr what the others replace."""
 
 
 def finish(problems: Iterable[str]) -> None:

@@ -85,6 +85,15 @@ def test_prune_makes_what_the_workflow_makes(
     assert record == read_json(output / "pruning.json")
 
 
+def test_scores_of_layers_are_kept_too(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
+    place = ["--model", make_model(), "--output", tmp_path / "output", "--calibration", token_file, "--strategy"]
+    blocks = ["--option", "drop=mlp"]
+    assert ", kept" not in run("prune", *place, "shortgpt", "--layers", 1, *blocks).stderr
+    assert ", kept" in run("prune", *place, "shortgpt", "--layers", 2, *blocks, "--force").stderr
+    # of whole layers, not of blocks
+    assert ", kept" not in run("prune", *place, "shortgpt", "--layers", 2, "--force").stderr
+
+
 def test_prune_keeps_its_tokens_and_scores(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
     place = ["--model", make_model(), "--output", output, "--strategy", "wanda", "--ratio", 0.3]

@@ -7,10 +7,8 @@ import math
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
-from llm_pruner.cli import app
 from llm_pruner.encoders.architecture import Encoder, Widths, check_sparsity, read_encoder
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer, save_classifier
 from llm_pruner.encoders.importance import GradientWindow, Groups, choose, importance, magnitudes, normalise
@@ -50,6 +46,7 @@ from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, Pl
 from llm_pruner.system.files import read_json, write_json
 from llm_pruner.training import loop
 from llm_pruner.training.resume import clear_resume_point
+from tests.tiny.commands import killed_and_whole
 from tests.tiny.families import VOCABULARY
 from tests.tiny.text import WORDS
 
@@ -634,19 +631,8 @@ def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pyte
     arguments = ["distill", "prune", "--teacher", str(teacher), "--device", "cpu", "--no-progress"]
     for option in ("epochs=12", "checks=24", "learning_rate=0.003"):
         arguments += ["--option", option]
-    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *arguments]
-    process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-    state = tmp_path / "killed" / "resume_point" / "state.json"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (state.exists() and read_json(state)["history"]["step"] > 0):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert state.exists() and not (tmp_path / "killed" / "model").exists()
-    for name in ("killed", "whole"):
-        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
-        assert result.exit_code == 0, result.output
-    assert weights_of(tmp_path / "killed") == weights_of(tmp_path / "whole")
+    killed, whole = killed_and_whole(arguments, tmp_path)
+    assert weights_of(killed) == weights_of(whole)
 
 
 def test_teacher_that_knows_the_task_is_taken_as_it_is(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:

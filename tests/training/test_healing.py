@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,8 @@ from typing import Any
 import pytest
 import torch
 from pydantic import ValidationError
-from typer.testing import CliRunner
 
 import llm_pruner
-from llm_pruner.cli import app
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.models.layout import component
@@ -34,6 +30,7 @@ from llm_pruner.training.heal import heal
 from llm_pruner.training.objective import HealingTask, next_token_loss
 from llm_pruner.training.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
 from llm_pruner.training.schedule import rate
+from tests.tiny.commands import killed_and_whole
 from tests.tiny.families import FAMILIES, VOCABULARY
 from tests.tiny.models import build_model
 
@@ -456,19 +453,7 @@ def test_killed_job_goes_on(
     arguments += ["--tokens", str(token_file), "--held-out", str(token_file)]
     for option in ("steps=300", "checks=100", "batch_size=2", "learning_rate=0.01", "dropout=0.1"):
         arguments += ["--option", option]
-    command = [sys.executable, "-c", "from llm_pruner.cli import main; main()", *arguments]
-    process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-    state = tmp_path / "killed" / "resume_point" / "state.json"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and not (state.exists() and read_json(state)["history"]["step"] > 0):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert state.exists() and not (tmp_path / "killed" / "model").exists()
-    for name in ("killed", "whole"):
-        result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / name)])
-        assert result.exit_code == 0, result.output
-    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    killed, whole = killed_and_whole(arguments, tmp_path)
     assert {path.name for path in killed.iterdir()} == {"model", "step.json", "pruning.json", "healing.png"}
     assert (killed / "model" / "model.safetensors").read_bytes() == (whole / "model" / "model.safetensors").read_bytes()
     steps = [read_json(folder / "step.json") for folder in (killed, whole)]
