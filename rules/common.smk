@@ -155,9 +155,10 @@ MEASURED_FILES = dict(
 )
 MEASURED = {role: expand(file, variant=VARIANTS) for role, file in MEASURED_FILES.items()}
 # what a row is measured by again where it is calibrated again: speed and structure do not depend on the samples
-MEASURED_AGAIN = {
-    role: expand(MEASURED_FILES[role], variant=REPEATS) for role in ("records", "perplexity", "zero_shot")
-}
+MEASURED_AGAIN = dict(
+    again=expand(MEASURED_FILES["records"], variant=REPEATS),
+    measured_again=expand([MEASURED_FILES["perplexity"], MEASURED_FILES["zero_shot"]], variant=REPEATS),
+)
 
 
 def calibration_text(samples, skip=0, seed=CONFIG.calibration.first_seed):

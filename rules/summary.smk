@@ -2,7 +2,7 @@
 rule summary:
     input:
         **MEASURED,
-        again=[file for files in MEASURED_AGAIN.values() for file in files],
+        **MEASURED_AGAIN,
         encoders="results/final_report.json" if CONFIG.encoders.rows else [],
         # not read, but whoever asks for the tables gets the figures with them
         figures=list(FIGURE_FILES.values()),
@@ -44,6 +44,7 @@ rule summary:
 rule page:
     input:
         **MEASURED,
+        **MEASURED_AGAIN,
         continuations=expand("baselines/{variant}/evaluation/continuations.json", variant=VARIANTS),
     output:
         report(

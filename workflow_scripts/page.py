@@ -5,4 +5,5 @@ from llm_pruner.report.table import read_results
 from workflow_scripts.job import job
 
 with job(snakemake):
-    write_page(read_results([Path(record).parent for record in snakemake.input.records]), Path(snakemake.output[0]))
+    records = [*snakemake.input.records, *snakemake.input.get("again", ())]
+    write_page(read_results([Path(record).parent for record in records]), Path(snakemake.output[0]))

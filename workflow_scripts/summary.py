@@ -10,10 +10,7 @@ from workflow_scripts.job import job
 with job(snakemake):
     output = snakemake.output
     models = [Path(record).parent for record in snakemake.input.records]
-    again = sorted(
-        {Path(file).parents[1] for file in snakemake.input.get("again", ()) if file.endswith("perplexity.json")}
-    )
-    results = read_results([*models, *again])
+    results = read_results([*models, *(Path(record).parent for record in snakemake.input.get("again", ()))])
     more = []
     if report := snakemake.input.get("encoders"):
         classifiers = read_json(report)
