@@ -13,9 +13,10 @@ from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.system.errors import PrunerError
 from llm_pruner.system.provenance import sha256
+from llm_pruner.system.registry import module_of
 from llm_pruner.mechanisms import job_modules
 from llm_pruner.mechanisms.width.options import SEARCH
-from llm_pruner.planning.allocations.choice import module_of
+from llm_pruner.planning.allocations.choice import allocation_module
 from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
@@ -96,7 +97,7 @@ def code(script, *modules):
 @cache
 def method_code(script, implementation, *job):
     """Digest of the sources of a job that runs a method, and of its mechanism the modules ``job``."""
-    modules = [implementation.partition(":")[0], *job]
+    modules = [module_of(implementation), *job]
     if not modules[0].startswith("llm_pruner."):
         modules.append("llm_pruner.objects.pruners")
     return code(script, *modules)
@@ -205,4 +206,4 @@ def step_inputs(wildcards):
 
 
 def step_code(wildcards):
-    return code("step.py", MODELS_MADE[wildcards.variant].step.implementation.partition(":")[0])
+    return code("step.py", module_of(MODELS_MADE[wildcards.variant].step.implementation))

@@ -83,7 +83,7 @@ rule encoder_step:
         task=lambda wildcards: ENCODERS.task.model_dump(mode="json") if ENCODERS.stepped[wildcards.row].trains else {},
         seeds=ENCODERS.seeds,
         device=CONFIG.model.device,
-        code=lambda wildcards: code("encoder_step.py", encoder_step(wildcards.row).partition(":")[0]),
+        code=lambda wildcards: code("encoder_step.py", module_of(encoder_step(wildcards.row))),
     script:
         "../workflow_scripts/encoder_step.py"
 

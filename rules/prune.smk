@@ -24,7 +24,9 @@ rule search:
         variant=lambda wildcards: MODELS_MADE[wildcards.variant].to_dict(),
         search=CONFIG.search.model_dump(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
-        code=lambda wildcards: code("search.py", module_of(MODELS_MADE[wildcards.variant].options["allocation"])),
+        code=lambda wildcards: code(
+            "search.py", allocation_module(MODELS_MADE[wildcards.variant].options["allocation"])
+        ),
     script:
         "../workflow_scripts/search.py"
 

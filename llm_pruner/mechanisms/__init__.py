@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
 from typing import Any
 
 from llm_pruner.mechanisms.base import Mechanism
+from llm_pruner.system.registry import module_of, registered
 
 MECHANISMS: dict[str, str] = {
     "dense": "llm_pruner.mechanisms.dense:Dense",
@@ -35,8 +35,7 @@ MECHANISMS: dict[str, str] = {
 @cache
 def get_mechanism(name: str) -> Mechanism:
     """The mechanism of a name in ``MECHANISMS``."""
-    module, _, cls = MECHANISMS[name].partition(":")
-    mechanism: Mechanism = getattr(import_module(module), cls)()
+    mechanism: Mechanism = registered(MECHANISMS[name])()
     return mechanism
 
 
@@ -47,4 +46,4 @@ def all_mechanisms() -> list[Mechanism]:
 
 def job_modules(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
     """Modules that a pruning job of this mechanism runs, for its digest; those of scoring are the score's ``job``."""
-    return *get_mechanism(name).modules(options), MECHANISMS[name].partition(":")[0]
+    return *get_mechanism(name).modules(options), module_of(MECHANISMS[name])

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.options import Options as AnyOptions
+from llm_pruner.system.registry import registered
 from llm_pruner.system.runtime import ON_CPU, Runtime
 
 Need = Literal["base", "calibration", "healing", "held_out"]
@@ -82,6 +82,5 @@ class Step(NamedStep):
 
 def step_class(implementation: str) -> type[Step]:
     """The class of ``module:Class``, as the registry names it."""
-    module, _, name = implementation.partition(":")
-    found: type[Step] = getattr(import_module(module), name)
+    found: type[Step] = registered(implementation)
     return found

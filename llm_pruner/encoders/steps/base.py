@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from llm_pruner.encoders.options import TaskOptions
 from llm_pruner.steps.base import NamedStep
+from llm_pruner.system.registry import registered
 
 Section = Literal["quantization", "qat"]
 
@@ -49,6 +49,5 @@ class ClassifierStep(NamedStep):
 
 def classifier_step(implementation: str) -> type[ClassifierStep]:
     """The class of ``module:Class``, as the registry names it."""
-    module, _, name = implementation.partition(":")
-    found: type[ClassifierStep] = getattr(import_module(module), name)
+    found: type[ClassifierStep] = registered(implementation)
     return found

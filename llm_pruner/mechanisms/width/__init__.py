@@ -10,7 +10,7 @@ from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.mechanisms.width.plan import check_ratio
 from llm_pruner.mechanisms.width.records import GroupScoresFile
 from llm_pruner.models.architecture import refuse_sliced
-from llm_pruner.planning.allocations.choice import UNIFORM, module_of
+from llm_pruner.planning.allocations.choice import UNIFORM, allocation_module
 
 if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
@@ -41,4 +41,4 @@ class Width(Mechanism):
         )
 
     def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return (*super().modules(options), module_of(options["allocation"]))
+        return (*super().modules(options), allocation_module(options["allocation"]))

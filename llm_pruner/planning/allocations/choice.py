@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from llm_pruner.planning.allocations.base import Allocation
 from llm_pruner.system.errors import explain, nearest
+from llm_pruner.system.registry import module_of, registered
 
 Choice = str | dict[str, dict[str, Any]]
 UNIFORM = "uniform"
@@ -24,8 +25,7 @@ def registry() -> dict[str, str]:
 
 def allocation_class(name: str) -> type[Allocation]:
     """The class of a registered name."""
-    module, _, cls = registry()[name].partition(":")
-    found: type[Allocation] = getattr(import_module(module), cls)
+    found: type[Allocation] = registered(registry()[name])
     return found
 
 
@@ -108,9 +108,9 @@ def make_allocation(choice: Choice) -> Allocation:
     return allocation_class(name)(**options)
 
 
-def module_of(choice: Choice) -> str:
+def allocation_module(choice: Choice) -> str:
     """Dotted module of a chosen allocation, for the digest of a job that runs it."""
-    return registry()[split_choice(choice)[0]].partition(":")[0]
+    return module_of(registry()[split_choice(choice)[0]])
 
 
 def choice_schema(schema: dict[str, Any], mechanism: str) -> None:
