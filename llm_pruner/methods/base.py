@@ -72,7 +72,7 @@ class Method(ABC):
 class SaliencyMethod(Method):
     """Scores single weights. Width pruning sums them over groups, sparsity ranks them one by one."""
 
-    evidence: Literal["none", "input_norm", "gradient", "curvature"] = "none"
+    evidence: Literal["none", "input_norm", "moments", "gradient", "curvature"] = "none"
     """What it looks at besides the weight."""
     checkpointing: bool = True
     """Whether activations are computed again on the way back of gradients, rather than held."""

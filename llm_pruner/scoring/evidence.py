@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Literal
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.models.layout import linears_among
+from llm_pruner.scoring.moments import Moments
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
 from llm_pruner.system.runtime import ON_CPU, Runtime
 
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["none", "input_norm", "gradient", "curvature"]
+Kind = Literal["none", "input_norm", "moments", "gradient", "curvature"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,8 @@ class Evidence:
     """Name within the block, such as ``mlp.up_proj``."""
     input_norm: torch.Tensor | None = None
     """float32 [in_features]: root of the mean over samples of each input feature's squared L2 norm."""
+    moments: Moments | None = None
+    """Of its inputs. Linear layers that read the same inputs share one."""
     gradient: torch.Tensor | None = None
     """[out_features, in_features]: gradient of the mean next-token loss."""
     curvature: torch.Tensor | None = None
@@ -70,7 +73,8 @@ def gather(
 
     Args:
         kind: ``none`` reads weights alone, ``input_norm`` streams calibration samples through the layers,
-            ``gradient`` and ``curvature`` stream them back as well and give the last layer first.
+            ``moments`` do so too and give norms as well, ``gradient`` and ``curvature`` stream them back as well and
+            give the last layer first.
         base: model folder.
         input_ids: int64 [samples, length]; not looked at for ``none``.
         runtime: where layers go; ``curvature`` runs samples one by one anyway.
@@ -91,8 +95,12 @@ def gather(
         yield from loss_gradients(stream, curvature=kind == "curvature", checkpointing=checkpointing)
         return
     for layer in stream:
-        norms = input_norms(layer)
-        evidence = {name: Evidence(layer.index, name, input_norm=norm) for name, norm in norms.items()}
+        moments = input_moments(layer) if kind == "moments" else {}
+        norms = norms_of(moments, len(input_ids)) if moments else input_norms(layer)
+        evidence = {
+            name: Evidence(layer.index, name, input_norm=norm, moments=moments.get(name))
+            for name, norm in norms.items()
+        }
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence, layer.changed)
 
 
@@ -121,6 +129,45 @@ def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
         for _ in layer.run():
             pass
     return {name: (total / samples).sqrt() for name, total in sums.items()}
+
+
+def input_moments(layer: StreamedLayer, linears: Collection[str] | None = None) -> dict[str, Moments]:
+    """Moments of the inputs of a block's linear layers, from one pass of all calibration samples.
+
+    Args:
+        linears: names of those that are asked for; all by default.
+
+    Returns:
+        By linear name; one object for those that read the same inputs.
+    """
+    found: dict[str, Moments] = {}
+    # of the forward pass of one batch: what the last linear layer read, and whose moments that went into
+    reading: list[tuple[torch.Tensor, Moments]] = []
+
+    def accumulate(name: str) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            (states,) = inputs
+            if linears is not None and name not in linears:
+                return
+            if reading and reading[0][0] is states:
+                found[name] = reading[0][1]
+                return
+            if name not in found:
+                found[name] = Moments.empty(states.shape[-1], states.device)
+            found[name].add(states)
+            reading[:] = [(states, found[name])]
+
+        return hook
+
+    with _hooks(layer, accumulate):
+        for _ in layer.run():
+            pass
+    return found
+
+
+def norms_of(moments: Mapping[str, Moments], samples: int) -> dict[str, torch.Tensor]:
+    """What ``input_norms`` gives, from moments of the inputs."""
+    return {name: (own.gram.diagonal() / samples).sqrt() for name, own in moments.items()}
 
 
 @contextmanager
