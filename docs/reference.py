@@ -27,7 +27,7 @@ from llm_pruner.mechanisms import all_mechanisms, get_mechanism
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
 from llm_pruner.planning.allocations import ALLOCATIONS
-from llm_pruner.planning.allocations.choice import allocation_class
+from llm_pruner.planning.allocations.choice import ALLOCATION
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
 from llm_pruner.variants.grammar import GRAMMAR
@@ -191,13 +191,13 @@ def _methods() -> str:
 def _allocations() -> str:
     rows = [
         (f"`{name}`", cls.title, ", ".join(cls.mechanisms), ", ".join(cls.needs) or "nothing", _linked(cls.paper))
-        for name, cls in ((name, allocation_class(name)) for name in ALLOCATIONS)
+        for name, cls in ((name, ALLOCATION.class_of(name)) for name in ALLOCATIONS)
     ]
     return _markdown(rows, ["allocation", "how layers share", "of", "goes by", "source"])
 
 
 def _allocation_options() -> str:
-    classes = {name: allocation_class(name) for name in ALLOCATIONS}
+    classes = {name: ALLOCATION.class_of(name) for name in ALLOCATIONS}
     by_options: dict[type[BaseModel], list[str]] = {}
     for name, cls in classes.items():
         if cls.Options.model_fields:

@@ -16,7 +16,7 @@ from llm_pruner.system.provenance import sha256
 from llm_pruner.system.registry import module_of
 from llm_pruner.mechanisms import job_modules
 from llm_pruner.mechanisms.width.options import SEARCH
-from llm_pruner.planning.allocations.choice import allocation_module
+from llm_pruner.planning.allocations.choice import ALLOCATION
 from llm_pruner.workflow.fingerprint import sources_digest
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
@@ -173,6 +173,11 @@ def calibration_file(name):
     """The samples that a variant, or a score, is calibrated on."""
     _, seed = split_repeat(name)
     return "resources/calibration.safetensors" if seed is None else f"resources/calibration{AT}{seed}.safetensors"
+
+
+def samples_wanted(wildcards):
+    """The samples that a pruning job itself looks at."""
+    return calibration_file(wildcards.variant) if MODELS_MADE[wildcards.variant].samples_wanted else []
 
 
 def text_file(text):

@@ -11,7 +11,7 @@ from llm_pruner.cli.common import Json, emit
 from llm_pruner.mechanisms import all_mechanisms
 from llm_pruner.methods import METHODS
 from llm_pruner.planning.allocations import ALLOCATIONS
-from llm_pruner.planning.allocations.choice import allocation_class
+from llm_pruner.planning.allocations.choice import ALLOCATION
 from llm_pruner.variants.variant import load_class
 
 
@@ -41,7 +41,7 @@ def _method(name: str) -> dict[str, Any]:
 
 
 def _allocation(name: str) -> dict[str, Any]:
-    cls = allocation_class(name)
+    cls = ALLOCATION.class_of(name)
     return {
         "name": name,
         "title": cls.title,

@@ -18,7 +18,7 @@ from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.mechanisms.width.plan import allocate, check_ratio, layers_kept_whole
 from llm_pruner.models.architecture import Architecture, planned_architecture
 from llm_pruner.planning.allocations import ALLOCATIONS
-from llm_pruner.planning.allocations.choice import allocation_class, make_allocation, read_choice
+from llm_pruner.planning.allocations.choice import ALLOCATION
 from llm_pruner.planning.budget import GroupScores, channel_sizes, keep_highest, layer_ratios
 from llm_pruner.system.errors import PlanError
 
@@ -277,7 +277,7 @@ def test_targets_by_importance_by_hand() -> None:
     importance = [5.0, 1.0, 2.0, 1.0]
 
     def targets(name: str, values: list[float], **options: Any) -> list[float]:
-        return make_allocation({name: options}).targets(0.2, len(values), values)
+        return ALLOCATION.make({name: options}).targets(0.2, len(values), values)
 
     assert targets("proportional", importance, log=False) == [1.0, 0.0, 0.25, 0.0]
     assert targets("inverse", importance, log=False, alpha=2) == [0.0, 1.0, 1 - 0.25**2, 1.0]
@@ -400,16 +400,16 @@ def test_importance_may_stand_beside_the_allocation_or_within_it() -> None:
 
 def test_registered_allocations_are_complete() -> None:
     for name in ALLOCATIONS:
-        cls = allocation_class(name)
+        cls = ALLOCATION.class_of(name)
         assert cls.title and set(cls.mechanisms) <= {"width", "sparse"}
         made = cls()
         assert bool(cls.needs) is (made.ranking is not None)
-        assert read_choice(name, cls.mechanisms[0]) == (
+        assert ALLOCATION.read(name, cls.mechanisms[0]) == (
             {name: made.options.model_dump()} if cls.Options.model_fields else name
         )
 
 
-SPARSE = [name for name in ALLOCATIONS if "sparse" in allocation_class(name).mechanisms]
+SPARSE = [name for name in ALLOCATIONS if "sparse" in ALLOCATION.class_of(name).mechanisms]
 
 
 @given(
@@ -422,7 +422,7 @@ def test_ratios_of_layers_come_to_the_budget_in_parameters(
     name: str, ratio: float, layers: list[tuple[float, int]]
 ) -> None:
     sizes = [size for _, size in layers]
-    targets = make_allocation(name).targets(ratio, len(layers), [score for score, _ in layers])
+    targets = ALLOCATION.make(name).targets(ratio, len(layers), [score for score, _ in layers])
     ratios = layer_ratios(ratio, targets, sizes)
     assert sum(share * size for share, size in zip(ratios, sizes, strict=True)) == pytest.approx(ratio * sum(sizes))
     assert all(0 <= share <= max(ratio, 0.99) + 1e-12 for share in ratios)
@@ -430,16 +430,16 @@ def test_ratios_of_layers_come_to_the_budget_in_parameters(
 
 def test_targets_of_layers_by_hand() -> None:
     # shares of outliers 0, 1, 4: densities rise by 0, a quarter and all of 0.16, and average to 0.3
-    owl = make_allocation("owl").targets(0.7, 3, [0.0, 1.0, 4.0])
+    owl = ALLOCATION.make("owl").targets(0.7, 3, [0.0, 1.0, 4.0])
     mean = (0 + 0.04 + 0.16) / 3
     assert owl == pytest.approx([0.7 + mean, 0.7 + mean - 0.04, 0.7 + mean - 0.16])
     # the layer of the largest mean score loses most
-    dlp = make_allocation({"dlp": {"spread": 0.1}}).targets(0.5, 2, [3.0, 1.0])
+    dlp = ALLOCATION.make({"dlp": {"spread": 0.1}}).targets(0.5, 2, [3.0, 1.0])
     assert dlp == pytest.approx([0.6, 0.4])
-    assert make_allocation("alpha").targets(0.5, 3, [2.0, 4.0, 3.0]) == pytest.approx([0.7, 1.3, 1.0])
-    assert make_allocation({"atp": {"slope": 0.5}}).targets(0.6, 3) == pytest.approx([0.4, 0.6, 0.8])
-    assert make_allocation("atp").targets(0.6, 1) == [0.6]
-    assert make_allocation("owl").targets(0.6, 2, [1.0, 1.0]) == [0.6, 0.6]
+    assert ALLOCATION.make("alpha").targets(0.5, 3, [2.0, 4.0, 3.0]) == pytest.approx([0.7, 1.3, 1.0])
+    assert ALLOCATION.make({"atp": {"slope": 0.5}}).targets(0.6, 3) == pytest.approx([0.4, 0.6, 0.8])
+    assert ALLOCATION.make("atp").targets(0.6, 1) == [0.6]
+    assert ALLOCATION.make("owl").targets(0.6, 2, [1.0, 1.0]) == [0.6, 0.6]
 
 
 def test_a_layer_that_would_lose_more_than_all_leaves_the_rest_to_others() -> None:
