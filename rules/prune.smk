@@ -25,7 +25,7 @@ rule search:
         search=CONFIG.search.model_dump(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
         code=lambda wildcards: code(
-            "search.py", allocation_module(MODELS_MADE[wildcards.variant].options["allocation"])
+            "search.py", ALLOCATION.module(MODELS_MADE[wildcards.variant].options["allocation"])
         ),
     script:
         "../workflow_scripts/search.py"
@@ -38,6 +38,7 @@ rule prune:
         scores=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].score),
         importance=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].importance),
         search=lambda wildcards: "resources/search/{variant}.json" if wildcards.variant in SEARCHED else [],
+        calibration=samples_wanted,
     output:
         model=directory("baselines/{variant}/model"),
         record="baselines/{variant}/pruning.json",
@@ -54,6 +55,7 @@ rule prune:
     resources:
         mem_mb=memory_mb,
         runtime=minutes,
+        gpu=lambda wildcards: gpus(int(MODELS_MADE[wildcards.variant].samples_wanted)),
     params:
         variant=lambda wildcards: MODELS_MADE[wildcards.variant].to_dict(),
         job=dict(device=CONFIG.model.device, batch_size=CONFIG.calibration.batch_size),
@@ -70,9 +72,7 @@ use rule prune as prune_directly with:
     input:
         model="resources/model",
         importance=lambda wildcards: scores_file(MODELS_MADE[wildcards.variant].importance),
-        calibration=lambda wildcards: (
-            calibration_file(wildcards.variant) if MODELS_MADE[wildcards.variant].calibrated else []
-        ),
+        calibration=samples_wanted,
     output:
         model=directory("baselines/{variant}/model"),
         record="baselines/{variant}/pruning.json",

@@ -152,7 +152,7 @@ def make_variant(
     check_variant(variant, read_architecture(base))
     given = match_scores(variant, scores)
     missing = [score for score in variant.scores if score.name not in given]
-    looks = any(score.calibrated for score in missing) or (variant.calibrated and not variant.score)
+    looks = any(score.calibrated for score in missing) or variant.samples_wanted
     tokens = text.draw(base, output / "calibration.safetensors") if looks else None
     files: dict[str, Any] = {}
     for role, score in (("scores", variant.score), ("importance", variant.importance)):
@@ -169,7 +169,7 @@ def make_variant(
         searched = search_split(variant, base, found, held_out=judged_by, runtime=runtime, **files)
         FIGURES["split_search"].draw(searched, output / "split_search.png")
         files["search"] = found
-    if tokens and not variant.score:
+    if tokens and variant.samples_wanted:
         files["calibration"] = tokens
     record = prune(variant, base, output, **files, **asdict(runtime), check=False)
     if not variant.score:

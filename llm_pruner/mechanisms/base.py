@@ -6,6 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
+from pydantic import ValidationInfo, field_validator
+
+from llm_pruner.system.choice import Choices
 from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.options import Options
 
@@ -25,18 +28,31 @@ RATIO = r"\d{4}"
 class MechanismOptions(Options):
     """Options of every method that prunes by the mechanism."""
 
+    mechanism: ClassVar[str]
+    """The mechanism's name."""
     scored: ClassVar[set[str]] = set()
     """Those of the options that decide what is scored, and not only what is made of the scores."""
+    chosen: ClassVar[dict[str, Choices]] = {}
+    """Options that choose an entry of a registry, and which."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_choice(cls, value: Any, info: ValidationInfo) -> Any:
+        choices = cls.chosen.get(info.field_name or "")
+        return choices.read(value, cls.mechanism) if choices else value
 
     @classmethod
     def understands(cls, key: str, value: Any, structure: str) -> bool:
         """Whether an option that all variants of a method share has a meaning for those of this structure."""
+        if key in cls.chosen:
+            return cls.chosen[key].may_choose(value, cls.mechanism)
         return key in cls.model_fields
 
     @classmethod
     def elsewhere(cls, key: str) -> str | None:
         """Where an option that is unknown here is written instead; None if nowhere."""
-        return None
+        places = (choices.option_of(key, cls.mechanism) for choices in cls.chosen.values())
+        return next((place for place in places if place), None)
 
     def problems_with(self, method: type[Method], structure: str) -> list[str]:
         """What a method cannot do of these options.
@@ -142,7 +158,8 @@ class Mechanism(ABC):
 
     def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
         """Dotted modules that a pruning job with these options runs, besides the mechanism's own."""
-        return (self.prune_with,)
+        chosen = (choices.module(options[key]) for key, choices in self.Options.chosen.items())
+        return (self.prune_with, *chosen)
 
 
 def read_ratio(digits: str) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
+from llm_pruner.repairs.records import RepairRecord
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class Job:
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
     """The calibration samples the method uses, int64 [samples, length]."""
+    calibration: torch.Tensor | None
+    """All calibration samples, for a repair, int64 [samples, length]."""
     runtime: Runtime
 
 
@@ -56,3 +59,5 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
     layers: list[LayerOutcome] | None = None
     """By layer, where an allocation shares out single weights."""
+    repair: RepairRecord | None = None
+    """What a repair brought, where there was one."""

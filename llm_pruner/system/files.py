@@ -59,6 +59,20 @@ def staged_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(staged, ignore_errors=True)
 
 
+@contextmanager
+def scratch_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary folder beside ``path`` for what is needed on the way there.
+
+    It goes with the block; what a killed block left goes with the next.
+    """
+    target = Path(path)
+    scratch = Path(tempfile.mkdtemp(prefix=_clear_prefix(target, "scratch"), dir=target.parent))
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def refuse_foreign_folder(path: Path) -> None:
     """Raise PrunerError if ``path`` is a file, or a folder with anything in it that this tool did not make."""
     if path.is_symlink() or not path.exists():
@@ -178,13 +192,13 @@ def _delete(path: Path) -> None:
     shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
-def _clear_prefix(target: Path) -> str:
-    """How staged names of ``target`` begin; what killed writers left under such names is removed."""
+def _clear_prefix(target: Path, kind: str = "staged") -> str:
+    """How temporary names of ``target`` begin; what killed writers left under such names is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
     old = target.with_name(f".{target.name}{_REPLACED}")
     if os.path.lexists(old):
         _delete(old) if os.path.lexists(target) else old.rename(target)
-    prefix = f".{target.name}.staged-"
+    prefix = f".{target.name}.{kind}-"
     for leftover in target.parent.iterdir():
         if leftover.name.startswith(prefix):
             _delete(leftover)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
+from llm_pruner.data.tokens import read_tokens
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.records import read_scores
@@ -41,7 +42,7 @@ def prune(
         scores: JSON of ``compute_scores``, for width and depth.
         importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for them.
         search: JSON of ``search_split``, where the options ask for it.
-        calibration: token file, for sparse and slicing methods that look at data.
+        calibration: token file, for sparse and slicing methods that look at data, and for repairs.
         check: look all the base's weights over first; not needed where that was done before.
 
     Raises:
@@ -65,6 +66,7 @@ def prune(
         ranking,
         found.best.split if found else None,
         calibration_samples(variant.build_method(), calibration),
+        read_tokens(calibration) if calibration and variant.repaired else None,
         runtime,
     )
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
@@ -99,4 +101,5 @@ def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float 
             LayerShareRecord(index=layer.index, asked=layer.asked, reached=layer.zeros / layer.weights)
             for layer in outcome.layers or ()
         ),
+        repair=outcome.repair,
     )

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import field_validator, model_validator
 
 from llm_pruner.mechanisms import MECHANISMS, get_mechanism
+from llm_pruner.repairs.records import RepairRecord
 from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.errors import nearest
 from llm_pruner.system.records import Part, Record, RunRecord
@@ -76,6 +77,8 @@ class PruningRecord(Record):
     """The last job."""
     layers: tuple[LayerShareRecord, ...] = ()
     """How much went of each layer, where single weights did."""
+    repair: RepairRecord | None = None
+    """What a repair brought; null where there was none."""
     steps: tuple[StepRecord, ...] = ()
     """What was done to the pruned model, in order."""
 

@@ -59,7 +59,7 @@ def repeats(variants: Mapping[str, Variant], seeds: Sequence[int]) -> dict[str, 
 
 
 def _is_calibrated(variant: Variant) -> bool:
-    return variant.calibrated or any(score.calibrated for score in variant.scores)
+    return variant.calibrated or variant.repaired or any(score.calibrated for score in variant.scores)
 
 
 def _again(score: Score | None, seed: int) -> Score | None:

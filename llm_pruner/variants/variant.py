@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.repairs.choice import NONE
 from llm_pruner.system.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
@@ -84,6 +85,16 @@ class Variant:
     def scores(self) -> tuple[Score, ...]:
         """Everything it is planned from."""
         return tuple(score for score in (self.score, self.importance) if score)
+
+    @property
+    def repaired(self) -> bool:
+        """Whether the weights that stay are set anew."""
+        return self.options.get("repair", NONE) != NONE
+
+    @property
+    def samples_wanted(self) -> bool:
+        """Whether pruning itself, and not only the scores before it, looks at calibration samples."""
+        return self.repaired or (self.calibrated and not self.score)
 
     def build_method(self) -> Method:
         return build_method(self.implementation, self.method_options)

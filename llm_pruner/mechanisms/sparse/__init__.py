@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, write_ratio
 from llm_pruner.mechanisms.sparse.options import SparseOptions
 from llm_pruner.mechanisms.sparse.records import MeasuresFile
-from llm_pruner.planning.allocations.choice import UNIFORM, allocation_module
+from llm_pruner.planning.allocations.choice import UNIFORM
 from llm_pruner.system.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -68,6 +68,3 @@ class Sparse(Mechanism):
 
     def varies(self, options: Mapping[str, Any]) -> bool:
         return options.get("allocation", UNIFORM) != UNIFORM
-
-    def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return (*super().modules(options), allocation_module(options["allocation"]))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.job import Job, LayerOutcome, Outcome
@@ -19,9 +21,10 @@ from llm_pruner.models.checkpoint import (
 from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.budget import layer_ratios
 from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
+from llm_pruner.repairs.walk import repair_chosen
 from llm_pruner.scoring.evidence import Evidence, gather
 from llm_pruner.system.errors import PlanError
-from llm_pruner.system.files import staged_directory
+from llm_pruner.system.files import scratch_directory, staged_directory
 
 if TYPE_CHECKING:
     import torch
@@ -31,18 +34,38 @@ if TYPE_CHECKING:
 
 
 def prune(job: Job) -> Outcome:
-    """Zero the least salient linear weights of every block.
+    """Zero the least salient linear weights of every block, and repair the others where that is asked for.
 
     Raises:
-        PlanError: if N:M does not divide the model's rows, or the allocation lacks scores of layers.
+        PlanError: if N:M does not divide the model's rows, the allocation lacks scores of layers, or a repair has too
+            few samples.
     """
+    if not job.variant.repaired:
+        return zero(job, job.model)
+    with scratch_directory(job.model) as scratch:
+        outcome = zero(job, scratch / "zeroed")
+        zeroed = WeightReader(scratch / "zeroed")
+        repair = repair_chosen(
+            job.variant.options["repair"],
+            job.base,
+            job.model,
+            lambda index, linear: zeroed.tensor(f"{layer_prefix(index)}{linear}.weight") == 0,
+            job.calibration,
+            job.runtime,
+            description=f"{job.variant.name} repair, layers",
+        )
+    return replace(outcome, repair=repair, notes=[*outcome.notes, repair.note()])
+
+
+def zero(job: Job, output: Path) -> Outcome:
+    """Write the model with the least salient weights zero, the others as they are."""
     method = job.variant.build_method()
     assert isinstance(method, SaliencyMethod)
     architecture = read_architecture(job.base)
     asked = ratios(job.variant, architecture, job.importance)
     layers = []
     weights = WeightReader(job.base)
-    with staged_directory(job.model) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
         for name in weights.names():
             if component(name)[0] is None:
                 writer.add(name, weights.tensor(name))

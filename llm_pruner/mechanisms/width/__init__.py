@@ -10,7 +10,7 @@ from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.mechanisms.width.plan import check_ratio
 from llm_pruner.mechanisms.width.records import GroupScoresFile
 from llm_pruner.models.architecture import refuse_sliced
-from llm_pruner.planning.allocations.choice import UNIFORM, allocation_module
+from llm_pruner.planning.allocations.choice import UNIFORM
 
 if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
@@ -39,6 +39,3 @@ class Width(Mechanism):
         return options.get("allocation") != UNIFORM or bool(
             options.get("layer_range") or options.get("freeze_top_layers")
         )
-
-    def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return (*super().modules(options), allocation_module(options["allocation"]))

@@ -5,23 +5,15 @@ from __future__ import annotations
 import math
 import re
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from llm_pruner.mechanisms.base import MechanismOptions
 from llm_pruner.planning.allocations.base import Allocation, Ranking
-from llm_pruner.planning.allocations.choice import (
-    UNIFORM,
-    Choice,
-    allocations_for,
-    choice_schema,
-    make_allocation,
-    may_choose,
-    option_of,
-    read_choice,
-    split_choice,
-)
+from llm_pruner.planning.allocations.choice import ALLOCATION, UNIFORM
+from llm_pruner.repairs.choice import NONE, REPAIR
+from llm_pruner.system.choice import Choice
 
 SEARCH = "search"
 _SPLIT = rf"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$|^{SEARCH}$"
@@ -30,6 +22,9 @@ _LAYER_RANGE = rf"^(?:{_BOUND})?:(?:{_BOUND})?$"
 
 
 class WidthOptions(MechanismOptions):
+    mechanism = "width"
+    chosen: ClassVar = {"allocation": ALLOCATION, "repair": REPAIR}
+
     uniform: bool = False
     """Give every layer the same shape, so that any serving engine loads the model."""
     multiple_of: PositiveInt = 1
@@ -37,9 +32,12 @@ class WidthOptions(MechanismOptions):
     split: str | None = Field(default=None, json_schema_extra={"pattern": _SPLIT})
     """Shares of the budget that attention and MLP give, such as ``2:8``, or ``search`` for the shares with the lowest
     held-out perplexity; by default both lose at one rate."""
-    allocation: Choice = Field(default=UNIFORM, json_schema_extra=partial(choice_schema, mechanism="width"))
+    allocation: Choice = Field(default=UNIFORM, json_schema_extra=partial(ALLOCATION.schema, mechanism="width"))
     """How layers share the budget: the name of an allocation, or the name with its options,
     ``{inverse: {alpha: 2}}``."""
+    repair: Choice = Field(default=NONE, json_schema_extra=partial(REPAIR.schema, mechanism="width"))
+    """What the weights that stay become: the name of a repair, or the name with its options,
+    ``{least_squares: {ridge: 0.1}}``."""
     importance: str | None = None
     """The method whose layer scores say how important a layer is to ``freeze_top_layers``, and to the allocation if it
     does not say so itself; any that prunes by depth, ``Ablation`` by default."""
@@ -74,11 +72,6 @@ class WidthOptions(MechanismOptions):
             )
         return value
 
-    @field_validator("allocation", mode="before")
-    @classmethod
-    def _is_allocation(cls, value: Any) -> Choice:
-        return read_choice(value, "width")
-
     @model_validator(mode="before")
     @classmethod
     def _give_importance_to_allocation(cls, given: Any) -> Any:
@@ -86,8 +79,8 @@ class WidthOptions(MechanismOptions):
         if not isinstance(given, dict):
             return given
         beside = {key: given[key] for key in ("importance", "importance_samples") if given.get(key) is not None}
-        name, own = split_choice(given.get("allocation", UNIFORM))
-        cls_of = allocations_for("width").get(name)
+        name, own = ALLOCATION.split(given.get("allocation", UNIFORM))
+        cls_of = ALLOCATION.fitting("width").get(name)
         moved = {key: value for key, value in beside.items() if cls_of and key in cls_of.Options.model_fields}
         if not moved:
             return given
@@ -103,12 +96,12 @@ class WidthOptions(MechanismOptions):
             for name in ("min_rate", "max_rate", "freeze_top_layers", "layer_range")
             if getattr(self, name) != type(self).model_fields[name].default
         ]
-        name, _ = split_choice(self.allocation)
+        name, _ = ALLOCATION.split(self.allocation)
         if self.sharing.needs:
             apart.append(f"allocation {name}")
         idle = [key for key in ("importance", "importance_samples") if getattr(self, key) is not None]
         if idle and not self.freeze_top_layers:
-            by_importance = [each for each, cls in allocations_for("width").items() if "importance" in cls.needs]
+            by_importance = [each for each, cls in ALLOCATION.fitting("width").items() if "importance" in cls.needs]
             raise ValueError(
                 f"{', '.join(idle)}: nothing is decided by it with allocation {name}; set allocation to "
                 f"{' or '.join(by_importance)}, or give freeze_top_layers"
@@ -119,18 +112,10 @@ class WidthOptions(MechanismOptions):
             raise ValueError(f"min_rate {self.min_rate:g} is above max_rate {self.max_rate:g}")
         return self
 
-    @classmethod
-    def understands(cls, key: str, value: Any, structure: str) -> bool:
-        return super().understands(key, value, structure) and (key != "allocation" or may_choose(value, "width"))
-
-    @classmethod
-    def elsewhere(cls, key: str) -> str | None:
-        return option_of(key, "width")
-
     @property
     def sharing(self) -> Allocation:
         """The allocation that was chosen."""
-        return make_allocation(self.allocation)
+        return ALLOCATION.make(self.allocation)
 
     @property
     def ranking(self) -> Ranking | None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.width.options import WidthOptions
 from llm_pruner.mechanisms.width.plan import plan_width
 from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.layout import cut_of, kept_indices, segment_sizes
+from llm_pruner.repairs.walk import Removed, repair_chosen
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.errors import PlanError
+from llm_pruner.system.files import scratch_directory
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.models.architecture import Architecture
+    from llm_pruner.planning.plan import Plan
 
 NOTEWORTHY_MISS = 0.005
 """A share of all parameters."""
@@ -24,7 +35,21 @@ def prune(job: Job) -> Outcome:
         plan = plan_width(architecture, job.variant, job.scores, job.importance, job.split)
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
-    cut(job.base, plan, job.model, progress=job.runtime.progress)
+    repair = None
+    if job.variant.repaired:
+        with scratch_directory(job.model) as scratch:
+            repair = repair_chosen(
+                job.variant.options["repair"],
+                job.base,
+                scratch / "repaired",
+                _columns_gone(architecture, plan),
+                job.calibration,
+                job.runtime,
+                description=f"{job.variant.name} layers",
+            )
+            cut(scratch / "repaired", plan, job.model, progress=job.runtime.progress)
+    else:
+        cut(job.base, plan, job.model, progress=job.runtime.progress)
     reached = plan.removed_parameters(architecture) / architecture.total_parameters
     notes = []
     if abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
@@ -35,4 +60,23 @@ def prune(job: Job) -> Outcome:
         fits = "no smaller number of groups fits the options and the target"
         ranked = WidthOptions(**job.variant.options).sharing.ranks_units
         notes.append(f"attention is left whole: {other if ranked else fits}")
-    return Outcome(reached, plan, notes)
+    if repair:
+        notes.append(repair.note())
+    return Outcome(reached, plan, notes, repair=repair)
+
+
+def _columns_gone(architecture: Architecture, plan: Plan) -> Removed:
+    """What a plan takes from the linear layers that write the residual stream: columns."""
+    import torch
+
+    def removed(index: int, linear: str) -> torch.Tensor | None:
+        cut, shape, layer = cut_of(linear), architecture.layers[index], plan.layers[index]
+        if cut is None or cut.axis == 0:
+            return None
+        widths = {"heads_per_group": shape.heads_per_group, "head_dim": architecture.head_dim}
+        sizes = segment_sizes(cut, shape.key_value_groups, shape.channels, **widths)
+        gone = torch.ones(sum(sizes), dtype=torch.bool)
+        gone[kept_indices(cut, layer.groups, layer.channels, sizes=sizes, **widths)] = False
+        return gone if gone.any() else None
+
+    return removed

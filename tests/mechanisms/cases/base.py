@@ -93,6 +93,20 @@ def zero_planned(dense: Any, output: Path) -> Any:
     return dense
 
 
+def set_kept_columns(dense: Any, output: Path) -> None:
+    """Give what writes the residual stream, in the columns that a plan keeps, the values that were written."""
+    from safetensors.torch import load_file
+
+    written = load_file(output / "model" / "model.safetensors")
+    for position, kept in enumerate(Plan.read(output / "plan.json").layers):
+        layer = dense.model.layers[kept.index]
+        width = layer.self_attn.o_proj.in_features // dense.config.num_key_value_heads
+        columns = [group * width + offset for group in kept.groups for offset in range(width)]
+        for name, indices in (("self_attn.o_proj", columns), ("mlp.down_proj", list(kept.channels))):
+            values = written[f"model.layers.{position}.{name}.weight"]
+            layer.get_submodule(name).weight.data[:, indices] = values
+
+
 def with_weights_of(dense: Any, output: Path) -> Any:
     """The dense model with the weights that were written: nothing but values changed."""
     from safetensors.torch import load_file

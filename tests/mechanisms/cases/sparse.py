@@ -11,7 +11,8 @@ import torch
 
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.allocations import ALLOCATIONS
-from llm_pruner.planning.allocations.choice import allocation_class
+from llm_pruner.planning.allocations.choice import ALLOCATION
+from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.variants.records import PruningRecord
 from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, with_weights_of
 
@@ -25,8 +26,14 @@ class Cases(MechanismCases):
     further = tuple(
         Case(f"{method}_{name}_unstructured_6000", {"allocation": name})
         for name in ALLOCATIONS
-        if "sparse" in allocation_class(name).mechanisms
+        if "sparse" in ALLOCATION.class_of(name).mechanisms
         for method in ("Wanda", "Magnitude")
+    )
+    further += tuple(
+        Case(f"{name}_{repair.replace('_', '-')}_{amount}", {"repair": {repair: {"held_out": 0.25}}})
+        for repair, cls in REPAIR.fitting("sparse").items()
+        if cls.Options.model_fields
+        for name, amount in (("Wanda", "unstructured_5000"), ("Magnitude", "2of4"))
     )
     refused = (Refusal("Magnitude_3of7", "multiples of 7"),)
 

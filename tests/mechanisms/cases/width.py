@@ -12,9 +12,10 @@ import torch
 from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.allocations import ALLOCATIONS
-from llm_pruner.planning.allocations.choice import allocation_class
+from llm_pruner.planning.allocations.choice import ALLOCATION
+from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.variants.records import PruningRecord
-from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, zero_planned
+from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, set_kept_columns, zero_planned
 
 
 class Cases(MechanismCases):
@@ -36,9 +37,14 @@ class Cases(MechanismCases):
         *(
             Case(f"Magnitude_{name}_2000", {"allocation": name})
             for name in ALLOCATIONS
-            if "width" in allocation_class(name).mechanisms
+            if "width" in ALLOCATION.class_of(name).mechanisms
         ),
         *(Case(f"GQA_{taylor}_2000", {"taylor": taylor}) for taylor in ("second", "mixed", "vectorized")),
+    )
+    further += tuple(
+        Case(f"Magnitude_{repair.replace('_', '-')}_2000", {"repair": {repair: {"held_out": 0.25}}})
+        for repair, cls in REPAIR.fitting("width").items()
+        if cls.Options.model_fields
     )
     elsewhere = (
         (Case("GQA_2000", {}), True),
@@ -53,7 +59,10 @@ class Cases(MechanismCases):
         return not ({"uniform", "multiple_of"} & options.keys() and "layer_range" in method.defaults)
 
     def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
-        return zero_planned(dense, output)
+        zeroed = zero_planned(dense, output)
+        if PruningRecord.read(output / "pruning.json").repair:
+            set_kept_columns(zeroed, output)
+        return zeroed
 
     def check_size(
         self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture

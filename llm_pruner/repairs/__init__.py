@@ -1,0 +1,8 @@
+"""The repairs, by name. Adding one is a file here and a line below; it then appears everywhere."""
+
+REPAIRS: dict[str, str] = {
+    "none": "llm_pruner.repairs.none:Untouched",
+    "least_squares": "llm_pruner.repairs.least_squares:LeastSquares",
+    "rotation": "llm_pruner.repairs.rotation:Rotation",
+}
+"""``module:Class`` by name, imported when asked for."""

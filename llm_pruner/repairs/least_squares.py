@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import PositiveFloat, PositiveInt
+
+from llm_pruner.repairs.base import LinearRepair, RepairOptions
+from llm_pruner.system.errors import PlanError
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.repairs.regression import Regression
+
+
+class LeastSquaresOptions(RepairOptions):
+    ridge: PositiveFloat = 0.01
+    """Weight of the distance from the weights as they were, in units of the mean squared input."""
+    iterations: PositiveInt = 20
+    """Steps of conjugate gradients, where single weights are gone."""
+
+
+class LeastSquares(LinearRepair):
+    """The kept weights that give the outputs nearest to the wanted ones, in the sum of squares over calibration tokens.
+
+    Where whole columns are gone, one solution serves all outputs; where single weights are, every output row has kept
+    weights of its own, and conjugate gradients solve all rows together.
+    """
+
+    title = "Least squares: the outputs nearest to those wanted"
+    paper = (
+        "Optimal brain surgeon's joint solution, as in Meng et al., OSSCAR: One-Shot Structured Pruning in Vision and "
+        "Language Models with Combinatorial Optimization, 2024 (arXiv:2403.12983); by conjugate gradients as in Meng "
+        "et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for LLMs, 2024 (arXiv:2406.07831)"
+    )
+    Options = LeastSquaresOptions
+    options: LeastSquaresOptions
+
+    def repaired(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
+        if removed.ndim == 1:
+            return self._columns(weight, removed, regression)
+        return self._masked(weight, removed, regression)
+
+    def _columns(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
+        import torch
+
+        hessian, wanted = self._normal_equations(weight, regression)
+        kept = (~removed).nonzero().flatten()
+        inner = hessian[kept[:, None], kept]
+        factor, failed = torch.linalg.cholesky_ex(inner)
+        if failed:
+            raise PlanError(
+                f"least squares has no solution: the {len(kept)} inputs that are kept depend on each other over "
+                f"{regression.moments.count} tokens; give more calibration samples, or a ridge above "
+                f"{self.options.ridge:g}"
+            )
+        repaired = torch.zeros_like(weight)
+        repaired[:, kept] = torch.cholesky_solve(wanted[:, kept].T, factor).T.float()
+        return repaired
+
+    def _masked(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
+        hessian, wanted = (part.float() for part in self._normal_equations(weight, regression))
+        kept = ~removed
+        scale = hessian.diagonal()
+        solution = weight * kept
+        residual = (wanted - solution @ hessian) * kept
+        direction = residual / scale
+        reduced = (residual * direction).sum(1, keepdim=True)
+        for _ in range(self.options.iterations):
+            along = (direction @ hessian) * kept
+            step = reduced / (direction * along).sum(1, keepdim=True).clamp(min=1e-30)
+            solution += step * direction
+            residual -= step * along
+            preconditioned = residual / scale
+            before, reduced = reduced, (residual * preconditioned).sum(1, keepdim=True)
+            direction = preconditioned + reduced / before.clamp(min=1e-30) * direction
+        return solution
+
+    def _normal_equations(self, weight: torch.Tensor, regression: Regression) -> tuple[torch.Tensor, torch.Tensor]:
+        """float64 mean of x·xᵀ and of t·xᵀ, both with the ridge, which draws towards ``weight``."""
+        hessian = regression.moments.hessian(self.options.ridge)
+        count = regression.moments.count
+        ridge = hessian.diagonal() - regression.moments.gram.diagonal().double() / count
+        return hessian, regression.cross.double() / count + weight.double() * ridge

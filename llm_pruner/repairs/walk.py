@@ -1,0 +1,263 @@
+"""A model whose kept weights a repair sets anew, one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
+from llm_pruner.models.layout import block_of_linear, component, layer_prefix, linears_among, output_linears
+from llm_pruner.repairs.base import LinearRepair
+from llm_pruner.repairs.choice import REPAIR
+from llm_pruner.repairs.records import LinearRepairRecord, RepairRecord
+from llm_pruner.repairs.regression import Regression
+from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.system.choice import Choice
+from llm_pruner.system.errors import CheckpointError, PlanError
+from llm_pruner.system.files import staged_directory
+from llm_pruner.system.runtime import Runtime
+
+if TYPE_CHECKING:
+    import torch
+
+Removed = Callable[[int, str], "torch.Tensor | None"]
+"""What is gone of the linear layer of a name in the layer of an index: bool [in_features], whole columns, or
+[out_features, in_features], single weights; None where nothing is."""
+
+
+def repair_chosen(
+    choice: Choice,
+    base: Path,
+    output: Path,
+    removed: Removed,
+    input_ids: torch.Tensor | None,
+    runtime: Runtime,
+    *,
+    description: str = "layers",
+) -> RepairRecord:
+    """``repair_model`` with the repair that was chosen, and what it brought."""
+    assert input_ids is not None
+    name, options = REPAIR.split(choice)
+    linears = repair_model(base, output, removed, REPAIR.make(choice), input_ids, runtime, description=description)
+    return RepairRecord(name=name, options=options, linears=tuple(linears))
+
+
+def repair_model(
+    base: Path,
+    output: Path,
+    removed: Removed,
+    repair: LinearRepair,
+    input_ids: torch.Tensor,
+    runtime: Runtime,
+    *,
+    description: str = "layers",
+) -> list[LinearRepairRecord]:
+    """Write a model of the shape of ``base`` with zeros where something is removed and the rest repaired.
+
+    A repair of a linear layer is kept where its squared error on held-out calibration samples is lower for it.
+
+    Args:
+        base: model folder.
+        output: the folder to write; it appears only when complete.
+        removed: what is gone of each linear layer.
+        input_ids: int64 [samples, length].
+
+    Raises:
+        PlanError: if there are too few samples, or they do not determine a repair.
+        CheckpointError: if inputs of a layer are not finite.
+    """
+    architecture = read_architecture(base)
+    input_ids = input_ids[: repair.options.samples]
+    fitted = _fitted_samples(len(input_ids), repair.options.held_out)
+    records: list[LinearRepairRecord] = []
+    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+        weights = WeightReader(base)
+        for name in weights.names():
+            if component(name)[0] is None:
+                writer.add(name, weights.tensor(name))
+        streams = [LayerStream(base, input_ids, runtime, description=description)]
+        if repair.options.inputs == "sequential":
+            streams.append(LayerStream(base, input_ids, Runtime(runtime.device, runtime.batch_size), description=""))
+        for layers in zip(*streams, strict=True):
+            gone = {
+                name: mask
+                for name in linears_among(dict(layers[0].module.named_parameters()))
+                if (mask := removed(layers[0].index, name)) is not None
+            }
+            records += _repair_layer(repair, gone, fitted, *layers)
+            for name, parameter in layers[0].module.named_parameters():
+                writer.add(layer_prefix(layers[0].index) + name, parameter.data)
+        write_config(folder, architecture.config)
+        copy_companions(base, folder)
+    return records
+
+
+def _fitted_samples(samples: int, held_out: float) -> int:
+    """How many samples are fitted; the others decide."""
+    aside = max(1, round(samples * held_out))
+    if samples <= aside:
+        raise PlanError(f"a repair needs 2 calibration samples at least, one to decide by; there are {samples}")
+    return samples - aside
+
+
+def _repair_layer(
+    repair: LinearRepair,
+    removed: Mapping[str, torch.Tensor],
+    fitted: int,
+    layer: StreamedLayer,
+    dense: StreamedLayer | None = None,
+) -> Iterator[LinearRepairRecord]:
+    """Repair the linear layers of one decoder layer in place.
+
+    Args:
+        fitted: samples to fit; those after them decide.
+        layer: to be changed. It reads what the dense model's layers before it give, or with ``dense`` what the
+            repaired ones do.
+        dense: the same layer as it is and with the dense model's hidden states.
+    """
+    weights = {name: layer.module.get_parameter(f"{name}.weight") for name in removed}
+    originals = {name: weight.data.clone() for name, weight in weights.items()}
+    if dense is None:
+        # what the layer gives stays that of the dense model: outputs are kept from before the change
+        sides = _regressions(layer, list(removed), fitted, originals)
+        for name in removed:
+            yield _repair_linear(repair, layer.index, name, weights[name], originals[name], removed[name], sides[name])
+        return
+    states = _DenseStates.of(dense) if removed else None
+    for name, weight in weights.items():
+        weight.data.masked_fill_(removed[name], 0)
+    layer.changed()
+    for names in _reading_together(removed):
+        sides = _regressions(layer, names, fitted, originals, states)
+        for name in names:
+            yield _repair_linear(repair, layer.index, name, weights[name], originals[name], removed[name], sides[name])
+        layer.changed()
+
+
+def _repair_linear(
+    repair: LinearRepair,
+    index: int,
+    name: str,
+    parameter: torch.nn.Parameter,
+    original: torch.Tensor,
+    removed: torch.Tensor,
+    sides: tuple[Regression, Regression],
+) -> LinearRepairRecord:
+    """Set one weight, to its repaired value where that is better on the held-out side, and say what it brought."""
+    fit, held_out = sides
+    if not fit.moments.gram.isfinite().all():
+        raise CheckpointError(f"layer {index}, {name}: its inputs overflow in this dtype; calibrate in float32")
+    try:
+        repaired = repair.repaired(original.float(), removed, fit)
+    except PlanError as error:
+        raise PlanError(f"layer {index}, {name}: {error}") from None
+    cut = original.float().masked_fill(removed, 0)
+    before, after = held_out.loss(cut), held_out.loss(repaired)
+    better = after < before
+    parameter.data.copy_(repaired if better else cut)
+    return LinearRepairRecord(layer=index, linear=name, before=before, after=after, kept=better)
+
+
+@dataclass
+class _DenseStates:
+    """The dense model's residual stream around the two blocks of a layer, batches of [batch, length, hidden]."""
+
+    middle: list[torch.Tensor]
+    """After attention."""
+    output: list[torch.Tensor]
+    """After the MLP."""
+
+    @classmethod
+    def of(cls, dense: StreamedLayer) -> _DenseStates:
+        dense.part = "mlp"
+        pairs = list(dense.run())
+        return cls([middle for middle, _ in pairs], [output for _, output in pairs])
+
+    def change(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+        """What a block must add, to a stream that enters the layer and the MLP so, to take it to where this one is."""
+        if block == "attention":
+            return self.middle[batch].to(middle.device) - entered.to(middle.device)
+        return self.output[batch].to(middle.device) - middle
+
+
+def _reading_together(names: Mapping[str, object]) -> list[list[str]]:
+    """Linear layers in the order in which they run, those that read the same inputs in one list."""
+    groups: list[list[str]] = []
+    for name in names:
+        if groups and not output_linears([name]) and block_of_linear(groups[-1][0]) == block_of_linear(name):
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return groups
+
+
+def _regressions(
+    layer: StreamedLayer,
+    names: Sequence[str],
+    fitted: int,
+    originals: Mapping[str, torch.Tensor],
+    states: _DenseStates | None = None,
+) -> dict[str, tuple[Regression, Regression]]:
+    """Of each linear layer named: on the samples to fit, and on those that decide.
+
+    What is wanted is what the original weight gives for the same inputs. With ``states``, of what writes the residual
+    stream it is what takes the stream to where the dense model has it.
+    """
+    writes = set(output_linears(names).values()) if states else set()
+    leaders = {name: group[0] for group in _reading_together(dict.fromkeys(names)) for name in group}
+    sides = {name: (_no_tokens(originals[name]), _no_tokens(originals[name])) for name in names}
+    parameters = dict(layer.module.named_parameters())
+    with _inputs_of(layer, names) as inputs:
+        seen = 0
+        layer.part = "mlp"
+        for number, (middle, _) in enumerate(layer.run()):
+            count = len(middle)
+            border = max(0, min(count, fitted - seen))
+            seen += count
+            for name, read in inputs.items():
+                if leaders[name] != name:
+                    continue
+                for side, part in zip(sides[name], (slice(0, border), slice(border, count)), strict=True):
+                    if name not in writes:
+                        side.moments.add(read[part])
+                        continue
+                    assert states is not None
+                    wanted = states.change(block_of_linear(name), number, layer.inputs[number], middle)
+                    bias = parameters.get(f"{name}.bias")
+                    side.add(read[part], (wanted if bias is None else wanted - bias)[part])
+    return {
+        name: sides[name]
+        if name in writes
+        else (
+            Regression.of_weight(originals[name], sides[leaders[name]][0].moments),
+            Regression.of_weight(originals[name], sides[leaders[name]][1].moments),
+        )
+        for name in names
+    }
+
+
+def _no_tokens(weight: torch.Tensor) -> Regression:
+    return Regression.empty(*weight.shape, device=weight.device)
+
+
+@contextmanager
+def _inputs_of(layer: StreamedLayer, names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
+    """What each linear layer named read in the latest batch."""
+    latest: dict[str, torch.Tensor] = {}
+
+    def keep(name: str) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            latest[name] = inputs[0].detach()
+
+        return hook
+
+    handles = [layer.module.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
+    try:
+        yield latest
+    finally:
+        for handle in handles:
+            handle.remove()
