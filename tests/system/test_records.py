@@ -497,9 +497,7 @@ def test_a_key_that_is_missing_is_named(record: type[Record], held: dict[str, An
 
 @named
 def test_a_key_that_is_foreign_is_named(record: type[Record], held: dict[str, Any], tmp_path: Path) -> None:
-    if (
-        record.model_config["extra"] == "allow"
-    ):  # a step tells what it likes; the rest is looked at
+    if record.model_config["extra"] == "allow":  # a step tells what it likes; the rest is looked at
         held = {**held, "run": {**held["run"], "foreign": 1}}
         expected = "run.foreign: unknown key"
     else:
