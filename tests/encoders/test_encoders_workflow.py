@@ -60,6 +60,11 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     broken = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{runs / 'ptq'}: " in broken.stderr and "no config.json" in broken.stderr
     assert len(json.loads(broken.stdout)["runs"]) == 3
+    record = runs / "pruned" / "record.json"  # what comes before the teacher is looked at first
+    record.write_text(record.read_text().replace('"validation"', '"validated"'))
+    damaged = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
+    assert f"{record}: 1 problem" in damaged.stderr and "validated: unknown key" in damaged.stderr
+    assert [each["name"] for each in json.loads(damaged.stdout)["runs"]] == ["Teacher", "QKD"]
     assert (tmp_path / "results" / "final_report.png").exists()
 
 

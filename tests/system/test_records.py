@@ -511,3 +511,13 @@ def test_a_value_of_another_type_is_named(record: type[Record], held: dict[str, 
     for name in held.keys() & record.model_fields.keys():
         message = refused(record, json.dumps({**held, name: [[]]}), tmp_path)
         assert all(line.startswith(f"  - {name}") for line in message.splitlines()[1:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "lacking"), [("Teacher", "history"), ("Pruned", "layers"), ("PTQ", "bits"), ("QKD", "validation")]
+)
+def test_a_classifier_tells_what_its_kind_does(kind: str, lacking: str, tmp_path: Path) -> None:
+    (held,) = (held for record, held in EXAMPLES if record is ClassifierRecord and held["kind"] == kind)
+    rest = {key: value for key, value in held.items() if key != lacking}
+    message = refused(ClassifierRecord, json.dumps(rest), tmp_path)
+    assert message.splitlines()[1:] == [f"  - {lacking}: missing, and every record of kind {kind} has it"]
