@@ -1,17 +1,21 @@
 """Writes what the sources already say into the pages, so that the two cannot disagree.
 
-Whole files are configuration.md, command_line.md and config.schema.json. In others a region between
+Whole files are configuration.md, command_line.md, records.md and config.schema.json. In others a region between
 ``<!-- generated: NAME -->`` and ``<!-- end -->`` is written, and the rest is left to people.
 """
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import json
+import pkgutil
 import re
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
@@ -20,6 +24,7 @@ from pydantic.json_schema import models_json_schema
 from tabulate import tabulate
 from typer.cli import get_docs_for_click
 
+import llm_pruner
 from llm_pruner.cli import app
 from llm_pruner.cli.quick import quick
 from llm_pruner.encoders.options import RowOptions
@@ -30,6 +35,7 @@ from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.planning.allocations.choice import ALLOCATION
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
+from llm_pruner.system.records import Part, Record
 from llm_pruner.variants.grammar import GRAMMAR
 from llm_pruner.variants.variant import load_class
 from llm_pruner.workflow.config import Config, EncodersConfig
@@ -40,6 +46,7 @@ DOCS = Path(__file__).parent
 def render() -> dict[Path, str]:
     """The content of every page that is generated, wholly or in part."""
     pages = {DOCS / "configuration.md": _configuration(), DOCS / "command_line.md": _command_line()}
+    pages[DOCS / "records.md"] = _records_page()
     pages[DOCS / "config.schema.json"] = json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
     page = DOCS / "allocations.md"
     pages[page] = _filled(page, {"allocations": _allocations(), "options": _allocation_options()})
@@ -257,6 +264,137 @@ def _command_line() -> str:
         parts.append(get_docs_for_click(obj=command, ctx=context, indent=1, name=name, call_prefix="llm-pruner"))
     # the example that ends a command's help
     return re.sub(r"^(llm-pruner .*)$", r"```console\n$ \1\n```", "\n".join(parts), flags=re.MULTILINE).rstrip() + "\n"
+
+
+# --- records -----------------------------------------------------------------------------------------------
+
+_INTRODUCTION = """\
+# Result files
+
+Every result file is JSON and is what one class reads and writes: `PerplexityResult.read(path)` gives the file as an
+object, or one error that names every place where it is damaged. In a path, `{variant}` is a row of the table,
+`{score}` the name of scores that rows share, `{row}` and `{seed}` a row of the [classifiers](encoders.md). Commands
+write the same files to where they are told to. `plan.json` says what stays, not what came out:
+[How it works](architecture.md)."""
+_WORDS: Mapping[Any, tuple[str, str]] = {
+    int: ("whole number", "whole numbers"),
+    float: ("number", "numbers"),
+    str: ("text", "texts"),
+    bool: ("true or false", "true or false"),
+    Any: ("anything", "anything"),
+    type(None): ("null", "nulls"),
+    TypeVar: ("as the field says that holds it", "as the field says that holds it"),
+}
+
+
+def _records_page() -> str:
+    records = sorted(_records(), key=lambda record: (record.file, len(record.__mro__), record.__name__))
+    parts: dict[type[Part], None] = {}
+    sections = [section for record in records for section in _record_section(record, parts)]
+    tables: dict[str, list[str]] = {}
+    while part := next((part for part in parts if part.__name__ not in tables), None):  # one may bring further ones
+        tables[part.__name__] = [_docstring(part), _fields_table(part.model_fields, part.__name__, parts)]
+    names = [*tables, *(record.__name__ for record in records)]
+    if len(set(names)) < len(records) + len(parts):
+        raise ValueError(f"two records or parts of one name, which no link can tell apart: {sorted(names)}")
+    rows = [(f"`{record.file}`", _to_section(record), _sentence(record)) for record in records]
+    lines = [_INTRODUCTION, _markdown(rows, ["file", "record", "what it says"]), *sections]
+    lines += ["## Parts", "What stands within records, by name."]
+    lines += [line for name in sorted(tables) for line in (f"### {name}", *tables[name])]
+    return "\n\n".join(lines) + "\n"
+
+
+def _records() -> set[type[Record]]:
+    """Every record of the package."""
+    for module in pkgutil.walk_packages(llm_pruner.__path__, "llm_pruner."):
+        importlib.import_module(module.name)
+    found: set[type[Record]] = set()
+    pending = Record.__subclasses__()
+    while pending:
+        record = pending.pop()
+        found.add(record)
+        pending += record.__subclasses__()
+    return {record for record in found if record.__module__.startswith("llm_pruner.")}
+
+
+def _record_section(record: type[Record], parts: dict[type[Part], None]) -> list[str]:
+    (parent, *_) = [base for base in record.__bases__ if issubclass(base, Record)]
+    fields = record.model_fields
+    lines = [f"## {record.__name__}", _docstring(record)]
+    lines.append(f"File: `{record.file}`. Import: `from {record.__module__} import {record.__name__}`.")
+    if parent is not Record:
+        known = parent.model_fields
+        fields = {
+            name: field
+            for name, field in fields.items()
+            if name not in known or repr(field.annotation) != repr(known[name].annotation)
+        }
+        lines.append(f"It has the fields of {_to_section(parent)}, and of its own:")
+    return [*lines, _fields_table(fields, record.__name__, parts)]
+
+
+def _fields_table(fields: Mapping[str, FieldInfo], owner: str, parts: dict[type[Part], None]) -> str:
+    rows = [
+        (f"`{name}`", _type_cell(field, parts), _cell(field.description or "", f"{owner}.{name}"))
+        for name, field in fields.items()
+    ]
+    return _markdown(rows, ["field", "type", "meaning"])
+
+
+def _type_cell(field: FieldInfo, parts: dict[type[Part], None]) -> str:
+    if field.is_required():
+        return _in_words(field.annotation, parts)
+    # what says no more than its default is not written, so that null is never seen
+    words = _in_words(field.annotation, parts).removesuffix(", or null")
+    default = field.get_default(call_default_factory=True)
+    return f"{words}; may be missing" if default is None else f"{words}; where missing, {_default_in_words(default)}"
+
+
+def _default_in_words(default: Any) -> str:
+    if isinstance(default, Part):
+        default = default.model_dump()
+    return f"`{json.dumps(default)}`"
+
+
+def _in_words(annotation: Any, parts: dict[type[Part], None], *, many: bool = False) -> str:
+    """A type as people say it. Parts that are met are noted."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        generic = annotation.__pydantic_generic_metadata__
+        part = generic["origin"] or annotation
+        parts.setdefault(part)
+        return _to_section(part) + "".join(f" of {_in_words(each, parts, many=True)}" for each in generic["args"])
+    if origin is Annotated:
+        return _in_words(arguments[0], parts, many=many)
+    if origin is Literal:
+        *values, last = (f"`{json.dumps(each)}`" for each in arguments)
+        return f"{', '.join(values)} or {last}" if values else last
+    if origin in (Union, UnionType):
+        return (" or " if many else ", or ").join(_in_words(each, parts, many=many) for each in arguments)
+    if origin in (tuple, dict):
+        return _collection_in_words(annotation, parts, several="s" if many else "")
+    return _WORDS[TypeVar if isinstance(annotation, TypeVar) else annotation][many]
+
+
+def _collection_in_words(annotation: Any, parts: dict[type[Part], None], *, several: str) -> str:
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict:
+        held = "" if arguments[1] is Any else f" of {_in_words(arguments[1], parts, many=True)}, by name"
+        return f"object{several}{held}"
+    inner = " and ".join(dict.fromkeys(_in_words(each, parts, many=True) for each in arguments if each is not ...))
+    return f"list{several} of {inner}" if ... in arguments else f"list{several} of {len(arguments)} {inner}"
+
+
+def _to_section(model: type[BaseModel]) -> str:
+    return f"[{model.__name__}](#{model.__name__.lower()})"
+
+
+def _docstring(model: type[BaseModel]) -> str:
+    return inspect.cleandoc(model.__doc__ or "").replace("``", "`")
+
+
+def _sentence(model: type[BaseModel]) -> str:
+    return _docstring(model).partition("\n")[0]
 
 
 def _markdown(rows: list[tuple[Any, ...]], headings: list[str]) -> str:

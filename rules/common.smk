@@ -40,13 +40,13 @@ def show_results():
         return
     from rich.console import Console
 
+    from llm_pruner.encoders.records.report import FinalReport
     from llm_pruner.report.encoders import encoders_table
     from llm_pruner.report.table import read_results
     from llm_pruner.report.terminal import show_run
-    from llm_pruner.system.files import read_json
 
     results = read_results([f"baselines/{name}" for name in MODELS_MADE]) if "summary" in rules_run else None
-    classifiers = [encoders_table(read_json("results/final_report.json"))] if "encoder_report" in rules_run else []
+    classifiers = [encoders_table(FinalReport.read(FinalReport.file))] if "encoder_report" in rules_run else []
     show_run(results, Console(highlight=False), more=classifiers)
 
 

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 from llm_pruner.analysis.summary import write_summary
+from llm_pruner.encoders.records.report import FinalReport
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
 from llm_pruner.report.workbook import write_workbook
-from llm_pruner.system.files import read_json
 from workflow_scripts.job import job
 
 with job(snakemake):
@@ -13,7 +13,7 @@ with job(snakemake):
     results = read_results([*models, *(Path(record).parent for record in snakemake.input.get("again", ()))])
     more = []
     if report := snakemake.input.get("encoders"):
-        classifiers = read_json(report)
+        classifiers = FinalReport.read(report)
         more = [encoders_table(classifiers), encoder_runs_table(classifiers)]
     write_workbook(results, output.workbook, more)
     write_csv(summary_table(results), output.csv)

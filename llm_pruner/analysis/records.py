@@ -73,7 +73,10 @@ class Totals(Sizes):
 
 
 class ModelStructure(Record):
-    """What a model holds, in total and by layer of the base."""
+    """What a model holds, in total and by layer of the base.
+
+    The base's own lies beside each model's, ``original_model_analysis.json``.
+    """
 
     file: ClassVar[str] = "baselines/{variant}/analysis/pruned_model_analysis.json"
 

@@ -18,9 +18,10 @@ from llm_pruner.encoders.options import (
     TaskOptions,
     TeacherOptions,
 )
-from llm_pruner.encoders.runs import PRUNED, STUDENT, TEACHER, find_run, read_record
+from llm_pruner.encoders.records.classifier import PRUNED, STUDENT, TEACHER, ClassifierRecord
+from llm_pruner.encoders.runs import RECORD, find_run, read_record
 from llm_pruner.encoders.tasks import GLUE, check_dataset
-from llm_pruner.system.errors import PrunerError
+from llm_pruner.system.errors import DataError, PrunerError
 from llm_pruner.training.resume import clear_resume_point
 from llm_pruner.variants.grammar import checked
 from llm_pruner.workflow.config import TimingConfig
@@ -153,7 +154,7 @@ def ptq(
     options = _quantization(stored, layer_bits)
     source = model or find_run(output.parent, PRUNED, STUDENT)
     _refuse(output, force, [_model(source)], trains=False)
-    seed = read_record(source)["seed"] if (source / "record.json").exists() else None
+    seed = read_record(source).seed if (source / RECORD).exists() else None
     record = quantize_classifier(_model(source), output, options, name=name, seed=seed)
     _done(record, output, as_json)
 
@@ -233,7 +234,7 @@ def report(
     claim(
         records=[output / "final_report.json"],
         files=[output / "final_report.png"],
-        inputs=[*(folder / part for folder in folders for part in ("model", "record.json")), *_texts(tasked)],
+        inputs=[*(folder / part for folder in folders for part in ("model", RECORD)), *_texts(tasked)],
         force=force,
     )
     output.mkdir(parents=True, exist_ok=True)
@@ -246,13 +247,13 @@ def report(
         progress=progress,
     )
     FIGURES["final_report"].draw(made, output / "final_report.png")
-    emit(made, markdown(encoders_table(made)), as_json)
-    finish(f"{problem['run']}: {problem['problem']}" for problem in made["problems"])
+    emit(made.to_dict(), markdown(encoders_table(made)), as_json)
+    finish(f"{problem.run}: {problem.problem}" for problem in made.problems)
 
 
 def _refuse(output: Path, force: bool, inputs: list[Path], *, trains: bool = True) -> None:
     """Refuse to replace a run, as ``refuse_existing`` does."""
-    refuse_existing(output, force, inputs, records=["record.json"], files=["curves.png"] if trains else [])
+    refuse_existing(output, force, inputs, records=[RECORD], files=["curves.png"] if trains else [])
 
 
 def _local(source: str) -> list[Path]:
@@ -270,11 +271,12 @@ def _task(dataset: str | None, pairs: list[str] | None, teacher: Path | None = N
     Raises:
         PrunerError: if neither says what it is.
     """
+    told = read_record(teacher).run.options if teacher is not None and (teacher / RECORD).exists() else {}
     known: dict[str, Any] = {}
     if dataset is not None:
         known = {"dataset": dataset}
-    elif teacher is not None and (teacher / "record.json").exists():
-        known = read_record(teacher)["run"]["options"]["task"]
+    elif "task" in told:
+        known = told["task"]
     else:
         raise PrunerError("no record says what is classified; name it with --dataset")
     options = checked(TaskOptions, {**known, **read_options(pairs)}, "--task")
@@ -288,29 +290,33 @@ def _quantization(stored: QuantizationOptions, layer_bits: list[str] | None) -> 
 
 def _model(folder: Path) -> Path:
     """The model of a run folder; a model folder itself otherwise."""
-    return folder / "model" if (folder / "record.json").exists() else folder
+    return folder / "model" if (folder / RECORD).exists() else folder
 
 
 def _runs(place: Path) -> list[Path]:
     """A run, or all below; a place without any is told by the report."""
-    found = sorted(path.parent for path in place.rglob("record.json"))
+    found = sorted(path.parent for path in place.rglob(RECORD))
     return found or [place]
 
 
 def _is_teacher(folder: Path) -> bool:
-    return (folder / "record.json").exists() and read_record(folder)["kind"] == TEACHER
+    """Whether a run's record says so; one that cannot be read is told by the report."""
+    try:
+        return read_record(folder).kind == TEACHER
+    except DataError:
+        return False
 
 
-def _done(record: dict[str, Any], output: Path, as_json: bool) -> None:
+def _done(record: ClassifierRecord, output: Path, as_json: bool) -> None:
     from llm_pruner.report.figures import FIGURES
 
     clear_resume_point(output)
-    if "history" in record:
+    if record.history:
         FIGURES["classifier_curves"].draw(record, output / "curves.png")
-    lines = [f"{output / 'model'}: {record['name']}, {record['bytes_on_disk'] / 1e6:,.2f} MB"]
-    if record.get("validation"):
-        lines[0] += f", validation accuracy {record['validation']['accuracy']:.2%}"
-    if record.get("reached"):
-        gone = record["reached"]
-        lines.append(f"removed {gone['heads']:.1%} of the heads, {gone['neurons']:.1%} of the FFN neurons")
-    emit(record, "\n".join(lines), as_json)
+    lines = [f"{output / 'model'}: {record.name}, {record.bytes_on_disk / 1e6:,.2f} MB"]
+    if record.validation:
+        lines[0] += f", validation accuracy {record.validation.accuracy:.2%}"
+    if record.reached:
+        gone = record.reached
+        lines.append(f"removed {gone.heads:.1%} of the heads, {gone.neurons:.1%} of the FFN neurons")
+    emit(record.to_dict(), "\n".join(lines), as_json)

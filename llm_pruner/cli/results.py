@@ -23,7 +23,7 @@ from llm_pruner.cli.common import (
     variant_folders,
 )
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.system.files import read_json, write_text
+from llm_pruner.system.files import write_text
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.repeats import split_repeat
 from llm_pruner.variants.variant import DENSE
@@ -230,12 +230,13 @@ def show(
     """
     from rich.console import Console
 
+    from llm_pruner.encoders.records.report import FinalReport
     from llm_pruner.report.encoders import encoders_table
     from llm_pruner.report.table import best_at_sizes, read_results
     from llm_pruner.report.terminal import show_run
 
     report = run / "results" / "final_report.json"
-    more = [encoders_table(read_json(report))] if report.exists() else []
+    more = [encoders_table(FinalReport.read(report))] if report.exists() else []
     whole, damaged = _readable(_rows_of_run(run)) if not more or (run / "baselines").exists() else ([], [])
     results = read_results(whole) if whole else None
     if as_json:

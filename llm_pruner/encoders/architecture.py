@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from llm_pruner.encoders.options import BuiltinEncoder, PruningOptions
+from llm_pruner.encoders.records.classifier import Removed
 from llm_pruner.system.errors import CheckpointError, PlanError, nearest
 from llm_pruner.system.files import read_json
 
@@ -121,16 +122,16 @@ class Encoder:
         """What it was before anything was cut."""
         return Encoder({key: value for key, value in self.config.items() if key != WIDTHS})
 
-    def removed(self, widths: Sequence[Widths]) -> dict[str, float]:
-        """Shares of the whole model that are gone at some widths: of all groups' parameters, of heads, of neurons."""
+    def removed(self, widths: Sequence[Widths]) -> Removed:
+        """Shares of the whole model that are gone at some widths."""
         before, after = ([sum(own) for own in zip(*layers, strict=True)] for layers in (self.whole.layers, widths))
         costs = (self.head_parameters, self.neuron_parameters)
         left, every = (sum(count * cost for count, cost in zip(own, costs, strict=True)) for own in (after, before))
-        return {
-            "parameters": (every - left) / every,
-            "heads": (before[0] - after[0]) / before[0],
-            "neurons": (before[1] - after[1]) / before[1],
-        }
+        return Removed(
+            parameters=(every - left) / every,
+            heads=(before[0] - after[0]) / before[0],
+            neurons=(before[1] - after[1]) / before[1],
+        )
 
     def linears(self, layer: int) -> list[str]:
         """Names of a layer's linear modules within the model."""

@@ -23,7 +23,8 @@ from llm_pruner.encoders.importance import (
 from llm_pruner.encoders.masking import Masks
 from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import PruningOptions, TaskOptions
-from llm_pruner.encoders.runs import PRUNED, STUDENT, Workplace
+from llm_pruner.encoders.records.classifier import PRUNED, STUDENT, ClassifierRecord, LayerLeft, Removed
+from llm_pruner.encoders.runs import Workplace
 from llm_pruner.encoders.schedule import Schedule
 from llm_pruner.encoders.surgery import cut_classifier
 from llm_pruner.encoders.tasks import Batch
@@ -41,7 +42,7 @@ def prune_classifier(
     name: str = "Pruned",
     device: str = "auto",
     progress: bool = False,
-) -> dict[str, Any]:
+) -> ClassifierRecord:
     """Prune a classifier and write ``output/model``, ``output/record.json`` and ``output/curves.png``.
 
     Args:
@@ -76,15 +77,13 @@ def prune_classifier(
         smaller,
         source,
         history,
-        kind=PRUNED if reached["parameters"] else STUDENT,
+        kind=PRUNED if reached.parameters else STUDENT,
         name=name,
-        extra={
-            "reached": reached,
-            "layers": [
-                {"heads": [left.heads, width.heads], "neurons": [left.neurons, width.neurons]}
-                for left, width in zip(masks.widths(), encoder.whole.layers, strict=True)
-            ],
-        },
+        reached=reached,
+        layers=tuple(
+            LayerLeft(heads=(left.heads, width.heads), neurons=(left.neurons, width.neurons))
+            for left, width in zip(masks.widths(), encoder.whole.layers, strict=True)
+        ),
     )
 
 
@@ -125,9 +124,9 @@ class PruningCourse(Course):
         return step > self.schedule.final_step
 
     def describe(self) -> dict[str, Any]:
-        return {"sparsity": self.reached()["parameters"]}
+        return {"sparsity": self.reached().parameters}
 
-    def reached(self) -> dict[str, float]:
+    def reached(self) -> Removed:
         """Shares of the whole model that are masked or were cut before."""
         return self.groups.encoder.removed(self.masks.widths())
 

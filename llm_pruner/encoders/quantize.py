@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -21,7 +21,8 @@ from llm_pruner.encoders.folder import (
 )
 from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import Bits, QATOptions, QuantizationOptions, TaskOptions
-from llm_pruner.encoders.runs import PTQ, QKD, Workplace
+from llm_pruner.encoders.records.classifier import PTQ, QKD, ClassifierRecord
+from llm_pruner.encoders.runs import RECORD, Workplace
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.encoders.training import Course
 from llm_pruner.models.carried.narrow import Linear8bit
@@ -30,7 +31,7 @@ from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.nf4 import fake_nf4, nf4_config
 from llm_pruner.models.packed import load_packed
 from llm_pruner.system.errors import PlanError
-from llm_pruner.system.files import staged_directory, write_json
+from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import Run
 from llm_pruner.training.fake_quantize import FakeQuantize
 
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 
 def quantize_classifier(
     source: Path, output: Path, options: QuantizationOptions, *, name: str = PTQ, seed: int | None = None
-) -> dict[str, Any]:
+) -> ClassifierRecord:
     """PTQ: store a trained classifier in few bits, and write ``output/model`` and ``output/record.json``.
 
     Args:
@@ -57,16 +58,16 @@ def quantize_classifier(
     with staged_directory(output / "model") as folder:
         quantized = quantized_classifier(encoder, load_classifier(source).state_dict(), bits, options.double_quant)
         save_classifier(quantized, load_tokenizer(source), folder)
-    record = {
-        "name": name,
-        "kind": PTQ,
-        "seed": seed,
-        "bytes_on_disk": bytes_on_disk(output / "model"),
-        "reached": encoder.removed(encoder.layers),
-        "bits": dict(sorted(bits.items())),
-        "run": run.describe().to_dict(),
-    }
-    write_json(output / "record.json", record)
+    record = ClassifierRecord(
+        name=name,
+        kind=PTQ,
+        seed=seed,
+        bytes_on_disk=bytes_on_disk(output / "model"),
+        reached=encoder.removed(encoder.layers),
+        bits=dict(sorted(bits.items())),
+        run=run.describe(),
+    )
+    record.write(output / RECORD)
     return record
 
 
@@ -81,7 +82,7 @@ def train_quantized(
     name: str = QKD,
     device: str = "auto",
     progress: bool = False,
-) -> dict[str, Any]:
+) -> ClassifierRecord:
     """QKD: train a classifier to work with quantised weights, following a teacher of full precision.
 
     What is saved, and what validation accuracy is measured with, are the quantised weights.
@@ -108,8 +109,8 @@ def train_quantized(
     for module in bits:
         parametrize.remove_parametrizations(model.get_submodule(module), "weight", leave_parametrized=False)
     quantized = quantized_classifier(encoder, model.state_dict(), bits, quantization.double_quant)
-    extra = {"reached": encoder.removed(encoder.layers), "bits": dict(sorted(bits.items()))}
-    return place.finish(quantized, source, history, kind=QKD, name=name, extra=extra)
+    reached, stored = encoder.removed(encoder.layers), dict(sorted(bits.items()))
+    return place.finish(quantized, source, history, kind=QKD, name=name, reached=reached, bits=stored)
 
 
 class QuantizedCourse(Course):

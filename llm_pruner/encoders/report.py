@@ -6,13 +6,22 @@ import math
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer
 from llm_pruner.encoders.options import TaskOptions
-from llm_pruner.encoders.runs import KINDS, read_record
+from llm_pruner.encoders.records.classifier import KINDS
+from llm_pruner.encoders.records.report import (
+    Averaged,
+    FinalReport,
+    MeasuredRun,
+    NameSummary,
+    Problem,
+    ReportedTask,
+)
+from llm_pruner.encoders.runs import read_record
 from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.evaluation.efficiency import timed
@@ -20,7 +29,6 @@ from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.packed import memory_bytes, parameter_count
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError, PrunerError
-from llm_pruner.system.files import write_json
 from llm_pruner.system.progress import track
 from llm_pruner.system.provenance import Run
 
@@ -28,8 +36,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _WARM_UP_SECONDS = 0.5
-MEASURED = ("accuracy", "f1", "bytes_on_disk", "memory_bytes", "parameters", "latency_ms", "batch_ms")
-"""What is averaged over the seeds of a name."""
 
 
 def final_report(
@@ -42,7 +48,7 @@ def final_report(
     threads: int | None = None,
     device: str = "auto",
     progress: bool = False,
-) -> dict[str, Any]:
+) -> FinalReport:
     """Measure every run on the task's test split, and write JSON; a broken one is named, the rest goes on.
 
     Latency is that of a forward pass over examples of the test split, the fastest of ``repeats``, one model after the
@@ -53,13 +59,6 @@ def final_report(
         output: the JSON to write.
         batch_size: examples in a batch, beside single ones.
         threads: of torch on a CPU; all the job was given by default.
-
-    Returns:
-        ``runs``: by run ``name``, ``kind``, ``seed``, ``accuracy``, ``f1`` and ``loss`` on the test split,
-        ``validation`` accuracy, ``parameters``, ``bytes_on_disk``, ``memory_bytes``, ``latency_ms`` of a single
-        example, ``batch_ms`` of a batch, ``reached``; ``names``: their means and sample standard deviations over seeds;
-        ``standard_error`` of one model's accuracy, at most, from the number of test examples; ``problems``: what could
-        not be measured, and why.
 
     Raises:
         DataError: if the task cannot be read.
@@ -73,44 +72,44 @@ def final_report(
         try:
             measured.append(_measure(folder, loaded, task.length, batch_size, repeats, device))
         except (PrunerError, OSError, ValueError, RuntimeError) as error:
-            problems.append({"run": str(folder), "problem": str(error)})
-    measured = told_apart(sorted(measured, key=lambda run: KINDS.index(run["kind"])))
+            problems.append(Problem(run=str(folder), problem=str(error)))
+    measured = told_apart(sorted(measured, key=lambda run: KINDS.index(run.kind)))
     examples = len(loaded.splits["test"])
-    report = {
-        "task": {"name": loaded.name, "classes": list(loaded.labels), "test_examples": examples},
-        "standard_error": 0.5 / math.sqrt(examples),
-        "batch_size": batch_size,
-        "threads": threads,
-        "names": by_name(measured),
-        "runs": measured,
-        "problems": problems,
-        "run": run.describe().to_dict(),
-    }
-    write_json(output, report)
+    report = FinalReport(
+        task=ReportedTask(name=loaded.name, classes=loaded.labels, test_examples=examples),
+        standard_error=0.5 / math.sqrt(examples),
+        batch_size=batch_size,
+        threads=threads,
+        names=tuple(by_name(measured)),
+        runs=tuple(measured),
+        problems=tuple(problems),
+        run=run.describe(),
+    )
+    report.write(output)
     return report
 
 
-def _measure(folder: Path, task: Task, length: int, batch_size: int, repeats: int, device: str) -> dict[str, Any]:
+def _measure(folder: Path, task: Task, length: int, batch_size: int, repeats: int, device: str) -> MeasuredRun:
     record = read_record(folder)
     model = load_classifier(folder / "model", device=device)
     if model.config.num_labels != len(task.labels):
         raise CheckpointError(f"{folder}: {model.config.num_labels} classes, but the task has {len(task.labels)}")
     test = encode(task, "test", load_encoder_tokenizer(folder / "model", length), length)
-    return {
-        "name": record["name"],
-        "kind": record["kind"],
-        "seed": record["seed"],
-        "folder": str(folder),
+    return MeasuredRun(
+        name=record.name,
+        kind=record.kind,
+        seed=record.seed,
+        folder=str(folder),
         **evaluate(model, test),
-        "validation": (record.get("validation") or {}).get("accuracy"),
-        "parameters": parameter_count(model),
-        "bytes_on_disk": bytes_on_disk(folder / "model"),
-        "memory_bytes": memory_bytes(model),
-        "latency_ms": _latency(model, test, 1, repeats, device),
-        "batch_ms": _latency(model, test, min(batch_size, len(test.labels)), repeats, device),
-        "reached": record.get("reached"),
-        "training_seconds": record["run"]["seconds"],
-    }
+        validation=record.validation.accuracy if record.validation else None,
+        parameters=parameter_count(model),
+        bytes_on_disk=bytes_on_disk(folder / "model"),
+        memory_bytes=memory_bytes(model),
+        latency_ms=_latency(model, test, 1, repeats, device),
+        batch_ms=_latency(model, test, min(batch_size, len(test.labels)), repeats, device),
+        reached=record.reached,
+        training_seconds=record.run.seconds,
+    )
 
 
 def _latency(model: PreTrainedModel, test: Batch, size: int, repeats: int, device: str) -> float:
@@ -129,28 +128,28 @@ def _latency(model: PreTrainedModel, test: Batch, size: int, repeats: int, devic
     return 1000 * min(timed(device, forward)[0] for _ in range(repeats))
 
 
-def told_apart(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def told_apart(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
     """Runs of one name and different seeds belong together; where a seed is there twice, folders tell them apart."""
-    seeds = Counter((run["name"], run["seed"]) for run in runs)
+    seeds = Counter((run.name, run.seed) for run in runs)
     twice = {name for (name, _), count in seeds.items() if count > 1}
-    return [
-        {**run, "name": f"{run['name']} ({run['folder']})" if run["name"] in twice else run["name"]} for run in runs
-    ]
+    return [run.model_copy(update={"name": f"{run.name} ({run.folder})"}) if run.name in twice else run for run in runs]
 
 
-def by_name(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def by_name(runs: Sequence[MeasuredRun]) -> list[NameSummary]:
     """Mean and sample standard deviation over the seeds of each name; none of a single one."""
-    grouped: dict[str, list[Mapping[str, Any]]] = {}
+    grouped: dict[str, list[MeasuredRun]] = {}
     for run in runs:
-        grouped.setdefault(run["name"], []).append(run)
-    return [
-        {
-            "name": name,
-            "kind": own[0]["kind"],
-            "seeds": [run["seed"] for run in own],
-            "reached": own[0]["reached"],
-            "mean": {key: statistics.fmean(run[key] for run in own) for key in MEASURED},
-            "spread": {key: statistics.stdev(run[key] for run in own) if len(own) > 1 else None for key in MEASURED},
-        }
-        for name, own in grouped.items()
-    ]
+        grouped.setdefault(run.name, []).append(run)
+    return [_summed_up(name, own) for name, own in grouped.items()]
+
+
+def _summed_up(name: str, runs: Sequence[MeasuredRun]) -> NameSummary:
+    values = {key: [getattr(run, key) for run in runs] for key in Averaged.model_fields}
+    return NameSummary(
+        name=name,
+        kind=runs[0].kind,
+        seeds=tuple(run.seed for run in runs),
+        reached=runs[0].reached,
+        mean=Averaged(**{key: statistics.fmean(own) for key, own in values.items()}),
+        spread=Averaged(**{key: statistics.stdev(own) if len(own) > 1 else None for key, own in values.items()}),
+    )

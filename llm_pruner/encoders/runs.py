@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_pruner.encoders.folder import load_encoder_tokenizer, save_classifier
 from llm_pruner.encoders.options import TaskOptions, TrainingOptions
+from llm_pruner.encoders.records.classifier import ClassifierRecord, Kind, TaskName, TrainingCourse
 from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.system.device import limit_threads, pick_device
-from llm_pruner.system.errors import CheckpointError, DataError
-from llm_pruner.system.files import read_json, staged_directory, write_json
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.files import read_json, staged_directory
 from llm_pruner.system.provenance import Run
 from llm_pruner.training.resume import RESUME_POINT, identity_of, weight_files
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TEACHER, STUDENT, PRUNED, PTQ, QKD = KINDS = ("Teacher", "Student", "Pruned", "PTQ", "QKD")
-"""What a run may have made; Student is one that was distilled and lost nothing."""
+RECORD = "record.json"
+"""The name of a run's record in its folder."""
 
 
 class Workplace:
@@ -60,7 +61,7 @@ class Workplace:
 
     def fit(
         self, course: Course, train: Batch, validation: Batch, *folders: Path, name: str, progress: bool
-    ) -> dict[str, Any]:
+    ) -> TrainingCourse:
         """Train as ``training.fit`` does, with the run's options and resume point.
 
         Args:
@@ -88,56 +89,57 @@ class Workplace:
         self,
         model: PreTrainedModel,
         source: Path,
-        history: dict[str, Any],
+        history: TrainingCourse,
         *,
-        kind: str,
+        kind: Kind,
         name: str,
-        extra: dict[str, Any],
-        save: Callable[[PreTrainedModel, Any, Path], None] = save_classifier,
         tokenizer: Any = None,
-    ) -> dict[str, Any]:
-        """Write the model and the record. The resume point stays; see ``clear_resume_point``."""
+        **told: Any,
+    ) -> ClassifierRecord:
+        """Write the model and the record. The resume point stays; see ``clear_resume_point``.
+
+        Args:
+            told: what else the record of this kind holds.
+        """
         reader = tokenizer or load_encoder_tokenizer(source, self.task_options.length)
         with staged_directory(self.output / "model") as folder:
-            save(model, reader, folder)
-        record = {
-            "name": name,
-            "kind": kind,
-            "seed": self.options.seed,
-            "task": {"name": self.task.name, "classes": list(self.task.labels)},
-            "validation": history["best"],
-            "bytes_on_disk": bytes_on_disk(self.output / "model"),
-            "history": history,
-            **extra,
-            "run": self.run.describe().to_dict(),
-        }
-        write_json(self.output / "record.json", record)
+            save_classifier(model, reader, folder)
+        record = ClassifierRecord(
+            name=name,
+            kind=kind,
+            seed=self.options.seed,
+            task=TaskName(name=self.task.name, classes=self.task.labels),
+            validation=history.best,
+            bytes_on_disk=bytes_on_disk(self.output / "model"),
+            history=history,
+            run=self.run.describe(),
+            **told,
+        )
+        record.write(self.output / RECORD)
         return record
 
 
-def read_record(folder: Path) -> dict[str, Any]:
+def read_record(folder: Path) -> ClassifierRecord:
     """The record of a run.
 
     Raises:
-        DataError: if it is missing or is not one.
+        DataError: if it is missing or is not one; every problem is named.
     """
-    record = read_json(folder / "record.json")
-    if not isinstance(record, dict) or record.get("kind") not in KINDS:
-        raise DataError(f"{folder / 'record.json'}: not the record of a classifier")
-    return record
+    return ClassifierRecord.read(folder / RECORD)
 
 
-def find_run(root: Path, *kinds: str) -> Path:
-    """The newest run of some kind at or below ``root``.
+def find_run(root: Path, *kinds: Kind) -> Path:
+    """The newest run of some kind at or below ``root``; records of other tools may lie there too.
 
     Raises:
         CheckpointError: if there is none.
+        DataError: if the record of one is damaged.
     """
     found = []
-    for path in sorted(root.rglob("record.json")):
-        record = read_json(path)
-        if isinstance(record, dict) and record.get("kind") in kinds and (path.parent / "model").is_dir():
-            found.append((record["run"]["started"], path.parent))
+    for path in sorted(root.rglob(RECORD)):
+        held = read_json(path)
+        if isinstance(held, Mapping) and held.get("kind") in kinds and (path.parent / "model").is_dir():
+            found.append((ClassifierRecord.of(held, path).run.started, path.parent))
     if not found:
         raise CheckpointError(f"{root}: no {' or '.join(kinds)} model there; make one first, or name one")
     return max(found)[1]

@@ -13,7 +13,8 @@ import torch
 from llm_pruner.encoders.architecture import builtin_encoder, check_encoder
 from llm_pruner.encoders.folder import check_length, classifier_class
 from llm_pruner.encoders.options import BUILTIN, TaskOptions, TeacherOptions
-from llm_pruner.encoders.runs import TEACHER, Workplace
+from llm_pruner.encoders.records.classifier import TEACHER, ClassifierRecord
+from llm_pruner.encoders.runs import Workplace
 from llm_pruner.encoders.tasks import Batch, Task
 from llm_pruner.encoders.training import Course
 from llm_pruner.models.architecture import check_finite
@@ -34,7 +35,7 @@ def train_teacher(
     package: Path | None = None,
     device: str = "auto",
     progress: bool = False,
-) -> dict[str, Any]:
+) -> ClassifierRecord:
     """Fine-tune a classifier on a task, take one that knows it, or train the built-in one; write model, record, curves.
 
     Args:
@@ -56,7 +57,7 @@ def train_teacher(
         train, validation = place.splits(output, "train", "validation", tokenizer=tokenizer)
         sources = [Path(source)] if Path(source).is_dir() else []
         history = place.fit(TeacherCourse(model), train, validation, *sources, name=TEACHER, progress=progress)
-    return place.finish(model, output, history, kind=TEACHER, name=TEACHER, extra={}, tokenizer=tokenizer)
+    return place.finish(model, output, history, kind=TEACHER, name=TEACHER, tokenizer=tokenizer)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import nn
 
 from llm_pruner.data.order import sample_order
 from llm_pruner.encoders.options import TrainingOptions
+from llm_pruner.encoders.records.classifier import CurvePoint, TrainingCourse
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.runtime import Runtime
@@ -78,7 +79,7 @@ def fit(
     identity: str = "",
     name: str = "training",
     progress: bool = False,
-) -> dict[str, Any]:
+) -> TrainingCourse:
     """Train in place, and leave the model with the weights of the highest validation accuracy.
 
     Resumes from ``resume_point`` after an interruption; on a CPU, with the same seed and number of threads, the result
@@ -87,10 +88,6 @@ def fit(
     Args:
         resume_point: folder written at every check, the last included.
         identity: what a resume point must belong to; another's is not taken up.
-
-    Returns:
-        ``steps`` asked for, ``train`` losses of those made, ``points`` of ``step``, ``loss`` and ``accuracy`` on
-        validation, ``best``, the point whose weights were kept, and ``stopped_early``.
 
     Raises:
         CheckpointError: if the loss is not finite.
@@ -114,13 +111,14 @@ def fit(
             name=name,
             runtime=Runtime(str(course.model.device), options.batch_size, progress),
         )
-    return {
-        "steps": steps,
-        "train": history.losses,
-        "points": history.points,
-        "best": history.best,
-        "stopped_early": history.stopped_early,
-    }
+    assert history.best  # the last point is always eligible
+    return TrainingCourse(
+        steps=steps,
+        train=tuple(history.losses),
+        points=tuple(CurvePoint(**point) for point in history.points),
+        best=CurvePoint(**history.best),
+        stopped_early=history.stopped_early,
+    )
 
 
 def evaluate(model: PreTrainedModel, batch: Batch) -> dict[str, float]:

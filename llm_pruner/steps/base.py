@@ -6,12 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.options import Options as AnyOptions
 from llm_pruner.system.registry import registered
 from llm_pruner.system.runtime import ON_CPU, Runtime
+
+if TYPE_CHECKING:
+    from llm_pruner.steps.records import StepRecord
 
 Need = Literal["base", "calibration", "healing", "held_out"]
 """What a step may read besides its parent: the folder of the dense model, the token files of calibration and healing,

@@ -22,7 +22,7 @@ class Healing(Step):
         from llm_pruner.data.tokens import read_tokens
         from llm_pruner.training.heal import heal
 
-        result = heal(
+        healed = heal(
             inputs.parent,
             output,
             read_tokens(inputs.files["healing"]),
@@ -35,7 +35,7 @@ class Healing(Step):
             device=inputs.runtime.device,
             progress=inputs.runtime.progress,
         )
-        return StepOutcome({"held_out": result["perplexity"]}, result)
+        return StepOutcome({"held_out": healed.perplexity.to_dict()}, healed.to_dict())
 
     def describe(self, taken: StepRecord) -> str:
         assert taken.held_out

@@ -14,6 +14,7 @@ from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, staged_directory
 from llm_pruner.system.options import Options
+from llm_pruner.system.records import Pair
 
 KEPT = (HEAD, *SHORTCUTS)
 """Linear layers of causal models that are no attention or MLP weights; they are not quantised."""
@@ -38,7 +39,7 @@ class NF4(Step):
     options: NF4Options
 
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
-        sizes = {"bytes": quantize_model(inputs.parent, output, self.options)}
+        sizes = {"bytes": quantize_model(inputs.parent, output, self.options).to_dict()}
         return StepOutcome(sizes, sizes)
 
     def describe(self, taken: StepRecord) -> str:
@@ -46,7 +47,7 @@ class NF4(Step):
         return f"{taken.bytes.before:,} → {taken.bytes.after:,} bytes"
 
 
-def quantize_model(parent: Path, output: Path, options: NF4Options) -> dict[str, int]:
+def quantize_model(parent: Path, output: Path, options: NF4Options) -> Pair[int]:
     """Store a causal model with the linear layers of its blocks in NF4. What else there is stays as it is.
 
     Args:
@@ -54,7 +55,7 @@ def quantize_model(parent: Path, output: Path, options: NF4Options) -> dict[str,
         output: the new folder; it appears only when complete.
 
     Returns:
-        Bytes on disk ``before`` and ``after``.
+        Bytes on disk.
 
     Raises:
         CheckpointError: if the parent cannot be read, or is quantised already.
@@ -76,4 +77,4 @@ def quantize_model(parent: Path, output: Path, options: NF4Options) -> dict[str,
         stored = read_json(folder / "config.json")["quantization_config"]
         write_config(folder, {**config, "quantization_config": stored})
         copy_companions(parent, folder)
-    return {"before": bytes_on_disk(parent), "after": bytes_on_disk(output)}
+    return Pair(before=bytes_on_disk(parent), after=bytes_on_disk(output))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 
 from llm_pruner.system.records import Pair, Part, Record, RunRecord
+from llm_pruner.training.healed import Healed
 
 
 class StepRecord(Part):
@@ -42,36 +43,7 @@ class StepFile(Record):
     """The job that took it."""
 
 
-class Point(Part):
-    """A measurement during a training."""
-
-    step: int
-    """Updates before it."""
-    loss: float
-    """What is minimised, in nats per token."""
-    perplexity: float
-    """Of the next token."""
-
-
-class HealingHistory(Part):
-    """The course of a healing."""
-
-    train: tuple[float, ...]
-    """Loss of every update, in nats per token."""
-    held_out: tuple[Point, ...]
-    """On held-out text: the first before healing, the last of the model as written."""
-
-
-class HealingFile(StepFile):
+class HealingFile(Healed, StepFile):
     """Everything that a step which trains tells of itself."""
 
     model_config = ConfigDict(extra="forbid")
-
-    trainable_parameters: int
-    """Of the low-rank change."""
-    history: HealingHistory
-    """The course of the training."""
-    perplexity: Pair[float]
-    """On held-out text."""
-    zeros: int | None
-    """That the linear weights of the blocks hold; null where zeros need not stay."""

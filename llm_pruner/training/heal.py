@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llm_pruner.data.tokens import check_vocabulary, digest
 from llm_pruner.models.architecture import read_config
@@ -11,7 +11,9 @@ from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_co
 from llm_pruner.models.layout import is_linear
 from llm_pruner.system.errors import CheckpointError, ConfigError, DataError
 from llm_pruner.system.files import staged_directory
+from llm_pruner.system.records import Pair
 from llm_pruner.system.runtime import Runtime
+from llm_pruner.training.healed import Healed, HealingHistory, Point
 from llm_pruner.training.options import DistillationOptions, HealingOptions
 from llm_pruner.training.resume import identity_of, weight_files
 from llm_pruner.training.schedule import rate
@@ -36,7 +38,7 @@ def heal(
     name: str = "Healing",
     device: str = "cpu",
     progress: bool = False,
-) -> dict[str, Any]:
+) -> Healed:
     """Heal the model in ``parent`` and write it to ``output``: the same shapes, names, dtypes and configuration.
 
     The base is frozen; adapters are float32 whatever the model's dtype. Tensors outside the targets are copied bit
@@ -53,12 +55,6 @@ def heal(
         resume_point: folder written at every point of the curve; that of another healing is not taken up.
         name: what the progress bar calls it.
         device: where both models go.
-
-    Returns:
-        ``trainable_parameters``; ``history``: ``train``, the loss of every step, and ``held_out``, points of ``step``,
-        ``loss`` and ``perplexity``, the first before healing and the last after merging; ``perplexity``: held-out
-        ``before`` and ``after``; ``zeros``: how many the blocks' linear weights hold, None unless they are kept.
-        Losses are what is minimised, in nats per token; perplexities are those of the next token.
 
     Raises:
         DataError: if tokens have the wrong shape or do not fit the vocabulary.
@@ -90,15 +86,14 @@ def heal(
         )
     trainable = sum(parameter.numel() for parameter in task.trained.parameters())
     task.model = change.merge(model)
-    points = [*history.points, task.measure(options.steps)]
+    points = tuple(Point(**point) for point in (*history.points, task.measure(options.steps)))
     zeros = _write(task.model, parent, output, options, keep_zeros)
-    before, after = points[0]["perplexity"], points[-1]["perplexity"]
-    return {
-        "trainable_parameters": trainable,
-        "history": {"train": history.losses, "held_out": points},
-        "perplexity": {"before": before, "after": after},
-        "zeros": zeros if keep_zeros else None,
-    }
+    return Healed(
+        trainable_parameters=trainable,
+        history=HealingHistory(train=tuple(history.losses), held_out=points),
+        perplexity=Pair(before=points[0].perplexity, after=points[-1].perplexity),
+        zeros=zeros if keep_zeros else None,
+    )
 
 
 def _check_tokens(tokens: torch.Tensor, what: str, model: Path) -> None:

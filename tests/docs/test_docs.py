@@ -13,24 +13,27 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema
 import pytest
 import torch
 import typer
 import yaml
+from pydantic import SerializeAsAny
 from typer.testing import CliRunner
 
 import llm_pruner
 from llm_pruner.cli import app, export
 from llm_pruner.data.tokens import write_tokens
 from llm_pruner.mechanisms import MECHANISMS, get_mechanism
+from llm_pruner.mechanisms.records import LayerEntry
 from llm_pruner.methods import METHODS
 from llm_pruner.methods.magnitude import Magnitude
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.system.errors import ConfigError, PrunerError
+from llm_pruner.system.records import Pair
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.workflow.config import load_config
 from tests.tiny import ROOT
@@ -64,6 +67,23 @@ def reference() -> ModuleType:
 def test_generated_pages_are_current(reference: ModuleType) -> None:
     stale = [name_of(page) for page, text in reference.render().items() if page.read_text() != text]
     assert not stale, "run: python docs/reference.py"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (float | None, "number, or null"),
+        (tuple[float | None, ...], "list of numbers or nulls"),
+        (tuple[int, int], "list of 2 whole numbers"),
+        (dict[str, Any], "object"),
+        (dict[str, tuple[str, ...]], "object of lists of texts, by name"),
+        (tuple[SerializeAsAny[LayerEntry], ...], "list of [LayerEntry](#layerentry)"),
+        (dict[str, Pair[int]], "object of [Pair](#pair) of whole numbers, by name"),
+        (Literal["PTQ", "QKD"] | None, '`"PTQ"` or `"QKD"`, or null'),
+    ],
+)
+def test_types_of_fields_are_told_in_plain_words(annotation: Any, words: str, reference: ModuleType) -> None:
+    assert reference._in_words(annotation, {}) == words
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=name_of)

@@ -32,6 +32,8 @@ from llm_pruner.encoders.options import (
 )
 from llm_pruner.encoders.prune import PruningCourse, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
+from llm_pruner.encoders.records.classifier import ClassifierRecord
+from llm_pruner.encoders.records.report import FinalReport, MeasuredRun
 from llm_pruner.encoders.report import by_name, final_report, told_apart
 from llm_pruner.encoders.runs import find_run, read_record
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
@@ -124,7 +126,7 @@ def teacher(reader: Any, task: TaskOptions, tmp_path_factory: pytest.TempPathFac
     reader.save_pretrained(root / "source")
     options = TeacherOptions(source=str(root / "source"), epochs=8, learning_rate=5e-3, checks=4)
     record = train_teacher(root / "run", task, options, device="cpu")
-    assert record["validation"]["accuracy"] > 0.8
+    assert record.validation and record.validation.accuracy > 0.8
     return root / "run"
 
 
@@ -458,7 +460,7 @@ QUICK: dict[str, Any] = {"epochs": 2, "learning_rate": 3e-3, "checks": 4}
 
 
 @pytest.fixture
-def pruned(teacher: Path, task: TaskOptions, tmp_path: Path) -> dict[str, Any]:
+def pruned(teacher: Path, task: TaskOptions, tmp_path: Path) -> ClassifierRecord:
     options = PruningOptions(
         **QUICK, head_final_sparsity=0.5, ffn_final_sparsity=0.75, beta_attention=0.1, mask_every=2
     )
@@ -471,18 +473,19 @@ def validation_of(folder: Path, task: TaskOptions) -> dict[str, float]:
 
 
 def test_pruning_reaches_its_sparsity_and_keeps_what_it_measured(
-    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+    pruned: ClassifierRecord, teacher: Path, task: TaskOptions, tmp_path: Path
 ) -> None:
-    assert pruned["kind"] == "Pruned"
-    assert (pruned["reached"]["heads"], pruned["reached"]["neurons"]) == (0.5, 0.75)
+    assert pruned.kind == "Pruned" and pruned.reached and pruned.validation and pruned.history
+    assert (pruned.reached.heads, pruned.reached.neurons) == (0.5, 0.75)
+    assert ClassifierRecord.read(tmp_path / "pruned" / "record.json") == pruned
     encoder = read_encoder(tmp_path / "pruned" / "model")
     assert sum(width.heads for width in encoder.layers) == 6 and sum(width.neurons for width in encoder.layers) == 18
     assert min(min(width) for width in encoder.layers) >= 1
-    best = pruned["validation"]
+    best = pruned.validation
     found = validation_of(tmp_path / "pruned" / "model", task)
-    assert found == pytest.approx({key: best[key] for key in found}, rel=1e-4)
-    assert best["sparsity"] == pruned["reached"]["parameters"]
-    rising = [point["sparsity"] for point in pruned["history"]["points"]]
+    assert found == pytest.approx({key: getattr(best, key) for key in found}, rel=1e-4)
+    assert best.sparsity == pruned.reached.parameters
+    rising = [point.sparsity for point in pruned.history.points]
     assert rising == sorted(rising) and rising[0] == 0
     FIGURES["classifier_curves"].draw(pruned, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
@@ -493,30 +496,31 @@ def test_pruning_reaches_its_sparsity_and_keeps_what_it_measured(
 def test_groups_ranked_together_share_one_budget(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
     options = PruningOptions(**QUICK, enable_multi_granularity=False, final_sparsity=0.4, importance_mode="l2")
     record = prune_classifier(teacher / "model", tmp_path / "run", task, options, name="Uniform", device="cpu")
-    assert record["reached"]["parameters"] == pytest.approx(0.4, abs=65 / (12 * 1048 + 72 * 65))
+    assert record.reached and record.reached.parameters == pytest.approx(0.4, abs=65 / (12 * 1048 + 72 * 65))
     nothing = options.model_copy(update={"final_sparsity": 0.0})
     control = prune_classifier(teacher / "model", tmp_path / "control", task, nothing, device="cpu")
-    assert control["kind"] == "Student" and read_encoder(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
+    assert control.kind == "Student" and read_encoder(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
     # nothing is different from an ordinary DistilBERT, so that nothing of ours travels with it
     assert not list((tmp_path / "control" / "model").glob("*.py"))
     assert not {"auto_map", "layer_widths"} & read_json(tmp_path / "control" / "model" / "config.json").keys()
 
 
 def test_what_was_pruned_is_pruned_further(
-    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+    pruned: ClassifierRecord, teacher: Path, task: TaskOptions, tmp_path: Path
 ) -> None:
     start, quick = tmp_path / "pruned" / "model", {**QUICK, "epochs": 1, "mask_every": 2}
     half = PruningOptions(**quick, head_final_sparsity=0.5, ffn_final_sparsity=0.5)
     further = prune_classifier(teacher / "model", tmp_path / "further", task, half, student=start, device="cpu")
     # of 12 heads 6 were left, and 3 are; of 72 neurons 18, and 9
-    assert (further["reached"]["heads"], further["reached"]["neurons"]) == (0.75, 0.875)
+    assert further.reached and (further.reached.heads, further.reached.neurons) == (0.75, 0.875)
     left = read_encoder(tmp_path / "further" / "model").layers
-    assert [row["heads"] for row in further["layers"]] == [[width.heads, 4] for width in left]
+    assert [row.heads for row in further.layers] == [(width.heads, 4) for width in left]
     assert sum(width.neurons for width in left) == 9
-    assert further["history"]["points"][0]["sparsity"] == pruned["reached"]["parameters"]
+    assert further.history and pruned.reached
+    assert further.history.points[0].sparsity == pruned.reached.parameters
     nothing = PruningOptions(**quick, enable_multi_granularity=False, final_sparsity=0, final_step=1)
     longer = prune_classifier(teacher / "model", tmp_path / "longer", task, nothing, student=start, device="cpu")
-    assert longer["kind"] == "Pruned" and longer["reached"] == pruned["reached"]
+    assert longer.kind == "Pruned" and longer.reached == pruned.reached
     quantize_classifier(start, tmp_path / "ptq", QuantizationOptions())
     with pytest.raises(CheckpointError, match="quantised already"):
         prune_classifier(teacher / "model", tmp_path / "x", task, half, student=tmp_path / "ptq" / "model")
@@ -534,23 +538,24 @@ def test_dynamic_schedule_gives_groups_back_where_accuracy_falls() -> None:
         reached.append(course.reached())
         course.checked({"accuracy": accuracy})
     # half of the cosine, then 85 % of it; halved after the fall, and again; up again after the recovery
-    assert [one["heads"] for one in reached] == pytest.approx([4 / 12, 7 / 12, 3 / 12, 2 / 12, 4 / 12])
-    assert reached[2]["neurons"] < reached[1]["neurons"]
+    assert [one.heads for one in reached] == pytest.approx([4 / 12, 7 / 12, 3 / 12, 2 / 12, 4 / 12])
+    assert reached[2].neurons < reached[1].neurons
 
 
 def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_weights(
-    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+    pruned: ClassifierRecord, teacher: Path, task: TaskOptions, tmp_path: Path
 ) -> None:
     options = QATOptions(epochs=4, learning_rate=2e-3, checks=4, beta_attention=0.1)
     quantization = QuantizationOptions(layer_bits={0: 8})
     record = train_quantized(
         teacher / "model", tmp_path / "pruned" / "model", tmp_path / "qkd", task, options, quantization, device="cpu"
     )
-    losses = record["history"]["train"]
+    assert record.history and record.bits
+    losses = record.history.train
     assert sum(losses[-8:]) < 0.9 * sum(losses[:8])
     found = validation_of(tmp_path / "qkd" / "model", task)
-    assert found == pytest.approx({key: record["validation"][key] for key in found}, rel=1e-5)
-    assert set(record["bits"].values()) == {4, 8} and record["reached"] == pruned["reached"]
+    assert found == pytest.approx({key: getattr(record.validation, key) for key in found}, rel=1e-5)
+    assert set(record.bits.values()) == {4, 8} and record.reached == pruned.reached
     for call in (
         quantize_classifier,
         lambda *given: train_quantized(teacher / "model", *given[:2], task, options, given[2]),
@@ -569,11 +574,11 @@ def test_other_families_go_all_the_way(family: str, reader: Any, task: TaskOptio
     train_teacher(tmp_path / "teacher", task, TeacherOptions(source=str(tmp_path / "source"), **quick), device="cpu")
     teacher = tmp_path / "teacher" / "model"
     record = prune_classifier(teacher, tmp_path / "pruned", task, PruningOptions(**quick), device="cpu")
-    assert (record["reached"]["heads"], record["reached"]["neurons"]) == (0.5, 0.5)
+    assert record.reached and (record.reached.heads, record.reached.neurons) == (0.5, 0.5)
     pruned, options = tmp_path / "pruned" / "model", QATOptions(**quick, beta_attention=0.1)
     record = train_quantized(teacher, pruned, tmp_path / "qkd", task, options, QuantizationOptions(), device="cpu")
     found = validation_of(tmp_path / "qkd" / "model", task)
-    assert found == pytest.approx({key: record["validation"][key] for key in found}, rel=1e-5)
+    assert found == pytest.approx({key: getattr(record.validation, key) for key in found}, rel=1e-5)
 
 
 class Killed(BaseException):
@@ -615,8 +620,8 @@ def test_interrupted_training_ends_as_if_nothing_had_been(
     assert steps > 0 and not (tmp_path / "stopped" / "model").exists()
     stopped = make("stopped")
     assert weights_of(stopped) == weights_of(whole)
-    histories = [read_json(folder / "record.json")["history"] for folder in (whole, stopped)]
-    assert histories[0] == histories[1] and histories[0]["best"]["step"] > steps
+    histories = [read_record(folder).history for folder in (whole, stopped)]
+    assert histories[0] == histories[1] and histories[0] and histories[0].best.step > steps
     clear_resume_point(stopped)
     assert {path.name for path in stopped.iterdir()} == {"model", "record.json"}
     # made again it starts from the end; with another seed it is another training, and the checkpoint is not taken up
@@ -640,20 +645,24 @@ def test_teacher_that_knows_the_task_is_taken_as_it_is(teacher: Path, task: Task
     shutil.copytree(teacher / "model", source)
     config = read_json(source / "config.json")
 
-    def taken(name: str, classes: Sequence[str], **options: Any) -> dict[str, Any]:
+    def taken(name: str, classes: Sequence[str]) -> float:
         write_json(source / "config.json", {**config, "id2label": dict(enumerate(classes)), "label2id": {}})
-        asked = TeacherOptions(source=str(source), epochs=0, **options)
-        return train_teacher(tmp_path / name, task, asked, device="cpu")
+        asked = TeacherOptions(source=str(source), epochs=0)
+        return accuracy(train_teacher(tmp_path / name, task, asked, device="cpu"))
 
-    known = read_record(teacher)["validation"]["accuracy"]
+    def accuracy(record: ClassifierRecord) -> float:
+        assert record.validation
+        return record.validation.accuracy
+
+    known = accuracy(read_record(teacher))
     names = [config["id2label"][str(index)] for index in range(3)]
-    assert taken("same", names)["validation"]["accuracy"] == known
-    assert read_record(tmp_path / "same")["history"]["train"] == []
-    FIGURES["classifier_curves"].draw(read_record(tmp_path / "same"), tmp_path / "curves.png")
-    assert taken("numbered", ["LABEL_0", "LABEL_1", "LABEL_2"])["validation"]["accuracy"] == known
+    assert taken("same", names) == known
+    same = read_record(tmp_path / "same")
+    assert same.history and same.history.train == ()
+    FIGURES["classifier_curves"].draw(same, tmp_path / "curves.png")
+    assert taken("numbered", ["LABEL_0", "LABEL_1", "LABEL_2"]) == known
     # the same names in another order: row 0 of the head is then what the names say, class 2 of the task
-    turned = taken("turned", [names[2].upper(), names[0], names[1]])
-    assert turned["validation"]["accuracy"] < 0.5
+    assert taken("turned", [names[2].upper(), names[0], names[1]]) < 0.5
     found, source_model = load_classifier(tmp_path / "turned" / "model"), load_classifier(source)
     assert torch.equal(found.classifier.weight, source_model.classifier.weight[[1, 2, 0]])
     assert torch.equal(found.classifier.bias, source_model.classifier.bias[[1, 2, 0]])
@@ -671,9 +680,9 @@ def test_teacher_that_knows_the_task_is_taken_as_it_is(teacher: Path, task: Task
 def test_stops_early_and_keeps_the_best(teacher: Path, task: TaskOptions, tmp_path: Path) -> None:
     options = TeacherOptions(source=str(teacher / "model"), epochs=3, learning_rate=1e-9, checks=9, patience=2)
     record = train_teacher(tmp_path, task, options, device="cpu")
-    history = record["history"]
-    assert history["stopped_early"] and len(history["points"]) == 3 and history["best"]["step"] == 0
-    assert len(history["train"]) < history["steps"]
+    history = record.history
+    assert history and history.stopped_early and len(history.points) == 3 and history.best.step == 0
+    assert len(history.train) < history.steps
 
 
 # --- data and mistakes -------------------------------------------------------------------------------------
@@ -795,11 +804,12 @@ def test_glue_is_read_as_it_lies_on_the_hub(name: str, monkeypatch: pytest.Monke
 
 
 def test_report_measures_what_it_can_and_names_the_rest(
-    pruned: dict[str, Any], teacher: Path, task: TaskOptions, tmp_path: Path
+    pruned: ClassifierRecord, teacher: Path, task: TaskOptions, tmp_path: Path
 ) -> None:
     quantize_classifier(tmp_path / "pruned" / "model", tmp_path / "ptq", QuantizationOptions(), seed=0)
     for name in ("broken", "missing"):
-        write_json(tmp_path / name / "record.json", {**pruned, "name": name})
+        (tmp_path / name).mkdir()
+        pruned.model_copy(update={"name": name}).write(tmp_path / name / "record.json")
     (tmp_path / "broken" / "model").mkdir()
     (tmp_path / "broken" / "model" / "config.json").write_text((tmp_path / "ptq" / "model" / "config.json").read_text())
     (tmp_path / "broken" / "model" / "model.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
@@ -807,15 +817,15 @@ def test_report_measures_what_it_can_and_names_the_rest(
     runs = [teacher, *(tmp_path / name for name in ("broken", "pruned", "missing", "ptq"))]
     report = final_report(runs, tmp_path / "final_report.json", task, repeats=2, device="cpu")
     FIGURES["final_report"].draw(report, tmp_path / "final_report.png")
-    assert report == read_json(tmp_path / "final_report.json")
-    assert [run["kind"] for run in report["runs"]] == ["Teacher", "Pruned", "PTQ"]
-    assert [Path(problem["run"]).name for problem in report["problems"]] == ["broken", "missing"]
+    assert report == FinalReport.read(tmp_path / "final_report.json")
+    assert [run.kind for run in report.runs] == ["Teacher", "Pruned", "PTQ"]
+    assert [Path(problem.run).name for problem in report.problems] == ["broken", "missing"]
     examples = len(load_task(task).splits["test"])
-    assert report["standard_error"] == pytest.approx(math.sqrt(0.5 * 0.5 / examples))
-    sizes = [run["bytes_on_disk"] for run in report["runs"]]
+    assert report.standard_error == pytest.approx(math.sqrt(0.5 * 0.5 / examples))
+    sizes = [run.bytes_on_disk for run in report.runs]
     assert sizes == sorted(sizes, reverse=True)
-    assert report["runs"][1]["parameters"] == report["runs"][2]["parameters"] < report["runs"][0]["parameters"]
-    assert all(run["latency_ms"] > 0 and 0 < run["accuracy"] <= 1 for run in report["runs"])
+    assert report.runs[1].parameters == report.runs[2].parameters < report.runs[0].parameters
+    assert all(run.latency_ms > 0 and 0 < run.accuracy <= 1 for run in report.runs)
     assert (tmp_path / "final_report.png").read_bytes().startswith(b"\x89PNG")
     table = encoders_table(report).frame
     assert table["name"].tolist() == ["Teacher", "Pruned", "PTQ"] and "accuracy_spread" not in table
@@ -824,22 +834,40 @@ def test_report_measures_what_it_can_and_names_the_rest(
         find_run(tmp_path, "Student")
 
 
+def measured(name: str, seed: int, folder: str, value: float = 1.0) -> MeasuredRun:
+    """A run of which every number is the same."""
+    return MeasuredRun(
+        name=name,
+        kind="Pruned",
+        seed=seed,
+        folder=folder,
+        accuracy=value,
+        f1=value,
+        loss=value,
+        validation=value,
+        parameters=int(value),
+        bytes_on_disk=int(value),
+        memory_bytes=int(value),
+        latency_ms=value,
+        batch_ms=value,
+        reached=None,
+        training_seconds=value,
+    )
+
+
 def test_runs_that_are_no_seeds_of_each_other_are_told_apart() -> None:
     runs = [
-        {"name": name, "seed": seed, "folder": folder}
+        measured(name, seed, folder)
         for name, seed, folder in (("Pruned", 0, "a"), ("Pruned", 0, "b"), ("MSP", 0, "c"), ("MSP", 1, "d"))
     ]
-    assert [run["name"] for run in told_apart(runs)] == ["Pruned (a)", "Pruned (b)", "MSP", "MSP"]
+    assert [run.name for run in told_apart(runs)] == ["Pruned (a)", "Pruned (b)", "MSP", "MSP"]
 
 
 def test_spread_over_seeds_by_hand() -> None:
-    from llm_pruner.encoders.report import MEASURED
-
     runs = [
-        {"name": name, "kind": "Pruned", "seed": seed, "reached": None, **dict.fromkeys(MEASURED, value)}
-        for name, seed, value in (("a", 0, 1.0), ("b", 0, 5.0), ("a", 1, 2.0), ("a", 2, 6.0))
+        measured(name, seed, "a", value) for name, seed, value in (("a", 0, 1), ("b", 0, 5), ("a", 1, 2), ("a", 2, 6))
     ]
     first, second = by_name(runs)
-    assert (first["name"], first["seeds"], first["mean"]["accuracy"]) == ("a", [0, 1, 2], 3.0)
-    assert first["spread"]["accuracy"] == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
-    assert second["spread"]["accuracy"] is None
+    assert (first.name, first.seeds, first.mean.accuracy, first.mean.parameters) == ("a", (0, 1, 2), 3.0, 3.0)
+    assert first.spread.accuracy == first.spread.bytes_on_disk == pytest.approx(math.sqrt((4 + 1 + 9) / 2))
+    assert second.spread.accuracy is None

@@ -10,6 +10,7 @@ import openpyxl
 import pytest
 
 from llm_pruner.encoders.architecture import read_encoder
+from llm_pruner.encoders.records.report import FinalReport
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.report.table import read_results
 from llm_pruner.report.workbook import write_workbook
@@ -59,6 +60,11 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     broken = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{runs / 'ptq'}: " in broken.stderr and "no config.json" in broken.stderr
     assert len(json.loads(broken.stdout)["runs"]) == 3
+    record = runs / "pruned" / "record.json"  # what comes before the teacher is looked at first
+    record.write_text(record.read_text().replace('"validation"', '"validated"'))
+    damaged = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
+    assert f"{record}: 1 problem" in damaged.stderr and "validated: unknown key" in damaged.stderr
+    assert [each["name"] for each in json.loads(damaged.stdout)["runs"]] == ["Teacher", "QKD"]
     assert (tmp_path / "results" / "final_report.png").exists()
 
 
@@ -187,10 +193,10 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     target = "results/final_report.json"
     workflow.run("classifiers")
     folder = workflow.run_folder
-    report = read_json(folder / target)
-    assert [entry["name"] for entry in report["names"]] == ["Teacher", "MSP", "MSP+nf4", "MSP+qkd"]
-    assert report["names"][1]["seeds"] == [0, 3] and not report["problems"]
-    assert report["names"][1]["reached"]["heads"] == 0.5
+    report = FinalReport.read(folder / target)
+    assert [entry.name for entry in report.names] == ["Teacher", "MSP", "MSP+nf4", "MSP+qkd"]
+    assert report.names[1].seeds == (0, 3) and not report.problems
+    assert report.names[1].reached and report.names[1].reached.heads == 0.5
     drawn = [folder / "encoders" / run / "curves.png" for run in ("Teacher", "MSP/seed_0", "MSP+qkd/seed_3")]
     assert all(path.exists() for path in [*drawn, folder / "results" / "final_report.png"])
     assert not list(folder.rglob("resume_point"))
@@ -211,5 +217,6 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     workflow.config["encoders"] = {**ENCODERS, "rows": {**ENCODERS["rows"], "Further": further}}
     said = workflow.run(target).stdout.splitlines()
     assert sum("encoder_prune" in line and line.endswith("started") for line in said) == 1
-    reached = {entry["name"]: entry["reached"] for entry in read_json(folder / target)["names"]}
-    assert reached["Further"]["parameters"] > reached["MSP"]["parameters"]
+    reached = {entry.name: entry.reached for entry in FinalReport.read(folder / target).names}
+    further, first = reached["Further"], reached["MSP"]
+    assert further and first and further.parameters > first.parameters

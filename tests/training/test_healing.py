@@ -27,6 +27,7 @@ from llm_pruner.system.provenance import Run
 from llm_pruner.training import adapters, masked
 from llm_pruner.training.distillation import distillation_loss
 from llm_pruner.training.heal import heal
+from llm_pruner.training.healed import Healed
 from llm_pruner.training.objective import HealingTask, next_token_loss
 from llm_pruner.training.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
 from llm_pruner.training.schedule import rate
@@ -49,10 +50,10 @@ PARENTS: dict[str, tuple[dict[str, Any], bool]] = {
 
 
 @pytest.fixture
-def run(tokens: torch.Tensor, tmp_path: Path) -> Callable[..., dict[str, Any]]:
+def run(tokens: torch.Tensor, tmp_path: Path) -> Callable[..., Healed]:
     """Heals into ``tmp_path/healed`` on the random tokens."""
 
-    def run(parent: Path, options: HealingOptions | None = None, **arguments: Any) -> dict[str, Any]:
+    def run(parent: Path, options: HealingOptions | None = None, **arguments: Any) -> Healed:
         defaults = {"keep_zeros": False, "output": tmp_path / "healed", "train": tokens, "held_out": tokens}
         return heal(parent, options=options or LoraOptions(**QUICK), **(defaults | arguments))
 
@@ -85,7 +86,7 @@ def test_healed_folder_is_the_parents_with_other_weights(
     make_model: Callable[..., Path],
     make_parent: Callable[..., Path],
     tokens: torch.Tensor,
-    run: Callable[..., dict[str, Any]],
+    run: Callable[..., Healed],
     tmp_path: Path,
 ) -> None:
     options, keep_zeros = PARENTS[name]
@@ -93,10 +94,10 @@ def test_healed_folder_is_the_parents_with_other_weights(
     result = run(parent, keep_zeros=keep_zeros)
 
     measured = perplexity(llm_pruner.load(output), tokens, window=tokens.shape[1])
-    assert result["history"]["held_out"][-1]["loss"] == pytest.approx(measured.nll, rel=1e-6)
-    assert result["perplexity"]["after"] == pytest.approx(measured.perplexity, rel=1e-6)
+    assert result.history.held_out[-1].loss == pytest.approx(measured.nll, rel=1e-6)
+    assert result.perplexity.after == pytest.approx(measured.perplexity, rel=1e-6)
     before = perplexity(llm_pruner.load(parent), tokens, window=tokens.shape[1])
-    assert result["perplexity"]["before"] == pytest.approx(before.perplexity, rel=1e-6)
+    assert result.perplexity.before == pytest.approx(before.perplexity, rel=1e-6)
 
     assert {path.name for path in output.iterdir()} == {path.name for path in parent.iterdir()}
     assert read_json(output / "config.json") == read_json(parent / "config.json")
@@ -108,13 +109,13 @@ def test_healed_folder_is_the_parents_with_other_weights(
         if keep_zeros and is_target(key):
             assert torch.equal(new[key] == 0, weight == 0), key
     zeros = sum(int((weight == 0).sum()) for key, weight in old.items() if is_target(key))
-    assert result["zeros"] == (zeros if keep_zeros else None)
+    assert result.zeros == (zeros if keep_zeros else None)
 
 
 @pytest.mark.parametrize("keep_zeros", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_learns_and_saves_what_it_learned(
-    dtype: torch.dtype, keep_zeros: bool, run: Callable[..., dict[str, Any]], tmp_path: Path
+    dtype: torch.dtype, keep_zeros: bool, run: Callable[..., Healed], tmp_path: Path
 ) -> None:
     model = build_model("qwen3")
     for name, parameter in model.named_parameters():
@@ -124,12 +125,12 @@ def test_learns_and_saves_what_it_learned(
     options = LoraOptions(steps=40, batch_size=4, learning_rate=1e-2)
     held_out = repetitive()[:3]
     result = run(tmp_path / "parent", options, train=repetitive(), held_out=held_out, keep_zeros=keep_zeros)
-    assert result["perplexity"]["after"] < result["perplexity"]["before"] / 3
-    assert result["history"]["train"][-1] < result["history"]["train"][0] - 1
+    assert result.perplexity.after < result.perplexity.before / 3
+    assert result.history.train[-1] < result.history.train[0] - 1
     healed = llm_pruner.load(tmp_path / "healed")
     assert {parameter.dtype for parameter in healed.parameters()} == {dtype}
     measured = perplexity(healed, held_out, window=20).perplexity
-    assert measured == pytest.approx(result["perplexity"]["after"], rel=1e-6)
+    assert measured == pytest.approx(result.perplexity.after, rel=1e-6)
 
 
 @pytest.mark.parametrize("change", [adapters, masked])
@@ -176,20 +177,20 @@ def test_masked_and_ordinary_adapters_agree_without_zeros(tokens: torch.Tensor) 
 
 @pytest.mark.parametrize("keep_zeros", [False, True])
 def test_dropout_is_for_training_alone(
-    keep_zeros: bool, make_model: Callable[..., Path], run: Callable[..., dict[str, Any]]
+    keep_zeros: bool, make_model: Callable[..., Path], run: Callable[..., Healed]
 ) -> None:
     histories = [
-        run(make_model("llama"), LoraOptions(**QUICK, dropout=dropout), keep_zeros=keep_zeros)["history"]
+        run(make_model("llama"), LoraOptions(**QUICK, dropout=dropout), keep_zeros=keep_zeros).history
         for dropout in (0.0, 0.5)
     ]
-    assert histories[0]["held_out"][0] == histories[1]["held_out"][0]
-    assert histories[0]["train"][-1] != histories[1]["train"][-1]
+    assert histories[0].held_out[0] == histories[1].held_out[0]
+    assert histories[0].train[-1] != histories[1].train[-1]
 
 
 def test_lost_zeros_are_noticed(
     make_model: Callable[..., Path],
     make_parent: Callable[..., Path],
-    run: Callable[..., dict[str, Any]],
+    run: Callable[..., Healed],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -201,9 +202,7 @@ def test_lost_zeros_are_noticed(
     assert not list(tmp_path.glob("*healed*"))
 
 
-def test_targets_alone_change(
-    make_model: Callable[..., Path], run: Callable[..., dict[str, Any]], tmp_path: Path
-) -> None:
+def test_targets_alone_change(make_model: Callable[..., Path], run: Callable[..., Healed], tmp_path: Path) -> None:
     targets = ("q_proj", "down_proj")
     for keep_zeros in (False, True):
         run(make_model("llama"), LoraOptions(**QUICK, targets=targets), keep_zeros=keep_zeros)
@@ -233,32 +232,28 @@ def test_divergence_agrees_with_its_formula() -> None:
 
 
 def test_distillation_follows_the_teacher(
-    make_model: Callable[..., Path], make_parent: Callable[..., Path], run: Callable[..., dict[str, Any]]
+    make_model: Callable[..., Path], make_parent: Callable[..., Path], run: Callable[..., Healed]
 ) -> None:
     teacher = make_model("llama")
     parent = make_parent("ShortGPT_remove_1", {}, teacher)
     before = weights_of(teacher)
     options = DistillationOptions(steps=30, batch_size=3, learning_rate=1e-2, temperature=2.0)
-    points = run(parent / "model", options, teacher=teacher)["history"]["held_out"]
-    assert points[-1]["loss"] < 0.8 * points[0]["loss"]
+    points = run(parent / "model", options, teacher=teacher).history.held_out
+    assert points[-1].loss < 0.8 * points[0].loss
     assert all(same(weight, before[name]) for name, weight in weights_of(teacher).items())
 
 
-def test_the_teacher_itself_has_nothing_to_learn(
-    make_model: Callable[..., Path], run: Callable[..., dict[str, Any]]
-) -> None:
+def test_the_teacher_itself_has_nothing_to_learn(make_model: Callable[..., Path], run: Callable[..., Healed]) -> None:
     teacher = make_model("qwen2")
-    alone = run(teacher, DistillationOptions(**QUICK), teacher=teacher)["history"]["held_out"][0]
-    assert alone["loss"] == pytest.approx(0, abs=1e-6)
-    mixed = run(teacher, DistillationOptions(**QUICK, ce_weight=0.5), teacher=teacher)["history"]["held_out"]
+    alone = run(teacher, DistillationOptions(**QUICK), teacher=teacher).history.held_out[0]
+    assert alone.loss == pytest.approx(0, abs=1e-6)
+    mixed = run(teacher, DistillationOptions(**QUICK, ce_weight=0.5), teacher=teacher).history.held_out
     for point in mixed[:1]:
-        assert point["loss"] == pytest.approx(0.5 * math.log(point["perplexity"]), rel=1e-5)
-    assert mixed[-1]["perplexity"] < mixed[0]["perplexity"]
+        assert point.loss == pytest.approx(0.5 * math.log(point.perplexity), rel=1e-5)
+    assert mixed[-1].perplexity < mixed[0].perplexity
 
 
-def test_distillation_wants_a_fitting_teacher(
-    make_model: Callable[..., Path], run: Callable[..., dict[str, Any]]
-) -> None:
+def test_distillation_wants_a_fitting_teacher(make_model: Callable[..., Path], run: Callable[..., Healed]) -> None:
     with pytest.raises(ConfigError, match="needs a teacher"):
         run(make_model("llama"), DistillationOptions(**QUICK))
     with pytest.raises(CheckpointError, match="vocabulary of 120 cannot teach"):
@@ -270,7 +265,7 @@ def test_distillation_wants_a_fitting_teacher(
 
 @pytest.mark.parametrize("keep_zeros", [False, True])
 def test_seed_decides_the_bytes(
-    keep_zeros: bool, make_model: Callable[..., Path], run: Callable[..., dict[str, Any]], tmp_path: Path
+    keep_zeros: bool, make_model: Callable[..., Path], run: Callable[..., Healed], tmp_path: Path
 ) -> None:
     contents, results = [], []
     for seed in (3, 3, 4):
@@ -283,32 +278,30 @@ def test_seed_decides_the_bytes(
     assert results[0] == results[1]
 
 
-def test_accumulated_batches_equal_a_large_one(
-    make_model: Callable[..., Path], run: Callable[..., dict[str, Any]]
-) -> None:
+def test_accumulated_batches_equal_a_large_one(make_model: Callable[..., Path], run: Callable[..., Healed]) -> None:
     sizes = ({"batch_size": 4}, {"batch_size": 2, "gradient_accumulation": 2})
-    histories = [run(make_model("llama"), LoraOptions(**(QUICK | size)))["history"]["train"] for size in sizes]
+    histories = [run(make_model("llama"), LoraOptions(**(QUICK | size))).history.train for size in sizes]
     assert histories[0] == pytest.approx(histories[1], rel=1e-5)
 
 
 def test_samples_are_gone_through_again(
-    make_model: Callable[..., Path], run: Callable[..., dict[str, Any]], tokens: torch.Tensor
+    make_model: Callable[..., Path], run: Callable[..., Healed], tokens: torch.Tensor
 ) -> None:
     """Ten steps of four from six samples: every step is full, and the curve is where it was asked for."""
-    history = run(make_model("llama"), LoraOptions(steps=10, batch_size=4, checks=3))["history"]
-    assert len(history["train"]) == 10
-    assert [point["step"] for point in history["held_out"]] == [0, 5, 10]
+    history = run(make_model("llama"), LoraOptions(steps=10, batch_size=4, checks=3)).history
+    assert len(history.train) == 10
+    assert [point.step for point in history.held_out] == [0, 5, 10]
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine"])
 def test_every_update_counts(
-    schedule: str, make_model: Callable[..., Path], run: Callable[..., dict[str, Any]], tmp_path: Path
+    schedule: str, make_model: Callable[..., Path], run: Callable[..., Healed], tmp_path: Path
 ) -> None:
     """Also the first of a warm-up: a training of one update alone changes weights."""
     parent = make_model("llama")
     options = LoraOptions(**(QUICK | {"steps": 1, "warmup": 0.9, "checks": 2, "schedule": schedule}))
-    points = run(parent, options)["history"]["held_out"]
-    assert points[1]["loss"] != points[0]["loss"]
+    points = run(parent, options).history.held_out
+    assert points[1].loss != points[0].loss
 
 
 def test_rate_rises_to_the_peak_and_falls_towards_zero() -> None:
@@ -320,7 +313,7 @@ def test_rate_rises_to_the_peak_and_falls_towards_zero() -> None:
 
 
 def test_divergence_leaves_nothing_behind(
-    make_model: Callable[..., Path], run: Callable[..., dict[str, Any]], tmp_path: Path
+    make_model: Callable[..., Path], run: Callable[..., Healed], tmp_path: Path
 ) -> None:
     wild = QUICK | {"learning_rate": 1e30, "warmup": 0.0}
     for steps in (1, 4):
@@ -329,7 +322,7 @@ def test_divergence_leaves_nothing_behind(
     assert not list(tmp_path.iterdir())
 
 
-def test_damaged_parent_is_not_blamed_on_the_learning_rate(run: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+def test_damaged_parent_is_not_blamed_on_the_learning_rate(run: Callable[..., Healed], tmp_path: Path) -> None:
     model = build_model("llama")
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
     model.save_pretrained(tmp_path / "parent")
@@ -350,7 +343,7 @@ def test_damaged_parent_is_not_blamed_on_the_learning_rate(run: Callable[..., di
 )
 @pytest.mark.parametrize("role", ["train", "held_out"])
 def test_wrong_tokens_are_refused(
-    role: str, wrong: torch.Tensor, message: str, make_model: Callable[..., Path], run: Callable[..., dict[str, Any]]
+    role: str, wrong: torch.Tensor, message: str, make_model: Callable[..., Path], run: Callable[..., Healed]
 ) -> None:
     with pytest.raises(DataError, match=message):
         run(make_model("llama"), **{role: wrong})
@@ -392,7 +385,7 @@ def test_interrupted_healing_ends_as_if_nothing_had_been(
     case: str,
     make_model: Callable[..., Path],
     make_parent: Callable[..., Path],
-    run: Callable[..., dict[str, Any]],
+    run: Callable[..., Healed],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -417,7 +410,7 @@ def test_interrupted_healing_ends_as_if_nothing_had_been(
 def test_the_resume_point_of_another_healing_is_not_taken_up(
     other: str,
     make_model: Callable[..., Path],
-    run: Callable[..., dict[str, Any]],
+    run: Callable[..., Healed],
     tokens: torch.Tensor,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -479,7 +472,7 @@ def test_options_survive_json() -> None:
 
 def test_curve_is_drawn(
     make_model: Callable[..., Path],
-    run: Callable[..., dict[str, Any]],
+    run: Callable[..., Healed],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -489,14 +482,14 @@ def test_curve_is_drawn(
     save = Figure.savefig
     monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), save(self, *a, **k)))
     result = run(make_model("llama"))
-    told = {"variant": "GQA_2000+lora", "name": "lora", "options": {}, "run": Run({}).describe(), **result}
+    told = {"variant": "GQA_2000+lora", "name": "lora", "options": {}, "run": Run({}).describe(), **dict(result)}
     FIGURES["healing"].draw(HealingFile.model_validate(told), tmp_path / "figure.png")
-    before, after = result["perplexity"].values()
+    before, after = result.perplexity.before, result.perplexity.after
     axes = figures[0].axes[0]
     assert axes.get_title() == f"GQA_2000+lora: held-out perplexity {before:.1f} → {after:.1f}"
     curves = {str(line.get_label()): list(line.get_ydata()) for line in axes.lines}
-    assert curves["train, every batch"] == result["history"]["train"]
-    assert curves["held out"] == [point["loss"] for point in result["history"]["held_out"]]
+    assert curves["train, every batch"] == list(result.history.train)
+    assert curves["held out"] == [point.loss for point in result.history.held_out]
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
 
 

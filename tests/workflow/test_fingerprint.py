@@ -119,7 +119,7 @@ def test_an_edit_reaches_those_who_run_it(file: str, changed: set[str], monkeypa
         # a record of a pruned model holds those of its steps
         (
             "steps/records.py",
-            {"prune", "+lora", "+kd", "+nf4", "classifier +nf4", "classifier +qkd", "summary", "figure_of_run", "page"},
+            {"prune", "+lora", "+kd", "+nf4", "summary", "figure_of_run", "page"},
         ),
         ("steps/__init__.py", set()),
     ],

@@ -16,9 +16,10 @@ from tests.workflow.edits import changed_by_edit
 SCRIPTS = ROOT / "workflow_scripts"
 DRAWN = {f"figure_{name}" for name in FIGURES}
 OF_RUN = {f"figure_{name}" for name, figure in FIGURES.items() if figure.shows == RUN}
-READS_TEXT = {"train_builtin", "builtin_tasks", "draw_samples", "evaluation_tokens"} | {
-    f"encoder_{job}" for job in ("teacher", "prune", "step", "report")
-}
+CLASSIFIERS = {f"encoder_{job}" for job in ("teacher", "prune", "step", "report")}
+READS_TEXT = {"train_builtin", "builtin_tasks", "draw_samples", "evaluation_tokens"} | CLASSIFIERS
+READ_VARIANTS = {"summary", "page"} | OF_RUN
+"""Jobs that read every result file of all variants."""
 NO_JOBS = {"figure_of_run", "figure_of_record", "job", "profile", "__init__"}
 """Scripts that a figure's module belongs to, and files that no rule runs."""
 
@@ -56,6 +57,16 @@ def entries() -> dict[str, tuple[str | Path, ...]]:
         ("report/figures/classifier_curves.py", {"figure_teacher_curves", "figure_classifier_curves"}),
         ("report/figures/loss_curve.py", DRAWN - OF_RUN - {"figure_split_search", "figure_final_report"}),
         ("data/builtin/corpus.py", READS_TEXT),
+        # a record file reruns whoever writes or reads it
+        ("models/records.py", {"prepare_model"}),
+        ("evaluation/records/continuations.py", {"evaluate", *READ_VARIANTS}),
+        # classifiers are timed by the same function
+        ("evaluation/records/efficiency.py", {"efficiency", "encoder_report", *READ_VARIANTS}),
+        ("encoders/records/report.py", {"encoder_report", "figure_final_report", "summary"}),
+        (
+            "encoders/records/classifier.py",
+            {"summary", "figure_final_report", "figure_teacher_curves", "figure_classifier_curves", *CLASSIFIERS},
+        ),
     ],
 )
 def test_an_edit_reruns_these_jobs_and_no_other(file: str, jobs: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
