@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -48,6 +48,7 @@ class OBS(ColumnMethod):
     Options = ObsOptions
     options: ObsOptions
     evidence = "moments"
+    defaults: ClassVar = {"allocation": "global"}
 
     def unit_scores(self, weight: torch.Tensor, evidence: Evidence, unit_size: int) -> torch.Tensor:
         import torch

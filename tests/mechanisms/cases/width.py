@@ -33,7 +33,7 @@ class Cases(MechanismCases):
         Case("GQA_frozen_2000", {"freeze_top_layers": 2, "importance": "ShortGPT"}),
         Case("GQA_middle_2000", {"layer_range": "1:-1", "allocation": "global", "split": "5:5"}),
         Case("GQA_kept_2000", {"gradient_checkpointing": False}),
-        Case("OBS_global_2000", {"allocation": "global", "rounds": None, "scale": "output"}),
+        Case("OBS_even_2000", {"allocation": "uniform", "rounds": None, "scale": "output"}),
         Case("FLAP_norm_2000", {"metric": "WIFN"}),
         *(
             Case(f"Magnitude_{name}_2000", {"allocation": name})
