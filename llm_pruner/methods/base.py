@@ -88,6 +88,28 @@ class SaliencyMethod(Method):
         return self.saliency(weight, evidence).sum(dim=dim)
 
 
+class ColumnMethod(Method):
+    """Scores what width pruning cuts by the columns that feed it back into the residual stream.
+
+    These are the columns of the output projection of attention, those of a key-value group together, and of the MLP's
+    down projection, one for each channel.
+    """
+
+    mechanisms = ("width",)
+    evidence: Literal["none", "input_norm", "features", "moments"] = "none"
+    """What it looks at besides the weight."""
+
+    @abstractmethod
+    def unit_scores(self, weight: torch.Tensor, evidence: Evidence, unit_size: int) -> torch.Tensor:
+        """Score of every unit, [in_features / unit_size], higher is more important.
+
+        Args:
+            weight: [out_features, in_features]
+            evidence: about its linear layer.
+            unit_size: consecutive columns that go together.
+        """
+
+
 class LayerScoreMethod(Method):
     """Scores whole layers; depth pruning removes the lowest, unless a method selects in another way."""
 

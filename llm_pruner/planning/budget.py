@@ -4,7 +4,7 @@ single weights.
 Pure arithmetic on shapes, scores and the targets of an allocation. Targets are scaled until the budget is met, each
 within its bounds. Whole units cannot be split, so what layers wish to lose is rounded by largest remainder, attention
 first because its units are coarse, and MLP channels then make up what attention missed. Where units are ranked together
-there are no targets: the cheapest step, by score per parameter, is taken until the budget is met.
+there are no targets: the cheapest step, by score per parameter or by score, is taken until the budget is met.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import heapq
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from llm_pruner.models.architecture import Architecture, LayerShape
 from llm_pruner.planning.plan import LayerPlan, Plan
@@ -84,6 +85,12 @@ class Slot:
         lost = sum(sum(scores[self.removed : self.next_size]) for scores in self.ranked)
         return (lost / self.step_cost, 0.0)
 
+    def by_score(self) -> tuple[float, float]:
+        """Sorts first the units of lowest score, whatever they cost."""
+        assert self.next_size is not None
+        scores = [score for ranked in self.ranked for score in ranked[self.removed : self.next_size]]
+        return (sum(scores) / len(scores), 0.0)
+
 
 @dataclass(frozen=True)
 class Slots:
@@ -120,7 +127,7 @@ def plan_units(
     targets: Sequence[float],
     limits: Limits,
     *,
-    ranked: bool = False,
+    ranked: Literal["by_density", "by_score"] | None = None,
 ) -> Plan:
     """Plan that removes ``ratio`` of all the model's parameters, lowest scores first within each layer.
 
@@ -130,7 +137,7 @@ def plan_units(
         ratio: share of the whole model's parameters, 0 < ratio < 1.
         targets: how much each layer should lose in relation to the others.
         limits: what layers may lose.
-        ranked: rank the units of all layers together, instead of by targets.
+        ranked: rank the units of all layers together, by score per parameter or by score, instead of by targets.
 
     Returns:
         A plan that misses the ratio by at most half of the finest step left to take.
@@ -138,7 +145,7 @@ def plan_units(
     Raises:
         PlanError: if scores do not fit the model or are not finite, or the limits leave too little that can go.
     """
-    _check_scores(architecture, scores)
+    check_scores(architecture, scores)
     budget = round(ratio * architecture.total_parameters)
     slots = _slots(architecture, scores, targets, limits)
     _check_reachable(architecture, slots, budget, ratio, limits)
@@ -146,7 +153,7 @@ def plan_units(
     ceiling = budget - _total(slots.mlp)
 
     if ranked:
-        urgency = Slot.by_density
+        urgency = Slot.by_density if ranked == "by_density" else Slot.by_score
         if limits.split:
             _fill(slots.attention, attention_budget(slots, budget, limits.split), urgency, ceiling=ceiling)
             _fill(slots.mlp, budget - _total(slots.attention), urgency)
@@ -366,7 +373,8 @@ def _by_layer(slots: Sequence[Slot]) -> dict[int, int]:
     return {layer: slot.removed for slot in slots for layer in slot.layers}
 
 
-def _check_scores(architecture: Architecture, scores: Sequence[GroupScores]) -> None:
+def check_scores(architecture: Architecture, scores: Sequence[GroupScores]) -> None:
+    """Raise PlanError if there is not one finite score for each unit of each layer."""
     if len(scores) != architecture.num_layers:
         raise PlanError(f"scores of {len(scores)} layers for a model of {architecture.num_layers}")
     for index, (own, shape) in enumerate(zip(scores, architecture.layers, strict=True)):

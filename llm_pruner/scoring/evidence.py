@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Literal
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import WeightReader
 from llm_pruner.models.layout import linears_among
+from llm_pruner.scoring.features import Features
 from llm_pruner.scoring.moments import Moments
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.scoring.stream_weights import stream_weights
 from llm_pruner.system.runtime import ON_CPU, Runtime
 
 if TYPE_CHECKING:
     import torch
 
-Kind = Literal["none", "input_norm", "moments", "gradient", "curvature"]
+Kind = Literal["none", "input_norm", "features", "moments", "gradient", "curvature"]
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,15 @@ class Evidence:
     """Name within the block, such as ``mlp.up_proj``."""
     input_norm: torch.Tensor | None = None
     """float32 [in_features]: root of the mean over samples of each input feature's squared L2 norm."""
+    mean_norm: torch.Tensor | None = None
+    """float32 [in_features]: mean over samples of each input feature's L2 norm."""
+    variance: torch.Tensor | None = None
+    """float32 [in_features]: of each input feature, over tokens."""
     moments: Moments | None = None
     """Of its inputs. Linear layers that read the same inputs share one."""
+    stream_weight: float | None = None
+    """Of a linear layer that writes the residual stream: what an error of its output is in the stream behind its
+    block. It takes the squared error, the mean over tokens, to a share of the stream's squared norm."""
     gradient: torch.Tensor | None = None
     """[out_features, in_features]: gradient of the mean next-token loss."""
     curvature: torch.Tensor | None = None
@@ -67,24 +76,26 @@ def gather(
     runtime: Runtime = ON_CPU,
     *,
     description: str = "layers",
+    linears: Collection[str] | None = None,
     checkpointing: bool = True,
 ) -> Iterator[LayerEvidence]:
     """Walk a model's layers with one kind of evidence, holding one layer at a time.
 
     Args:
         kind: ``none`` reads weights alone, ``input_norm`` streams calibration samples through the layers,
-            ``moments`` do so too and give norms as well, ``gradient`` and ``curvature`` stream them back as well and
-            give the last layer first.
+            ``features`` and ``moments`` do so too and give norms as well, ``gradient`` and ``curvature`` stream them
+            back as well and give the last layer first.
         base: model folder.
         input_ids: int64 [samples, length]; not looked at for ``none``.
         runtime: where layers go; ``curvature`` runs samples one by one anyway.
+        linears: those that there is evidence of, by name within the layer; all by default, and always for gradients.
         checkpointing: see ``loss_gradients``.
     """
     if kind == "none":
         weights = WeightReader(base)
         for index in range(read_architecture(base).num_layers):
             parameters = weights.layer(index)
-            evidence = {name: Evidence(index, name) for name in linears_among(parameters)}
+            evidence = {name: Evidence(index, name) for name in _among(parameters, linears)}
             yield LayerEvidence(index, parameters, evidence)
         return
     assert input_ids is not None
@@ -95,21 +106,46 @@ def gather(
         yield from loss_gradients(stream, curvature=kind == "curvature", checkpointing=checkpointing)
         return
     for layer in stream:
-        moments = input_moments(layer) if kind == "moments" else {}
-        norms = norms_of(moments, len(input_ids)) if moments else input_norms(layer)
-        evidence = {
-            name: Evidence(layer.index, name, input_norm=norm, moments=moments.get(name))
-            for name, norm in norms.items()
-        }
+        seen = {name: Evidence(layer.index, name) for name in _among(_parameters(layer.module), linears)}
+        if kind == "moments":
+            with stream_weights(layer) as weighed:
+                moments = input_moments(layer, linears)
+            norms = norms_of(moments, len(input_ids))
+            evidence = {
+                name: replace(own, input_norm=norms[name], moments=moments[name], stream_weight=weighed.get(name))
+                for name, own in seen.items()
+            }
+        elif kind == "features":
+            features = input_features(layer, linears)
+            evidence = {
+                name: replace(
+                    own,
+                    input_norm=features[name].input_norm(),
+                    mean_norm=features[name].mean_norm(),
+                    variance=features[name].variance(),
+                )
+                for name, own in seen.items()
+            }
+        else:
+            norms = input_norms(layer, linears)
+            evidence = {name: replace(own, input_norm=norms[name]) for name, own in seen.items()}
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence, layer.changed)
+
+
+def _among(parameters: Collection[str], linears: Collection[str] | None) -> tuple[str, ...]:
+    """The linear layers of a decoder layer of these parameters, or those of them that are asked for."""
+    return tuple(name for name in linears_among(parameters) if linears is None or name in linears)
 
 
 def _parameters(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {name: parameter.data for name, parameter in module.named_parameters()}
 
 
-def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
-    """Norms of the inputs of every linear layer of a block, from one pass of all calibration samples.
+def input_norms(layer: StreamedLayer, linears: Collection[str] | None = None) -> dict[str, torch.Tensor]:
+    """Norms of the inputs of a block's linear layers, from one pass of all calibration samples.
+
+    Args:
+        linears: names of those that are asked for; all by default.
 
     Returns:
         float32 [in_features] by linear name.
@@ -125,10 +161,30 @@ def input_norms(layer: StreamedLayer) -> dict[str, torch.Tensor]:
 
         return hook
 
-    with _hooks(layer, accumulate):
+    with _hooks(layer, accumulate, linears):
         for _ in layer.run():
             pass
     return {name: (total / samples).sqrt() for name, total in sums.items()}
+
+
+def input_features(layer: StreamedLayer, linears: Collection[str] | None = None) -> dict[str, Features]:
+    """What the inputs of a block's linear layers are like, feature by feature, from one pass of all samples.
+
+    Args:
+        linears: names of those that are asked for; all by default.
+    """
+    found: dict[str, Features] = {}
+
+    def accumulate(name: str) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+            found.setdefault(name, Features()).add(inputs[0])
+
+        return hook
+
+    with _hooks(layer, accumulate, linears):
+        for _ in layer.run():
+            pass
+    return found
 
 
 def input_moments(layer: StreamedLayer, linears: Collection[str] | None = None) -> dict[str, Moments]:
@@ -147,8 +203,6 @@ def input_moments(layer: StreamedLayer, linears: Collection[str] | None = None) 
     def accumulate(name: str) -> Callable[..., None]:
         def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
             (states,) = inputs
-            if linears is not None and name not in linears:
-                return
             if reading and reading[0][0] is states:
                 found[name] = reading[0][1]
                 return
@@ -159,7 +213,7 @@ def input_moments(layer: StreamedLayer, linears: Collection[str] | None = None) 
 
         return hook
 
-    with _hooks(layer, accumulate):
+    with _hooks(layer, accumulate, linears):
         for _ in layer.run():
             pass
     return found
@@ -171,8 +225,10 @@ def norms_of(moments: Mapping[str, Moments], samples: int) -> dict[str, torch.Te
 
 
 @contextmanager
-def _hooks(layer: StreamedLayer, make: Callable[[str], Callable[..., None]]) -> Iterator[None]:
-    names = linears_among(_parameters(layer.module))
+def _hooks(
+    layer: StreamedLayer, make: Callable[[str], Callable[..., None]], linears: Collection[str] | None = None
+) -> Iterator[None]:
+    names = _among(_parameters(layer.module), linears)
     handles = [layer.module.get_submodule(name).register_forward_pre_hook(make(name)) for name in names]
     try:
         yield

@@ -218,6 +218,7 @@ def guided_modules(page: Path) -> list[GuidedModule]:
         ("Spread_2000", "spread:Spread"),
         ("Spread_unstructured_5000", "spread:Spread"),
         ("Spread_2of4", "spread:Spread"),
+        ("Loudest_2000", "loudest:Loudest"),
         ("LastChange_remove_2", "last_change:LastChange"),
         ("Mine_remove_2", "my_pruners:LastTokenPruner"),
     ],

@@ -205,7 +205,7 @@ def width_options(alpha: float, log: bool, **options: Any) -> WidthOptions:
 
 WIDTH_OPTIONS = st.builds(
     width_options,
-    allocation=st.sampled_from(["uniform", "inverse", "proportional", "global"]),
+    allocation=st.sampled_from(["uniform", "inverse", "proportional", "global", "flap", "bi"]),
     split=st.sampled_from([None, "2:8", "0:1", "1:0"]),
     alpha=st.floats(0.2, 4),
     log=st.booleans(),
@@ -327,6 +327,47 @@ def test_global_ranking_removes_what_is_worth_least_per_parameter(seed: int) -> 
     }
     # a last channel may bring the total closer from above
     assert gone <= removed and len(removed - gone) <= 1
+
+
+def test_flap_ranks_by_distance_from_the_mean_of_a_layer_whatever_a_unit_costs() -> None:
+    """Two channels stand out below, then a group; the group, which costs as much as sixteen channels, comes next."""
+    model = architecture(layers=2, groups=4, heads_per_group=2, channels=40)
+    assert model.layers[0].group_parameters == 16 * model.layers[0].channel_parameters
+    even = [1.0, 2.0] * 20
+    low = [*even[:-1], -30.0]
+    # the other layer's scores are a thousand times as large
+    scores = [
+        GroupScores([5.0, 5.0, 5.0, 1.0], low),
+        GroupScores([1e3, 2e3, 1e3, 2e3], [1e3 * score for score in low]),
+    ]
+    options = WidthOptions(allocation="flap")
+
+    def removed(channels: int) -> list[tuple[set[int], set[int]]]:
+        ratio = channels * model.layers[0].channel_parameters / model.total_parameters
+        plan = allocate(model, scores, ratio, options)
+        return [(set(range(4)) - set(layer.groups), set(range(40)) - set(layer.channels)) for layer in plan.layers]
+
+    assert removed(2) == [(set(), {39}), (set(), {39})]
+    assert removed(18) == [({3}, {39}), (set(), {39})]
+
+
+def test_flap_takes_scores_that_are_divided_already_as_they_are() -> None:
+    given = make_allocation({"flap": {"standardise": False}})
+    assert given.compared([1.0, 2.0, 6.0]) == [-2.0, -1.0, 3.0]
+
+
+def test_less_influence_loses_more() -> None:
+    model = architecture(layers=4, channels=400)
+    influence = [0.3, 0.1, 0.2, 0.1 + 0.05 * math.log(2)]
+    lost = {}
+    for temperature in (0.05, 1e6):
+        options = WidthOptions(allocation={"bi": {"temperature": temperature}}, split="0:1")
+        assert options.ranking == ("ShortGPT", {"samples": None}, None)
+        plan = allocate(model, random_scores(model), 0.1, options, influence)
+        lost[temperature] = [400 - len(layer.channels) for layer in plan.layers]
+    assert lost[0.05][1] == pytest.approx(2 * lost[0.05][3], abs=2)
+    assert lost[0.05][1] == pytest.approx(math.e**2 * lost[0.05][2], abs=8)
+    assert max(lost[1e6]) - min(lost[1e6]) <= 1
 
 
 def test_frozen_layers_and_range_by_hand() -> None:

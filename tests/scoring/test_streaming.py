@@ -18,6 +18,7 @@ from llm_pruner.models.layout import LINEARS
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.scoring.evidence import gather, input_norms
 from llm_pruner.scoring.stream import LayerStream
+from llm_pruner.scoring.stream_weights import stream_weights
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.files import read_json
 from llm_pruner.system.runtime import Runtime
@@ -92,6 +93,47 @@ def test_input_norms(make_model: Callable[..., Path], tokens: torch.Tensor) -> N
     for name, norm in norms.items():
         per_sample = seen[name].square().sum(dim=1)
         torch.testing.assert_close(norm, per_sample.mean(dim=0).sqrt(), rtol=1e-4, atol=1e-6)
+
+
+def test_features_of_the_inputs_that_are_asked_for(make_model: Callable[..., Path], tokens: torch.Tensor) -> None:
+    folder = make_model("qwen2")
+    model = load(folder)
+    seen: list[torch.Tensor] = []
+    model.model.layers[1].mlp.down_proj.register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach()))
+    model(input_ids=tokens, use_cache=False)
+    layer = list(gather("features", folder, tokens, Runtime("cpu", 4), linears=["mlp.down_proj"]))[1]
+    assert set(layer.evidence) == {"mlp.down_proj"}
+    evidence, inputs = layer.evidence["mlp.down_proj"], seen[0]
+    norms = inputs.norm(dim=1)
+    torch.testing.assert_close(evidence.mean_norm, norms.mean(dim=0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(evidence.input_norm, norms.square().mean(dim=0).sqrt(), rtol=1e-4, atol=1e-6)
+    variance = inputs.flatten(0, 1).var(dim=0, correction=0)
+    torch.testing.assert_close(evidence.variance, variance, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.5])
+def test_an_error_of_a_block_weighs_what_it_is_in_the_stream_behind(
+    factor: float, make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    """Also where the block is multiplied by something before it is added, as Granite does."""
+    folder = make_model("qwen3")
+    layers = LayerStream(folder, tokens, Runtime("cpu", 4))
+    expected = hidden_states(load(folder), tokens)
+    for layer in layers:
+        forward = layer.module.mlp.forward
+        layer.module.mlp.forward = lambda states, forward=forward: factor * forward(states)
+        with stream_weights(layer) as weights:
+            pairs = list(layer.run())
+        after = torch.cat([output for _, output in pairs])
+        behind = after.square().sum(dim=-1).reciprocal().mean().item()
+        assert weights["mlp.down_proj"] == pytest.approx(factor**2 * behind, rel=1e-4)
+        if factor == 1.0:
+            torch.testing.assert_close(after, expected[layer.index + 1], rtol=1e-4, atol=1e-5)
+        layer.part = "attention"
+        middle = torch.cat([between for _, between in layer.run()])
+        behind = middle.square().sum(dim=-1).reciprocal().mean().item()
+        assert weights["self_attn.o_proj"] == pytest.approx(behind, rel=1e-4)
+    assert not layer.module._forward_hooks and not layer.module._forward_pre_hooks
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.width.options import SEARCH, WidthOptions
 from llm_pruner.mechanisms.width.records import GroupScoresFile
-from llm_pruner.planning.budget import GroupScores, Limits, check_reachable, plan_units
+from llm_pruner.planning.budget import GroupScores, Limits, check_reachable, check_scores, plan_units
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import PlanError
 
@@ -75,7 +75,12 @@ def allocate(
     sharing = options.sharing
     targets = sharing.targets(ratio, num_layers, importance)
     limits = _limits(options, num_layers, importance)
-    return plan_units(architecture, scores, ratio, targets, limits, ranked=sharing.ranks_units)
+    if not sharing.ranks_units:
+        return plan_units(architecture, scores, ratio, targets, limits)
+    check_scores(architecture, scores)
+    compared = [GroupScores(sharing.compared(own.attention), sharing.compared(own.mlp)) for own in scores]
+    ranked: Literal["by_density", "by_score"] = "by_density" if sharing.per_parameter else "by_score"
+    return plan_units(architecture, compared, ratio, targets, limits, ranked=ranked)
 
 
 def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions | None = None) -> None:

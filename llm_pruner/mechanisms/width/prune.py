@@ -56,10 +56,11 @@ def prune(job: Job) -> Outcome:
         notes.append(f"{reached:.2%} is the nearest to {job.variant.amount:.2%} that whole units and the options allow")
     shapes = architecture.layers
     if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
-        other = "every unit that went scores less per parameter"
-        fits = "no smaller number of groups fits the options and the target"
-        ranked = WidthOptions(**job.variant.options).sharing.ranks_units
-        notes.append(f"attention is left whole: {other if ranked else fits}")
+        why = "no smaller number of groups fits the options and the target"
+        sharing = WidthOptions(**job.variant.options).sharing
+        if sharing.ranks_units:
+            why = "every unit that went scores less" + " per parameter" * sharing.per_parameter
+        notes.append(f"attention is left whole: {why}")
     if repair:
         notes.append(repair.note())
     return Outcome(reached, plan, notes, repair=repair)

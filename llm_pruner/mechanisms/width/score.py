@@ -1,6 +1,7 @@
 """Scores of key-value groups and MLP channels.
 
-A method is a saliency of single weights. Here it is summed over the rows and columns that must go together.
+A saliency of single weights is summed over the rows and columns that must go together. A method of columns is asked for
+the units of the two linear layers that write the residual stream.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING
 from llm_pruner.mechanisms.records import Scored
 from llm_pruner.mechanisms.width.records import GroupEntry
 from llm_pruner.mechanisms.width.units import cut_along, sum_over_channels, sum_over_key_value_groups
-from llm_pruner.methods.base import Method, SaliencyMethod
-from llm_pruner.models.architecture import read_architecture
-from llm_pruner.scoring.evidence import gather
+from llm_pruner.methods.base import ColumnMethod, Method, SaliencyMethod
+from llm_pruner.models.architecture import LayerShape, read_architecture
+from llm_pruner.models.layout import LINEARS, output_linears
+from llm_pruner.scoring.evidence import LayerEvidence, gather
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ def score(
     runtime: Runtime,
 ) -> Scored:
     """Scores of groups and channels."""
-    assert isinstance(method, SaliencyMethod)
+    assert isinstance(method, SaliencyMethod | ColumnMethod)
     architecture = read_architecture(base)
     architecture.check_blocks()
     layers = []
@@ -37,17 +39,38 @@ def score(
         input_ids,
         runtime,
         description=f"{method.name} layers",
-        checkpointing=method.checkpointing,
+        linears=None if isinstance(method, SaliencyMethod) else output_linears(LINEARS).values(),
+        checkpointing=not isinstance(method, SaliencyMethod) or method.checkpointing,
     ):
-        saliencies = {
-            evidence.linear: method.summed(weight, evidence, cut_along(evidence.linear))
-            for weight, evidence in layer.linears()
-        }
         shape = architecture.layers[layer.index]
-        attention = sum_over_key_value_groups(saliencies, shape, architecture.head_dim)
-        mlp = sum_over_channels(saliencies, shape)
-        layers.append(GroupEntry(index=layer.index, attention=_rounded(attention), mlp=_rounded(mlp)))
+        if isinstance(method, SaliencyMethod):
+            scores = _sums(method, layer, shape, architecture.head_dim)
+        else:
+            scores = _columns(method, layer, shape)
+        attention, mlp = map(_rounded, scores)
+        layers.append(GroupEntry(index=layer.index, attention=attention, mlp=mlp))
     return Scored(tuple(sorted(layers, key=lambda layer: layer.index)))
+
+
+def _sums(
+    method: SaliencyMethod, layer: LayerEvidence, shape: LayerShape, head_dim: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores of groups and of channels, by saliency of single weights."""
+    saliencies = {
+        evidence.linear: method.summed(weight, evidence, cut_along(evidence.linear))
+        for weight, evidence in layer.linears()
+    }
+    return sum_over_key_value_groups(saliencies, shape, head_dim), sum_over_channels(saliencies, shape)
+
+
+def _columns(method: ColumnMethod, layer: LayerEvidence, shape: LayerShape) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores of groups and of channels, by the columns of the linear layers that write the residual stream."""
+    units = {"attention": shape.key_value_groups, "mlp": shape.channels}
+    scores = {}
+    for block, name in output_linears(layer.evidence).items():
+        weight = layer.parameters[f"{name}.weight"]
+        scores[block] = method.unit_scores(weight, layer.evidence[name], weight.shape[1] // units[block])
+    return scores["attention"], scores["mlp"]
 
 
 def _rounded(scores: torch.Tensor) -> tuple[float, ...]:

@@ -5,6 +5,8 @@ ALLOCATIONS: dict[str, str] = {
     "inverse": "llm_pruner.planning.allocations.inverse:Inverse",
     "proportional": "llm_pruner.planning.allocations.proportional:Proportional",
     "global": "llm_pruner.planning.allocations.global_ranking:GlobalRanking",
+    "flap": "llm_pruner.planning.allocations.flap:Flap",
+    "bi": "llm_pruner.planning.allocations.bi:Bi",
     "owl": "llm_pruner.planning.allocations.owl:Owl",
     "dlp": "llm_pruner.planning.allocations.dlp:Dlp",
     "alpha": "llm_pruner.planning.allocations.alpha:Alpha",

@@ -34,7 +34,9 @@ class Allocation(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     """What it goes by besides the ratio, in words for people: ``importance`` of layers, or a measure of them."""
     ranks_units: ClassVar[bool] = False
-    """Whether units of all layers are ranked together by score per parameter, so that targets decide nothing."""
+    """Whether units of all layers are ranked together, so that targets decide nothing."""
+    per_parameter: ClassVar[bool] = True
+    """Whether units that are ranked together are ranked by score per parameter, rather than by score."""
     Options: ClassVar[type[AnyOptions]] = AnyOptions
 
     def __init__(self, **options: Any) -> None:
@@ -44,6 +46,10 @@ class Allocation(ABC):
     def ranking(self) -> Ranking | None:
         """The layer scores that ``targets`` is given; None if it looks at none."""
         return None
+
+    def compared(self, scores: Sequence[float]) -> list[float]:
+        """The scores of a layer's key-value groups, or of its MLP channels, as units that are ranked together go by."""
+        return list(scores)
 
     @abstractmethod
     def targets(self, ratio: float, num_layers: int, scores: Sequence[float] | None = None) -> list[float]:

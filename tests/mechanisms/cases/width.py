@@ -34,6 +34,8 @@ class Cases(MechanismCases):
         Case("GQA_frozen_2000", {"freeze_top_layers": 2, "importance": "ShortGPT"}),
         Case("GQA_middle_2000", {"layer_range": "1:-1", "allocation": "global", "split": "5:5"}),
         Case("GQA_kept_2000", {"gradient_checkpointing": False}),
+        Case("OBS_even_2000", {"allocation": "uniform", "rounds": None, "scale": "output"}),
+        Case("FLAP_norm_2000", {"metric": "WIFN"}),
         *(
             Case(f"Magnitude_{name}_2000", {"allocation": name})
             for name in ALLOCATIONS
@@ -52,7 +54,7 @@ class Cases(MechanismCases):
     )
     spread = (Case("GQA_2000", {}),)
     refused = (Refusal("Magnitude_9900", "at most"),)
-    reads_weights = ("Wanda_2000", "GQA_2000", "Magnitude_2000")
+    reads_weights = ("Wanda_2000", "GQA_2000", "Magnitude_2000", "OBS_2000")
 
     def fits(self, method: type[Method], options: Mapping[str, Any]) -> bool:
         # half of the four layers kept whole leaves no room for one shape for all, nor for wide multiples

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from llm_pruner.methods.base import CalibratedOptions, ColumnMethod
+from llm_pruner.models.layout import block_of_linear
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.scoring.evidence import Evidence
+
+
+class FlapOptions(CalibratedOptions):
+    """Options of fluctuation-based pruning."""
+
+    metric: Literal["IFV", "WIFV", "WIFN"] = "WIFV"
+    """With X_j an input and W_:j its column: ``IFV`` Var(X_j), ``WIFV`` Var(X_j) · ‖W_:j‖², ``WIFN`` the mean of
+    |W_ij| · ‖X_j‖."""
+    squared_attention: bool = True
+    """Square the metric of attention's columns before they are standardised, as the published code does."""
+
+
+class FLAP(ColumnMethod):
+    """How much the input of a column fluctuates, the mean over the columns of a group.
+
+    An input that hardly varies can be replaced by its mean. ``WIFV`` is the squared error of the output, the mean over
+    tokens, that this leaves if inputs are taken one by one. Columns are divided by their standard deviation in the
+    linear layer, so that layers compare.
+    """
+
+    name = "FLAP"
+    title = "Columns of output projections whose inputs fluctuate least"
+    paper = (
+        "An et al., Fluctuation-based Adaptive Structured Pruning for Large Language Models, 2023 (arXiv:2312.11983)"
+    )
+    Options = FlapOptions
+    options: FlapOptions
+    evidence = "features"
+    defaults: ClassVar = {"allocation": {"flap": {"standardise": False}}}
+
+    def unit_scores(self, weight: torch.Tensor, evidence: Evidence, unit_size: int) -> torch.Tensor:
+        assert evidence.variance is not None and evidence.input_norm is not None
+        weight = weight.float()
+        if self.options.metric == "IFV":
+            columns = evidence.variance
+        elif self.options.metric == "WIFV":
+            columns = evidence.variance * weight.square().sum(dim=0)
+        else:
+            columns = weight.abs().mean(dim=0) * evidence.input_norm
+        if self.options.squared_attention and block_of_linear(evidence.linear) == "attention":
+            columns = columns.square()
+        return (columns / (columns.std() or 1.0)).view(-1, unit_size).mean(dim=1)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from pydantic import PositiveFloat, PositiveInt
+
+from llm_pruner.planning.allocations.base import Allocation, Ranking
+from llm_pruner.system.options import Options
+
+
+class BiOptions(Options):
+    temperature: PositiveFloat = 0.1
+    """A difference in block influence of this much divides what a layer loses by e; the larger, the more alike."""
+    samples: PositiveInt | None = None
+    """Measure on the first n calibration samples; all of them by default."""
+
+
+class Bi(Allocation):
+    """What layers lose is the softmax of their negative block influence, the score of ``ShortGPT``."""
+
+    title = "Layers of less block influence more"
+    paper = "Lin et al., MoDeGPT: Modular Decomposition for Large Language Model Compression, 2024 (arXiv:2408.09632)"
+    mechanisms = ("width",)
+    needs = ("block influence",)
+    Options = BiOptions
+    options: BiOptions
+
+    @property
+    def ranking(self) -> Ranking:
+        return Ranking("ShortGPT", self.options.model_dump(include={"samples"}))
+
+    def targets(self, ratio: float, num_layers: int, scores: Sequence[float] | None = None) -> list[float]:
+        """
+        >>> [round(target, 3) for target in Bi(temperature=0.5).targets(0.2, 3, [0.1, 0.6, 0.35])]
+        [1.0, 0.368, 0.607]
+        """
+        assert scores is not None
+        return [math.exp((min(scores) - score) / self.options.temperature) for score in scores]
