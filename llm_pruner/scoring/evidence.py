@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from llm_pruner.models.architecture import read_architecture
@@ -18,6 +19,7 @@ from llm_pruner.system.runtime import ON_CPU, Runtime
 if TYPE_CHECKING:
     import torch
 
+Inputs = Literal["none", "input_norm", "moments"]
 Kind = Literal["none", "input_norm", "moments", "gradient", "curvature"]
 
 
@@ -28,6 +30,8 @@ class Evidence:
     layer: int
     linear: str
     """Name within the block, such as ``mlp.up_proj``."""
+    samples: int = 0
+    """Calibration samples that were looked at."""
     input_norm: torch.Tensor | None = None
     """float32 [in_features]: root of the mean over samples of each input feature's squared L2 norm."""
     moments: Moments | None = None
@@ -66,6 +70,7 @@ def gather(
     input_ids: torch.Tensor | None,
     runtime: Runtime = ON_CPU,
     *,
+    inputs: Inputs = "none",
     description: str = "layers",
     checkpointing: bool = True,
 ) -> Iterator[LayerEvidence]:
@@ -78,6 +83,9 @@ def gather(
         base: model folder.
         input_ids: int64 [samples, length]; not looked at for ``none``.
         runtime: where layers go; ``curvature`` runs samples one by one anyway.
+        inputs: what of inputs is gathered beside ``gradient`` or ``curvature``. The gradients, of the dense model, are
+            then made first and kept on disk until their layer's turn comes, the first layer first; ``curvature`` comes
+            without ``gradient``.
         checkpointing: see ``loss_gradients``.
     """
     if kind == "none":
@@ -88,6 +96,10 @@ def gather(
             yield LayerEvidence(index, parameters, evidence)
         return
     assert input_ids is not None
+    if inputs != "none" and kind in ("gradient", "curvature"):
+        backwards = gather(kind, base, input_ids, runtime, description=description, checkpointing=checkpointing)
+        yield from _beside(kind, backwards, gather(inputs, base, input_ids, runtime, description=description))
+        return
     if kind == "curvature":
         runtime = replace(runtime, batch_size=1)
     stream = LayerStream(base, input_ids, runtime, description=description)
@@ -98,10 +110,31 @@ def gather(
         moments = input_moments(layer) if kind == "moments" else {}
         norms = norms_of(moments, len(input_ids)) if moments else input_norms(layer)
         evidence = {
-            name: Evidence(layer.index, name, input_norm=norm, moments=moments.get(name))
+            name: Evidence(layer.index, name, len(input_ids), input_norm=norm, moments=moments.get(name))
             for name, norm in norms.items()
         }
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence, layer.changed)
+
+
+def _beside(
+    kind: Kind, backwards: Iterator[LayerEvidence], forwards: Iterator[LayerEvidence]
+) -> Iterator[LayerEvidence]:
+    """The layers of a walk forwards, with what one backwards gave."""
+    from safetensors.torch import load_file, save_file
+
+    with TemporaryDirectory() as room:
+        for layer in backwards:
+            tensors = {name: getattr(evidence, kind).contiguous() for name, evidence in layer.evidence.items()}
+            save_file(tensors, Path(room, str(layer.index)))
+        for layer in forwards:
+            place = Path(room, str(layer.index))
+            kept = load_file(place)
+            place.unlink()
+            evidence = {}
+            for name, own in layer.evidence.items():
+                tensor = kept[name].to(layer.parameters[f"{name}.weight"].device)
+                evidence[name] = replace(own, gradient=tensor) if kind == "gradient" else replace(own, curvature=tensor)
+            yield replace(layer, evidence=evidence)
 
 
 def _parameters(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -230,7 +263,7 @@ def loss_gradients(
                     squares[name].addcmul_(gradient, gradient, value=len(stream.input_ids))
                 weight.grad = None
         evidence = {
-            name: Evidence(layer.index, name, gradient=gradient, curvature=squares.get(name))
+            name: Evidence(layer.index, name, len(stream.input_ids), gradient=gradient, curvature=squares.get(name))
             for name, gradient in gradients.items()
         }
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence)

@@ -8,7 +8,7 @@ from llm_pruner.mechanisms.job import Job, LayerOutcome, Outcome
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.sparse.options import SparseOptions
 from llm_pruner.mechanisms.sparse.records import MeasuresFile
-from llm_pruner.methods.base import SaliencyMethod
+from llm_pruner.methods.base import LinearMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import (
     CheckpointWriter,
@@ -18,26 +18,25 @@ from llm_pruner.models.checkpoint import (
 )
 from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.budget import layer_ratios
-from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
-from llm_pruner.scoring.evidence import Evidence, gather
+from llm_pruner.planning.masks import Pattern
+from llm_pruner.scoring.evidence import gather
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import staged_directory
 
 if TYPE_CHECKING:
-    import torch
-
     from llm_pruner.models.architecture import Architecture
     from llm_pruner.variants.variant import Variant
 
 
 def prune(job: Job) -> Outcome:
-    """Zero the least salient linear weights of every block.
+    """Zero linear weights of every block, and give those that stay the values that the method gives them.
 
     Raises:
         PlanError: if N:M does not divide the model's rows, or the allocation lacks scores of layers.
+        CheckpointError: if what enters a linear layer is not finite, where that is looked at.
     """
     method = job.variant.build_method()
-    assert isinstance(method, SaliencyMethod)
+    assert isinstance(method, LinearMethod)
     architecture = read_architecture(job.base)
     asked = ratios(job.variant, architecture, job.importance)
     layers = []
@@ -51,12 +50,13 @@ def prune(job: Job) -> Outcome:
             job.base,
             job.input_ids,
             job.runtime,
+            inputs=method.inputs,
             description=f"{job.variant.name} layers",
         ):
             zeros = weights_of_layer = 0
             for weight, evidence in layer.linears():
-                mask = choose(job.variant, method, weight, evidence, asked[layer.index])
-                weight.masked_fill_(mask, 0)
+                mask, solved = method.solve(weight, evidence, pattern(job.variant, asked[layer.index]))
+                weight.copy_(solved).masked_fill_(mask, 0)
                 zeros += int(mask.sum())
                 weights_of_layer += mask.numel()
             layers.append(LayerOutcome(layer.index, asked[layer.index], zeros, weights_of_layer))
@@ -95,12 +95,9 @@ def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | No
     return layer_ratios(variant.amount, targets, sizes)
 
 
-def choose(
-    variant: Variant, method: SaliencyMethod, weight: torch.Tensor, evidence: Evidence, ratio: float
-) -> torch.Tensor:
-    """bool [out_features, in_features]: the weights of one linear layer that go, the share ``ratio`` of them."""
-    saliency = method.saliency(weight, evidence)
+def pattern(variant: Variant, ratio: float) -> Pattern:
+    """How a linear layer of a layer that loses the share ``ratio`` loses it."""
     if variant.structure == "unstructured":
-        return unstructured_mask(saliency, ratio, method.comparison)
+        return Pattern(ratio)
     n, m = map(int, variant.structure.split(":"))
-    return n_of_m_mask(saliency, n, m)
+    return Pattern(n / m, n, m)
