@@ -7,6 +7,8 @@ METHODS: dict[str, str] = {
     "RIA": "llm_pruner.methods.ria:RIA",
     "GBLM": "llm_pruner.methods.gblm:GBLM",
     "PrunerZero": "llm_pruner.methods.pruner_zero:PrunerZero",
+    "DSnoT": "llm_pruner.methods.dsnot:DSnoT",
+    "SparseSwaps": "llm_pruner.methods.sparse_swaps:SparseSwaps",
     "SparseGPT": "llm_pruner.methods.sparsegpt:SparseGPT",
     "ADMM": "llm_pruner.methods.admm:ADMM",
     "ALPS": "llm_pruner.methods.alps:ALPS",

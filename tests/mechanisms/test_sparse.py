@@ -17,12 +17,17 @@ from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.methods.alps import ALPS
 from llm_pruner.methods.base import LinearMethod
 from llm_pruner.methods.sparsegpt import SparseGPT
+from llm_pruner.methods.wanda import Wanda
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
 from llm_pruner.planning.masks import Pattern
-from llm_pruner.scoring.evidence import Evidence, gather
+from llm_pruner.refinements.choice import REFINEMENT
+from llm_pruner.refinements.dsnot import Dsnot
+from llm_pruner.refinements.sparse_swaps import SparseSwapping
+from llm_pruner.scoring.evidence import Evidence, gather, input_moments, input_norms
 from llm_pruner.scoring.moments import Moments
-from llm_pruner.system.errors import CheckpointError, PlanError
+from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.variants.grammar import resolve
 from tests.tiny import REFERENCE
 from tests.tiny.making import make
@@ -259,3 +264,147 @@ def test_a_solver_gives_layers_what_an_allocation_asks_of_them(
     assert len(set(asked)) > 1 and sum(asked) / 4 == pytest.approx(0.6)
     for layer in record.layers:
         assert layer.asked - 0.01 < layer.reached <= layer.asked
+
+
+class VarianceWithinSamples(Moments):
+    """With the mean over samples of the variance within each, which is what the official code divides by."""
+
+    within: torch.Tensor
+
+    def variance(self) -> torch.Tensor:
+        return self.within
+
+
+def variances_within_samples(layer: StreamedLayer) -> dict[str, torch.Tensor]:
+    found: dict[str, list[torch.Tensor]] = {}
+    handles = [
+        module.register_forward_pre_hook(
+            lambda _, inputs, name=name: found.setdefault(name, []).append(inputs[0].var(dim=1, unbiased=False))
+        )
+        for name, module in layer.module.named_modules()
+        if isinstance(module, torch.nn.Linear)
+    ]
+    list(layer.run())
+    for handle in handles:
+        handle.remove()
+    return {name: torch.cat(parts).mean(dim=0) for name, parts in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("options", "official"),
+    [({}, "dsnot_60"), ({"keep_sign": True}, "dsnot_60_samesign")],
+)
+def test_dsnot_exchanges_what_the_official_code_does(options: dict[str, Any], official: str) -> None:
+    theirs, refinement = official_masks(official), Dsnot(cycles=10, **options)
+    tokens, rows = read_tokens(CALIBRATION), 0
+    for layer in LayerStream(MODEL, tokens):
+        variances, norms = variances_within_samples(layer), input_norms(layer)
+        for name, moments in input_moments(layer).items():
+            own = VarianceWithinSamples(moments.count, moments.total, moments.gram)
+            own.within = variances[name]
+            evidence = Evidence(layer.index, name, len(tokens), norms[name], own)
+            weight = layer.module.get_submodule(name).weight.data
+            mask, _ = Wanda().solve(weight, evidence, Pattern(0.6))
+            refined = refinement.refine(mask, weight, evidence, Pattern(0.6))
+            expected = theirs[f"model.layers.{layer.index}.{name}.weight"]
+            # where a row runs out of weights of one sign, the official code goes on with the dearest of the other
+            signed = weight * moments.total
+            fewest = torch.stack(
+                [(part & (sign * signed > 0)).sum(dim=1) for part in (mask, ~mask) for sign in (1, -1)]
+            ).amin(dim=0)
+            plain = fewest >= 10
+            rows += int(plain.sum())
+            assert torch.equal(refined[plain], expected[plain]), name
+            weight.masked_fill_(expected, 0)
+        layer.changed()
+    assert rows > 0.7 * sum(shape[0] for shape in LINEARS.values())
+
+
+@pytest.mark.parametrize("pattern", [Pattern(0.5), Pattern(0.5, 2, 4)])
+def test_sparse_swaps_against_all_swaps(pattern: Pattern) -> None:
+    """Each swap is the best of all there are, none raises the loss of a row, and in the end none lowers it."""
+    evidence, weight = random_evidence(), random_weight()
+    assert evidence.moments is not None
+    gram = evidence.moments.gram.double()
+
+    def loss(row: int, gone: torch.Tensor) -> float:
+        error = weight[row].double() * gone
+        return float(error @ gram @ error)
+
+    start, _ = Wanda().solve(weight, evidence, pattern)
+    for row in range(len(weight)):
+        expected, swaps = start[row].clone(), 0
+        while True:
+            trials = {}
+            for leaving in (~expected).nonzero().flatten().tolist():
+                for returning in expected.nonzero().flatten().tolist():
+                    if not pattern.m or leaving // pattern.m == returning // pattern.m:
+                        trial = expected.clone()
+                        trial[leaving], trial[returning] = True, False
+                        trials[leaving, returning] = loss(row, trial)
+            (leaving, returning), least = min(trials.items(), key=lambda item: item[1])
+            if least > loss(row, expected) * (1 - 1e-6):
+                break
+            expected[leaving], expected[returning] = True, False
+            swaps += 1
+            refinement = SparseSwapping(candidates=12, swaps=swaps)
+            assert torch.equal(refinement.refine(start, weight, evidence, pattern)[row], expected)
+        assert torch.equal(SparseSwapping(candidates=12).refine(start, weight, evidence, pattern)[row], expected)
+
+
+@pytest.mark.parametrize("name", ["Wanda", "RIA"])
+@pytest.mark.parametrize("pattern", [Pattern(0.6), Pattern(0.5, 2, 4)])
+def test_sparse_swaps_lower_the_loss_of_every_linear_layer(name: str, pattern: Pattern) -> None:
+    method = resolve(f"{name}_2of4").build_method()
+    assert isinstance(method, LinearMethod)
+    for weight, evidence in next(gather("moments", MODEL, read_tokens(CALIBRATION))).linears():
+        moments = evidence.moments
+        assert moments is not None
+        mask, _ = method.solve(weight, evidence, pattern)
+        losses = [moments.loss(weight * mask)]
+        for swaps in (1, 2, 4, 50):
+            refined = SparseSwapping(swaps=swaps).refine(mask, weight, evidence, pattern)
+            assert torch.equal(refined.sum(dim=1), mask.sum(dim=1))
+            losses.append(moments.loss(weight * refined))
+        assert losses == sorted(losses, reverse=True)
+        assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("refine", ["dsnot", "sparse_swaps"])
+def test_refined_masks_keep_the_pattern(refine: str) -> None:
+    for weight, evidence in next(gather("moments", MODEL, read_tokens(CALIBRATION))).linears():
+        pattern = Pattern(0.5, 2, 4)
+        mask, _ = Wanda().solve(weight, evidence, pattern)
+        refined = REFINEMENT.make(refine).refine(mask, weight, evidence, pattern)
+        assert (refined.unflatten(1, (-1, 4)).sum(dim=2) == 2).all()
+        assert not torch.equal(refined, mask)
+
+
+@pytest.mark.parametrize("name", ["DSnoT", "SparseSwaps"])
+def test_names_of_refined_wanda(name: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
+    for folder, variant, options in (
+        ("named", f"{name}_unstructured_5000", {}),
+        ("written", "Wanda_unstructured_5000", {"refine": {"DSnoT": "dsnot", "SparseSwaps": "sparse_swaps"}[name]}),
+        ("plain", "Wanda_unstructured_5000", {}),
+        ("gradients", "GBLM_unstructured_5000", {"refine": "sparse_swaps"}),
+    ):
+        make(variant, options, make_model("qwen3"), token_file, tmp_path / folder)
+    contents = {path.parents[1].name: path.read_bytes() for path in tmp_path.glob("*/model/model.safetensors")}
+    assert len(contents) == 4
+    assert contents["named"] == contents["written"]
+    assert len(set(contents.values())) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "refine", "reason"),
+    [
+        ("ALPS_2of4", "dsnot", "ALPS has changed those that stay"),
+        ("SparseGPT_unstructured_5000", {"sparse_swaps": {"swaps": 3}}, "SparseGPT has changed those that stay"),
+        ("Magnitude_2of4", "sparse_swaps", "Magnitude looks at none"),
+        ("Wanda_2of4", "swaps", "unknown refine 'swaps'"),
+        ("Wanda_2of4", {"dsnot": {"cycle": 3}}, "dsnot.cycle: unknown option; did you mean 'cycles'"),
+    ],
+)
+def test_refinements_that_are_refused(name: str, refine: Any, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        resolve(name, {"refine": refine})

@@ -10,6 +10,7 @@ from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, wri
 from llm_pruner.mechanisms.sparse.options import SparseOptions
 from llm_pruner.mechanisms.sparse.records import MeasuresFile
 from llm_pruner.planning.allocations.choice import UNIFORM, allocation_module
+from llm_pruner.refinements.choice import REFINEMENT
 from llm_pruner.system.errors import ConfigError, PlanError
 
 if TYPE_CHECKING:
@@ -70,4 +71,5 @@ class Sparse(Mechanism):
         return options.get("allocation", UNIFORM) != UNIFORM
 
     def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        return (*super().modules(options), allocation_module(options["allocation"]))
+        refinement = REFINEMENT.module(options["refine"])
+        return (*super().modules(options), allocation_module(options["allocation"]), refinement)

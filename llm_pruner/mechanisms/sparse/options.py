@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field, field_validator
 
 from llm_pruner.mechanisms.base import MechanismOptions
+from llm_pruner.methods.base import CalibratedOptions, WeightSolver
 from llm_pruner.planning.allocations.base import Allocation, Ranking
 from llm_pruner.planning.allocations.choice import (
     UNIFORM,
@@ -19,6 +20,8 @@ from llm_pruner.planning.allocations.choice import (
     read_choice,
     split_choice,
 )
+from llm_pruner.refinements.base import Refinement
+from llm_pruner.refinements.choice import REFINEMENT, UNREFINED
 
 if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
@@ -28,6 +31,14 @@ class SparseOptions(MechanismOptions):
     allocation: Choice = Field(default=UNIFORM, json_schema_extra=partial(choice_schema, mechanism="sparse"))
     """How layers share the zeros of unstructured sparsity: the name of an allocation, or the name with its options,
     ``{owl: {threshold: 3}}``."""
+    refine: Choice = Field(default=UNREFINED, json_schema_extra=partial(REFINEMENT.schema, mechanism="sparse"))
+    """What exchanges zeroed weights for others once the mask is chosen: the name of a refinement, or the name with its
+    options, ``{dsnot: {cycles: 10}}``."""
+
+    @field_validator("refine", mode="before")
+    @classmethod
+    def _is_refinement(cls, value: Any) -> Choice:
+        return REFINEMENT.read(value, "sparse")
 
     @field_validator("allocation", mode="before")
     @classmethod
@@ -42,16 +53,38 @@ class SparseOptions(MechanismOptions):
 
     @classmethod
     def elsewhere(cls, key: str) -> str | None:
-        return option_of(key, "sparse")
+        return option_of(key, "sparse") or REFINEMENT.option_of(key, "sparse")
 
     def problems_with(self, method: type[Method], structure: str) -> list[str]:
+        problems = self._cannot_refine(method)
         if ":" not in structure or self.allocation == UNIFORM:
-            return []
+            return problems
         name, _ = split_choice(self.allocation)
         return [
+            *problems,
             f"allocation: {name} gives layers different ratios, but {structure} is the same in every layer, which is "
-            f"what kernels for it need; leave it out, or write {method.name}_unstructured_..."
+            f"what kernels for it need; leave it out, or write {method.name}_unstructured_...",
         ]
+
+    def _cannot_refine(self, method: type[Method]) -> list[str]:
+        """What is wrong with the refinement for this method."""
+        if self.refine == UNREFINED:
+            return []
+        name, _ = REFINEMENT.split(self.refine)
+        if issubclass(method, WeightSolver):
+            return [
+                f"refine: {name} exchanges weights that keep their values, but {method.name} has changed those that "
+                "stay to make up for the ones that go; leave it out"
+            ]
+        if not issubclass(method.Options, CalibratedOptions):
+            return [f"refine: {name} goes by calibration samples, and {method.name} looks at none; leave it out"]
+        return []
+
+    @property
+    def refinement(self) -> Refinement:
+        """The refinement that was chosen."""
+        made: Refinement = REFINEMENT.make(self.refine)
+        return made
 
     @property
     def sharing(self) -> Allocation:

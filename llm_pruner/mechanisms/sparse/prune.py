@@ -19,7 +19,8 @@ from llm_pruner.models.checkpoint import (
 from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.budget import layer_ratios
 from llm_pruner.planning.masks import Pattern
-from llm_pruner.scoring.evidence import gather
+from llm_pruner.refinements.none import Unrefined
+from llm_pruner.scoring.evidence import Inputs, Kind, gather
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import staged_directory
 
@@ -37,6 +38,8 @@ def prune(job: Job) -> Outcome:
     """
     method = job.variant.build_method()
     assert isinstance(method, LinearMethod)
+    refinement = SparseOptions(**job.variant.options).refinement
+    kind, inputs = looked_at(method, refined=not isinstance(refinement, Unrefined))
     architecture = read_architecture(job.base)
     asked = ratios(job.variant, architecture, job.importance)
     layers = []
@@ -46,16 +49,18 @@ def prune(job: Job) -> Outcome:
             if component(name)[0] is None:
                 writer.add(name, weights.tensor(name))
         for layer in gather(
-            method.evidence,
+            kind,
             job.base,
             job.input_ids,
             job.runtime,
-            inputs=method.inputs,
+            inputs=inputs,
             description=f"{job.variant.name} layers",
         ):
             zeros = weights_of_layer = 0
             for weight, evidence in layer.linears():
-                mask, solved = method.solve(weight, evidence, pattern(job.variant, asked[layer.index]))
+                shape = pattern(job.variant, asked[layer.index])
+                mask, solved = method.solve(weight, evidence, shape)
+                mask = refinement.refine(mask, solved, evidence, shape)
                 weight.copy_(solved).masked_fill_(mask, 0)
                 zeros += int(mask.sum())
                 weights_of_layer += mask.numel()
@@ -93,6 +98,15 @@ def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | No
     sharing = SparseOptions(**variant.options).sharing
     targets = sharing.targets(variant.amount, len(sizes), [entry.score for entry in scores.layers] if scores else None)
     return layer_ratios(variant.amount, targets, sizes)
+
+
+def looked_at(method: LinearMethod, refined: bool) -> tuple[Kind, Inputs]:
+    """The evidence that is gathered, and what of inputs beside it: a method's own, with moments for a refinement."""
+    if not refined:
+        return method.evidence, method.inputs
+    if method.evidence in ("gradient", "curvature"):
+        return method.evidence, "moments"
+    return "moments", "none"
 
 
 def pattern(variant: Variant, ratio: float) -> Pattern:
