@@ -13,6 +13,7 @@ from llm_pruner.system.options import Options
 if TYPE_CHECKING:
     import torch
 
+    from llm_pruner.planning.masks import Pattern
     from llm_pruner.scoring.evidence import Evidence
     from llm_pruner.scoring.stream import LayerStream
 
@@ -69,14 +70,35 @@ class Method(ABC):
         return input_ids
 
 
-class SaliencyMethod(Method):
-    """Scores single weights. Width pruning sums them over groups, sparsity ranks them one by one."""
+class LinearMethod(Method):
+    """Zeroes single weights, one linear layer at a time."""
 
     evidence: Literal["none", "input_norm", "moments", "gradient", "curvature"] = "none"
     """What it looks at besides the weight."""
+    inputs: Literal["none", "input_norm", "moments"] = "none"
+    """What of inputs it looks at beside gradients; sparsity gathers it, width does not."""
     checkpointing: bool = True
     """Whether activations are computed again on the way back of gradients, rather than held."""
-    comparison: ClassVar[Literal["matrix", "row"]] = "matrix"
+
+    @abstractmethod
+    def solve(self, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
+        """Which weights of a linear layer go, and what the others become.
+
+        Args:
+            weight: [out_features, in_features]; is left as it is.
+            evidence: of the kind it asks for.
+            pattern: how many go.
+
+        Returns:
+            bool [out_features, in_features], True where a weight goes; and the weight, whose values there do not
+            matter. ``weight`` itself if none of the others changes.
+        """
+
+
+class SaliencyMethod(LinearMethod):
+    """Scores single weights. Width pruning sums them over groups, sparsity ranks them one by one."""
+
+    comparison: Literal["matrix", "row"] = "matrix"
     """Weights that unstructured sparsity ranks against each other: the whole matrix, or each output row."""
 
     @abstractmethod
@@ -86,6 +108,17 @@ class SaliencyMethod(Method):
     def summed(self, weight: torch.Tensor, evidence: Evidence, dim: int) -> torch.Tensor:
         """Saliency of whole rows (``dim`` 1) or columns (``dim`` 0): of what width pruning cuts."""
         return self.saliency(weight, evidence).sum(dim=dim)
+
+    def solve(self, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
+        return pattern.mask(self.saliency(weight, evidence), self.comparison), weight
+
+
+class WeightSolver(LinearMethod):
+    """Chooses the mask of a linear layer and the weights that stay together, by what they do to its output."""
+
+    mechanisms = ("sparse",)
+    Options = CalibratedOptions
+    evidence = "moments"
 
 
 class ColumnMethod(Method):

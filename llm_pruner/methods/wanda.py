@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from llm_pruner.methods.base import CalibratedOptions, SaliencyMethod
 
@@ -16,7 +16,7 @@ class Wanda(SaliencyMethod):
     name = "Wanda"
     title = "Weights times the norm of their input activations"
     paper = "Sun et al., A Simple and Effective Pruning Approach for Large Language Models, 2023 (arXiv:2306.11695)"
-    mechanisms = ("width", "sparse")
+    mechanisms: ClassVar[tuple[str, ...]] = ("width", "sparse")
     Options = CalibratedOptions
     evidence = "input_norm"
     comparison = "row"

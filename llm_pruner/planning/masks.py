@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from llm_pruner.system.errors import PlanError
 
@@ -13,6 +13,47 @@ if TYPE_CHECKING:
 
 _COMPARED = 8
 """Groups of up to so many are ranked by comparing every two members, faster than selecting within many small rows."""
+
+
+class Pattern(NamedTuple):
+    """How many weights of a linear layer go, and where: a share of them anywhere, or n of every m along a row."""
+
+    share: float
+    """Of the weights, 0 … 1."""
+    n: int = 0
+    m: int = 0
+    """0 where zeros are free."""
+
+    def mask(self, saliency: torch.Tensor, comparison: Literal["matrix", "row"] = "matrix") -> torch.Tensor:
+        """The least salient weights.
+
+        Args:
+            saliency: [out_features, in_features].
+            comparison: what is ranked against each other where zeros are free; see ``unstructured_mask``.
+
+        Returns:
+            bool [out_features, in_features], True where a weight goes.
+
+        Raises:
+            PlanError: if rows cannot be split into groups of m.
+        """
+        if self.m:
+            return n_of_m_mask(saliency, self.n, self.m)
+        return unstructured_mask(saliency, self.share, comparison)
+
+    def partial_mask(
+        self, saliency: torch.Tensor, part: float, comparison: Literal["matrix", "row"] = "matrix"
+    ) -> torch.Tensor:
+        """On the way to the pattern: the least salient weights, a ``part`` (0 … 1) of those that go in the end.
+
+        Of every m no more than n go.
+        """
+        if not self.m:
+            return unstructured_mask(saliency, self.share * part, comparison)
+        if part == 1:
+            return self.mask(saliency)
+        # those that stay in the end go last
+        return unstructured_mask(saliency.masked_fill(~self.mask(saliency), math.inf), self.share * part, "matrix")
 
 
 def unstructured_mask(saliency: torch.Tensor, sparsity: float, comparison: Literal["matrix", "row"]) -> torch.Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal
 
 from llm_pruner.models.architecture import read_architecture
@@ -20,6 +21,7 @@ from llm_pruner.system.runtime import ON_CPU, Runtime
 if TYPE_CHECKING:
     import torch
 
+Inputs = Literal["none", "input_norm", "moments"]
 Kind = Literal["none", "input_norm", "features", "moments", "gradient", "curvature"]
 
 
@@ -30,6 +32,8 @@ class Evidence:
     layer: int
     linear: str
     """Name within the block, such as ``mlp.up_proj``."""
+    samples: int = 0
+    """Calibration samples that were looked at."""
     input_norm: torch.Tensor | None = None
     """float32 [in_features]: root of the mean over samples of each input feature's squared L2 norm."""
     mean_norm: torch.Tensor | None = None
@@ -75,6 +79,7 @@ def gather(
     input_ids: torch.Tensor | None,
     runtime: Runtime = ON_CPU,
     *,
+    inputs: Inputs = "none",
     description: str = "layers",
     linears: Collection[str] | None = None,
     checkpointing: bool = True,
@@ -88,6 +93,9 @@ def gather(
         base: model folder.
         input_ids: int64 [samples, length]; not looked at for ``none``.
         runtime: where layers go; ``curvature`` runs samples one by one anyway.
+        inputs: what of inputs is gathered beside ``gradient`` or ``curvature``. The gradients, of the dense model, are
+            then made first and kept on disk until their layer's turn comes, the first layer first; ``curvature`` comes
+            without ``gradient``.
         linears: those that there is evidence of, by name within the layer; all by default, and always for gradients.
         checkpointing: see ``loss_gradients``.
     """
@@ -99,6 +107,10 @@ def gather(
             yield LayerEvidence(index, parameters, evidence)
         return
     assert input_ids is not None
+    if inputs != "none" and kind in ("gradient", "curvature"):
+        backwards = gather(kind, base, input_ids, runtime, description=description, checkpointing=checkpointing)
+        yield from _beside(kind, backwards, gather(inputs, base, input_ids, runtime, description=description))
+        return
     if kind == "curvature":
         runtime = replace(runtime, batch_size=1)
     stream = LayerStream(base, input_ids, runtime, description=description)
@@ -106,7 +118,9 @@ def gather(
         yield from loss_gradients(stream, curvature=kind == "curvature", checkpointing=checkpointing)
         return
     for layer in stream:
-        seen = {name: Evidence(layer.index, name) for name in _among(_parameters(layer.module), linears)}
+        seen = {
+            name: Evidence(layer.index, name, len(input_ids)) for name in _among(_parameters(layer.module), linears)
+        }
         if kind == "moments":
             with stream_weights(layer) as weighed:
                 moments = input_moments(layer, linears)
@@ -135,6 +149,27 @@ def gather(
 def _among(parameters: Collection[str], linears: Collection[str] | None) -> tuple[str, ...]:
     """The linear layers of a decoder layer of these parameters, or those of them that are asked for."""
     return tuple(name for name in linears_among(parameters) if linears is None or name in linears)
+
+
+def _beside(
+    kind: Kind, backwards: Iterator[LayerEvidence], forwards: Iterator[LayerEvidence]
+) -> Iterator[LayerEvidence]:
+    """The layers of a walk forwards, with what one backwards gave."""
+    from safetensors.torch import load_file, save_file
+
+    with TemporaryDirectory() as room:
+        for layer in backwards:
+            tensors = {name: getattr(evidence, kind).contiguous() for name, evidence in layer.evidence.items()}
+            save_file(tensors, Path(room, str(layer.index)))
+        for layer in forwards:
+            place = Path(room, str(layer.index))
+            kept = load_file(place)
+            place.unlink()
+            evidence = {}
+            for name, own in layer.evidence.items():
+                tensor = kept[name].to(layer.parameters[f"{name}.weight"].device)
+                evidence[name] = replace(own, gradient=tensor) if kind == "gradient" else replace(own, curvature=tensor)
+            yield replace(layer, evidence=evidence)
 
 
 def _parameters(module: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -286,7 +321,7 @@ def loss_gradients(
                     squares[name].addcmul_(gradient, gradient, value=len(stream.input_ids))
                 weight.grad = None
         evidence = {
-            name: Evidence(layer.index, name, gradient=gradient, curvature=squares.get(name))
+            name: Evidence(layer.index, name, len(stream.input_ids), gradient=gradient, curvature=squares.get(name))
             for name, gradient in gradients.items()
         }
         yield LayerEvidence(layer.index, _parameters(layer.module), evidence)

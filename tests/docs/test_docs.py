@@ -219,6 +219,8 @@ def guided_modules(page: Path) -> list[GuidedModule]:
         ("Spread_unstructured_5000", "spread:Spread"),
         ("Spread_2of4", "spread:Spread"),
         ("Loudest_2000", "loudest:Loudest"),
+        ("SpreadRepaired_unstructured_5000", "spread_repaired:SpreadRepaired"),
+        ("SpreadRepaired_2of4", "spread_repaired:SpreadRepaired"),
         ("LastChange_remove_2", "last_change:LastChange"),
         ("Mine_remove_2", "my_pruners:LastTokenPruner"),
     ],

@@ -352,7 +352,7 @@ def test_flap_ranks_by_distance_from_the_mean_of_a_layer_whatever_a_unit_costs()
 
 
 def test_flap_takes_scores_that_are_divided_already_as_they_are() -> None:
-    given = make_allocation({"flap": {"standardise": False}})
+    given = ALLOCATION.make({"flap": {"standardise": False}})
     assert given.compared([1.0, 2.0, 6.0]) == [-2.0, -1.0, 3.0]
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 import torch
 
-from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
+from llm_pruner.planning.masks import Pattern, n_of_m_mask, unstructured_mask
 from llm_pruner.system.errors import PlanError
 
 
@@ -75,3 +75,14 @@ def test_n_of_m(saliency: torch.Tensor, n: int, m: int) -> None:
 def test_rows_that_m_does_not_divide(saliency: torch.Tensor) -> None:
     with pytest.raises(PlanError, match="multiples of 7 long, not 24"):
         n_of_m_mask(saliency, 3, 7)
+
+
+@pytest.mark.parametrize("pattern", [Pattern(0.5), Pattern(0.5, 2, 4), Pattern(0.25, 2, 8)])
+def test_on_the_way_to_a_pattern(saliency: torch.Tensor, pattern: Pattern) -> None:
+    whole = pattern.mask(saliency)
+    assert torch.equal(pattern.partial_mask(saliency, 1), whole)
+    part = pattern.partial_mask(saliency, 0.4)
+    assert part.sum() == int(144 * pattern.share * 0.4)
+    # the least salient of those that go in the end
+    assert saliency[part].max() < saliency[whole & ~part].min()
+    assert not (part & ~whole).any()

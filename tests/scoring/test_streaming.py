@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
@@ -171,6 +172,27 @@ def test_curvature_is_the_mean_of_squared_gradients_of_samples(
     torch.testing.assert_close(evidence.curvature, torch.stack(squares).mean(dim=0), rtol=1e-4, atol=1e-10)
     plain = {layer.index: layer for layer in gather("gradient", folder, tokens)}[1].evidence["self_attn.v_proj"]
     torch.testing.assert_close(evidence.gradient, plain.gradient, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["gradient", "curvature"])
+def test_gradients_beside_inputs(
+    kind: Literal["gradient", "curvature"], make_model: Callable[..., Path], tokens: torch.Tensor
+) -> None:
+    """Gradients are of the dense model; inputs are of what the changed layers in front make."""
+    folder = make_model("llama")
+    alone = {layer.index: layer for layer in gather(kind, folder, tokens)}
+    for both, inputs in zip(
+        gather(kind, folder, tokens, inputs="input_norm"), gather("input_norm", folder, tokens), strict=True
+    ):
+        for (weight, evidence), (same, norms) in zip(both.linears(), inputs.linears(), strict=True):
+            expected = alone[both.index].evidence[evidence.linear]
+            assert torch.equal(getattr(evidence, kind), getattr(expected, kind))
+            assert torch.equal(evidence.input_norm, norms.input_norm)
+            assert evidence.samples == expected.samples == len(tokens)
+            for each in (weight, same):
+                each[:, ::2] = 0
+        both.changed()
+        inputs.changed()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -10,7 +10,7 @@ from llm_pruner.mechanisms.job import Job, LayerOutcome, Outcome
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.sparse.options import SparseOptions
 from llm_pruner.mechanisms.sparse.records import MeasuresFile
-from llm_pruner.methods.base import SaliencyMethod
+from llm_pruner.methods.base import LinearMethod
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import (
     CheckpointWriter,
@@ -20,25 +20,25 @@ from llm_pruner.models.checkpoint import (
 )
 from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.budget import layer_ratios
-from llm_pruner.planning.masks import n_of_m_mask, unstructured_mask
+from llm_pruner.planning.masks import Pattern
+from llm_pruner.refinements.none import Unrefined
 from llm_pruner.repairs.walk import repair_chosen
-from llm_pruner.scoring.evidence import Evidence, gather
+from llm_pruner.scoring.evidence import Inputs, Kind, gather
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import scratch_directory, staged_directory
 
 if TYPE_CHECKING:
-    import torch
-
     from llm_pruner.models.architecture import Architecture
     from llm_pruner.variants.variant import Variant
 
 
 def prune(job: Job) -> Outcome:
-    """Zero the least salient linear weights of every block, and repair the others where that is asked for.
+    """Zero linear weights of every block; those that stay get the values that the method, or a repair, gives them.
 
     Raises:
         PlanError: if N:M does not divide the model's rows, the allocation lacks scores of layers, or a repair has too
             few samples.
+        CheckpointError: if what enters a linear layer is not finite, where that is looked at.
     """
     if not job.variant.repaired:
         return zero(job, job.model)
@@ -58,9 +58,11 @@ def prune(job: Job) -> Outcome:
 
 
 def zero(job: Job, output: Path) -> Outcome:
-    """Write the model with the least salient weights zero, the others as they are."""
+    """Write the model with zeros, the other weights as the method leaves them."""
     method = job.variant.build_method()
-    assert isinstance(method, SaliencyMethod)
+    assert isinstance(method, LinearMethod)
+    refinement = SparseOptions(**job.variant.options).refinement
+    kind, inputs = looked_at(method, refined=not isinstance(refinement, Unrefined))
     architecture = read_architecture(job.base)
     asked = ratios(job.variant, architecture, job.importance)
     layers = []
@@ -70,16 +72,19 @@ def zero(job: Job, output: Path) -> Outcome:
             if component(name)[0] is None:
                 writer.add(name, weights.tensor(name))
         for layer in gather(
-            method.evidence,
+            kind,
             job.base,
             job.input_ids,
             job.runtime,
+            inputs=inputs,
             description=f"{job.variant.name} layers",
         ):
             zeros = weights_of_layer = 0
             for weight, evidence in layer.linears():
-                mask = choose(job.variant, method, weight, evidence, asked[layer.index])
-                weight.masked_fill_(mask, 0)
+                shape = pattern(job.variant, asked[layer.index])
+                mask, solved = method.solve(weight, evidence, shape)
+                mask = refinement.refine(mask, solved, evidence, shape)
+                weight.copy_(solved).masked_fill_(mask, 0)
                 zeros += int(mask.sum())
                 weights_of_layer += mask.numel()
             layers.append(LayerOutcome(layer.index, asked[layer.index], zeros, weights_of_layer))
@@ -118,12 +123,18 @@ def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | No
     return layer_ratios(variant.amount, targets, sizes)
 
 
-def choose(
-    variant: Variant, method: SaliencyMethod, weight: torch.Tensor, evidence: Evidence, ratio: float
-) -> torch.Tensor:
-    """bool [out_features, in_features]: the weights of one linear layer that go, the share ``ratio`` of them."""
-    saliency = method.saliency(weight, evidence)
+def looked_at(method: LinearMethod, refined: bool) -> tuple[Kind, Inputs]:
+    """The evidence that is gathered, and what of inputs beside it: a method's own, with moments for a refinement."""
+    if not refined:
+        return method.evidence, method.inputs
+    if method.evidence in ("gradient", "curvature"):
+        return method.evidence, "moments"
+    return "moments", "none"
+
+
+def pattern(variant: Variant, ratio: float) -> Pattern:
+    """How a linear layer of a layer that loses the share ``ratio`` loses it."""
     if variant.structure == "unstructured":
-        return unstructured_mask(saliency, ratio, method.comparison)
+        return Pattern(ratio)
     n, m = map(int, variant.structure.split(":"))
-    return n_of_m_mask(saliency, n, m)
+    return Pattern(n / m, n, m)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import NonNegativeFloat, PositiveInt
+
+from llm_pruner.methods.base import CalibratedOptions, WeightSolver
+from llm_pruner.scoring.quadratic import finite_moments, singular, to_one_scale
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.planning.masks import Pattern
+    from llm_pruner.scoring.evidence import Evidence
+
+_PENALTY = 1.0
+"""Of the distance between the weights that fit best and those that are sparse, features being at one scale."""
+
+
+class AdmmOptions(CalibratedOptions):
+    """Options of the alternation."""
+
+    iterations: PositiveInt = 20
+    """Rounds; one is a product of the weight and a square matrix."""
+    mask_iterations: PositiveInt = 15
+    """The mask is chosen anew in each of the first n rounds, and kept in those after them."""
+    gradual: bool = True
+    """Let zeros grow in number over the rounds that choose masks, by the third power of how many rounds are left; have
+    all of them from the first otherwise."""
+    ridge: NonNegativeFloat = 0.1
+    """Added to the diagonal of the inputs' second moments, as a share of its mean."""
+    comparison: Literal["matrix", "row"] = "matrix"
+    """Weights that are ranked against each other where zeros are free: the whole ``matrix``, or each output ``row``."""
+
+
+class ADMM(WeightSolver):
+    """Alternates between the weights that reproduce the output best and the nearest sparse ones, until they agree.
+
+    Weights are those of features at one scale, so that their size alone says what they are worth.
+    """
+
+    name = "ADMM"
+    title = "Sparse weights and weights that reproduce the output, brought together"
+    paper = "Boža, Fast and Effective Weight Update for Pruned Large Language Models, 2024 (arXiv:2401.02938)"
+    Options = AdmmOptions
+
+    def solve(self, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
+
+        options = self.options
+        assert isinstance(options, AdmmOptions)
+        gram, norms = to_one_scale(finite_moments(evidence).gram)
+        gram.diagonal().add_(options.ridge * gram.diagonal().mean())
+        fit = weight.float() * norms
+        wanted = fit @ gram
+        gram.diagonal().add_(_PENALTY)
+        factor, failed = torch.linalg.cholesky_ex(gram)
+        if failed:
+            raise singular(evidence, options.ridge)
+        inverse = torch.cholesky_inverse(factor)
+        disagreement = torch.zeros_like(fit)
+        mask = torch.zeros(fit.shape, dtype=torch.bool, device=fit.device)
+        rounds = min(options.mask_iterations, options.iterations)
+        for number in range(options.iterations):
+            both = fit + disagreement
+            if number < rounds:
+                left = 1 - (number + 1) / rounds
+                part = 1 - left**3 if options.gradual else 1.0
+                mask = pattern.partial_mask(both.abs(), part, options.comparison)
+            sparse = both.masked_fill(mask, 0)
+            disagreement = both - sparse
+            fit = (wanted + _PENALTY * (sparse - disagreement)) @ inverse
+        return mask, (fit + disagreement) / norms

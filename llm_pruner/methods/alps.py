@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from llm_pruner.methods.base import CalibratedOptions, WeightSolver
+from llm_pruner.scoring.quadratic import finite_moments, singular, to_one_scale
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.planning.masks import Pattern
+    from llm_pruner.scoring.evidence import Evidence
+
+_CHECKED_EVERY = 3
+"""Rounds between two looks at how much of the mask still changes."""
+_SETTLING = 30
+"""Rounds before a mask that hardly changes counts as settled."""
+_SETTLED = 3e-4
+"""Changes of the mask, as a share of the weights that stay."""
+_FASTER = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
+"""What the penalty is multiplied by where more than such a share of the mask changed."""
+_LARGEST_PENALTY = 1e6
+_ACCURACY = 1e-4
+"""Of the outputs, at which the last step ends early."""
+
+
+class AlpsOptions(CalibratedOptions):
+    """Options of the alternation and of the step after it."""
+
+    iterations: PositiveInt = 300
+    """Rounds at most; one is a product of the weight and a square matrix. It ends when the mask stays as it is."""
+    penalty: PositiveFloat = 0.1
+    """Of the distance between the two sets of weights, at first. It grows while the mask changes."""
+    refit: NonNegativeInt = 10
+    """Steps of conjugate gradients that fit the weights that stay in the end."""
+    ridge: NonNegativeFloat = 0.01
+    """Added to the diagonal of the inputs' second moments, as a share of its mean."""
+
+
+class ALPS(WeightSolver):
+    """ADMM with a penalty that grows until the mask stays as it is, and then the best weights for that mask.
+
+    Slow at first, so that the mask can change much, and faster the less of it changes. Conjugate gradients end it.
+    """
+
+    name = "ALPS"
+    title = "Sparse weights and weights that reproduce the output, brought together slowly, then fitted"
+    paper = (
+        "Meng et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large Language Models, 2024 "
+        "(arXiv:2406.07831)"
+    )
+    Options = AlpsOptions
+
+    def solve(self, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
+        options = self.options
+        assert isinstance(options, AlpsOptions)
+        gram = finite_moments(evidence).gram.clone()
+        silent = gram.diagonal() == 0
+        gram.diagonal().add_(options.ridge * gram.diagonal().mean())
+        gram, norms = to_one_scale(gram)
+        # what is never read goes first
+        dense = (weight.float() * norms).masked_fill(silent, 0)
+        wanted = dense @ gram
+        penalty, started = options.penalty, False
+        fit_with = self._inverse(gram, penalty, evidence)
+        nearest_mask = mask_before = pattern.mask(dense.abs())
+        kept = mask_before.numel() - int(mask_before.sum())
+        sparse = dense.masked_fill(nearest_mask, 0)
+        pull = dense.new_zeros(dense.shape)
+        fit = dense
+        for number in range(1, options.iterations + 1):
+            fit = (wanted - pull + penalty * sparse) @ fit_with
+            both = fit + pull / penalty
+            mask = pattern.mask(both.abs())
+            sparse = both.masked_fill(mask, 0)
+            pull += penalty * (fit - sparse)
+            if number % _CHECKED_EVERY:
+                continue
+            changed = int((mask != mask_before).sum()) / max(kept, 1)
+            mask_before = mask
+            faster = next((factor for least, factor in _FASTER if changed > least), None)
+            if started and faster is None:
+                break
+            if started or changed > _FASTER[1][0]:
+                assert faster is not None
+                started = True
+                penalty = min(penalty * faster, _LARGEST_PENALTY)
+            else:
+                # too stiff from the start for the mask to change
+                penalty /= 5
+                if faster is not None:
+                    sparse = dense.masked_fill(nearest_mask, 0)
+                    pull.zero_()
+            if number > _SETTLING and changed < _SETTLED:
+                break
+            fit_with = self._inverse(gram, penalty, evidence)
+        mask = pattern.mask(fit.abs())
+        solved = _fitted(fit.masked_fill(mask, 0), mask, gram, wanted, options.refit) / norms
+        return mask, solved.where(~silent, weight.float())
+
+    def _inverse(self, gram: torch.Tensor, penalty: float, evidence: Evidence) -> torch.Tensor:
+        """Of the Gram matrix with the penalty on its diagonal.
+
+        Raises:
+            PlanError: if there is none.
+        """
+        import torch
+
+        assert isinstance(self.options, AlpsOptions)
+        stiff = gram.clone()
+        stiff.diagonal().add_(penalty)
+        factor, failed = torch.linalg.cholesky_ex(stiff)
+        if failed:
+            raise singular(evidence, self.options.ridge)
+        return torch.cholesky_inverse(factor)
+
+
+def _fitted(
+    weight: torch.Tensor, mask: torch.Tensor, gram: torch.Tensor, wanted: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """Conjugate gradients in every row at once, towards ``weight @ gram == wanted`` where nothing is masked.
+
+    Args:
+        weight: [out_features, in_features], zero under the mask.
+    """
+    residual = (wanted - weight @ gram).masked_fill(mask, 0)
+    direction = residual
+    size = residual.square().sum(dim=1, keepdim=True)
+    enough = (_ACCURACY * wanted.norm(dim=1, keepdim=True)).square()
+    for _ in range(steps):
+        if (size <= enough).all():
+            break
+        image = direction @ gram
+        step = size / (direction * image).sum(dim=1, keepdim=True).clamp(min=1e-30)
+        weight = weight + step * direction
+        residual = (residual - step * image).masked_fill(mask, 0)
+        size, before = residual.square().sum(dim=1, keepdim=True), size
+        direction = residual + size / before.clamp(min=1e-30) * direction
+    return weight
