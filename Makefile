@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-PIP := $(BIN)/pip install --quiet --constraint constraints.txt
+# sources are compiled when they are first imported: of those installed few ever are
+PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: summary quick everything classifiers report profile docs test test-fast test-slurm test-envs lint style format clean help
 .DEFAULT_GOAL := help
@@ -19,7 +20,7 @@ $(RUN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@echo "Installing into $(VENV), a minute or two ..."
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --no-compile --upgrade pip
 	$(PIP) torch
 	$(PIP) --editable '.[workflow]'
 	@touch $@
