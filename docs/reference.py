@@ -33,8 +33,11 @@ from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import Method
 from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.planning.allocations.choice import ALLOCATION
+from llm_pruner.refinements.choice import REFINEMENT
+from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
+from llm_pruner.system.choice import Choices
 from llm_pruner.system.records import Part, Record
 from llm_pruner.variants.grammar import GRAMMAR
 from llm_pruner.variants.variant import load_class
@@ -49,7 +52,15 @@ def render() -> dict[Path, str]:
     pages[DOCS / "records.md"] = _records_page()
     pages[DOCS / "config.schema.json"] = json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
     page = DOCS / "allocations.md"
-    pages[page] = _filled(page, {"allocations": _allocations(), "options": _allocation_options()})
+    pages[page] = _filled(page, {"allocations": _allocations(), "options": _choice_options(ALLOCATION)})
+    page = DOCS / "repairs.md"
+    regions = {
+        "repairs": _choices(REPAIR, "what the kept weights become"),
+        "repair options": _choice_options(REPAIR),
+        "refinements": _choices(REFINEMENT, "which zeros change places"),
+        "refinement options": _choice_options(REFINEMENT),
+    }
+    pages[page] = _filled(page, regions)
     index = DOCS / "methods" / "index.md"
     pages[index] = _filled(index, {"methods": _methods()})
     for name in METHODS:
@@ -88,6 +99,7 @@ def _configuration() -> str:
         if mechanism.Options.model_fields:
             parts += [f"### {mechanism.name}", _table(mechanism.Options)]
     parts.append("What `allocation` may be, with the options of each: [Allocations](allocations.md).")
+    parts.append("What `repair` and `refine` may be, with the options of each: [Repairs](repairs.md).")
     links = ", ".join(f"[{name}](methods/{method_page(name).name}#options)" for name in METHODS)
     parts += ["## Methods", f"Options of a method stand on its page: {links}."]
     return "\n\n".join(parts) + "\n"
@@ -203,8 +215,14 @@ def _allocations() -> str:
     return _markdown(rows, ["allocation", "how layers share", "of", "goes by", "source"])
 
 
-def _allocation_options() -> str:
-    classes = {name: ALLOCATION.class_of(name) for name in ALLOCATIONS}
+def _choices(choices: Choices, what: str) -> str:
+    classes = {name: choices.class_of(name) for name in choices.entries}
+    rows = [(f"`{name}`", cls.title, ", ".join(cls.mechanisms), _linked(cls.paper)) for name, cls in classes.items()]
+    return _markdown(rows, [choices.kind, what, "of", "source"])
+
+
+def _choice_options(choices: Choices) -> str:
+    classes = {name: choices.class_of(name) for name in choices.entries}
     by_options: dict[type[BaseModel], list[str]] = {}
     for name, cls in classes.items():
         if cls.Options.model_fields:

@@ -1,4 +1,4 @@
-"""The command that lists the methods, the allocations, and their options."""
+"""The command that lists everything that can be chosen, and its options."""
 
 from __future__ import annotations
 
@@ -10,16 +10,20 @@ from pydantic import BaseModel
 from llm_pruner.cli.common import Json, emit
 from llm_pruner.mechanisms import all_mechanisms
 from llm_pruner.methods import METHODS
-from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.planning.allocations.choice import ALLOCATION
+from llm_pruner.refinements.choice import REFINEMENT
+from llm_pruner.repairs.choice import REPAIR
+from llm_pruner.system.choice import Choices
 from llm_pruner.variants.variant import load_class
 
 
 def methods(as_json: Json = False) -> None:
-    """List every method and allocation: what it does, by which mechanism, its options, their defaults, its paper."""
+    """List methods, allocations, refinements and repairs: what each does, to what, its options, defaults and paper."""
     listed = {
         "methods": [_method(name) for name in METHODS],
-        "allocations": [_allocation(name) for name in ALLOCATIONS],
+        "allocations": _entries(ALLOCATION),
+        "refinements": _entries(REFINEMENT),
+        "repairs": _entries(REPAIR),
         "mechanisms": {each.name: _options(each.Options) for each in all_mechanisms() if each.Options.model_fields},
     }
     if as_json:
@@ -40,15 +44,18 @@ def _method(name: str) -> dict[str, Any]:
     }
 
 
-def _allocation(name: str) -> dict[str, Any]:
-    cls = ALLOCATION.class_of(name)
-    return {
-        "name": name,
-        "title": cls.title,
-        "mechanisms": list(cls.mechanisms),
-        "options": _options(cls.Options),
-        "paper": cls.paper,
-    }
+def _entries(choices: Choices) -> list[dict[str, Any]]:
+    classes = {name: choices.class_of(name) for name in choices.entries}
+    return [
+        {
+            "name": name,
+            "title": cls.title,
+            "mechanisms": list(cls.mechanisms),
+            "options": _options(cls.Options),
+            "paper": cls.paper,
+        }
+        for name, cls in classes.items()
+    ]
 
 
 def _options(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
@@ -67,7 +74,12 @@ def _show(listed: Mapping[str, Any]) -> None:
     from rich.table import Column, Table
 
     console = Console()
-    for heading, mechanisms in (("Method", "Prunes by"), ("Allocation", "Shares what goes by")):
+    for heading, mechanisms in (
+        ("Method", "Prunes by"),
+        ("Allocation", "Shares what goes by"),
+        ("Refinement", "Refines masks of"),
+        ("Repair", "Repairs what is kept of"),
+    ):
         table = Table(
             heading, "What it does, and its paper", mechanisms, Column("Options", overflow="fold"), show_lines=True
         )

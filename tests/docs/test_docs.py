@@ -32,6 +32,7 @@ from llm_pruner.methods import METHODS
 from llm_pruner.methods.magnitude import Magnitude
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.planning.allocations import ALLOCATIONS
+from llm_pruner.repairs import REPAIRS
 from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.records import Pair
 from llm_pruner.variants.grammar import resolve
@@ -284,6 +285,19 @@ def test_the_allocation_of_the_guide_shares(
     shapes = read_architecture(tmp_path / "out" / "model").tensors
     kept = [sum(entry.count_nonzero() for key, entry in shapes.items() if f".{index}." in key) for index in range(4)]
     assert min(kept[0], kept[3]) > max(kept[1], kept[2])
+
+
+@pytest.mark.parametrize("name", ["Magnitude_2000", "Wanda_2of4"])
+def test_the_repair_of_the_guide_repairs(
+    name: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in guided_modules(DOCS / "adding_a_repair.md"):
+        module.write(tmp_path, monkeypatch)
+    monkeypatch.setitem(REPAIRS, "stretch", "stretch:Stretch")
+    record = make(name, {"repair": "stretch"}, make_model(), token_file, tmp_path / "out")
+    assert record.repair
+    assert record.repair.linears
+    assert sum(linear.kept for linear in record.repair.linears) > 0
 
 
 @pytest.fixture
