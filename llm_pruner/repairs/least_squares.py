@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import PositiveFloat, PositiveInt
 
-from llm_pruner.repairs.base import LinearRepair, RepairOptions
+from llm_pruner.repairs.linear import LinearRepair, RepairOptions
 from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:

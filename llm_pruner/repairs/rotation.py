@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from llm_pruner.repairs.base import LinearRepair, RepairOptions
+from llm_pruner.repairs.linear import LinearRepair, RepairOptions
 
 if TYPE_CHECKING:
     import torch

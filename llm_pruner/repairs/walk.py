@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
 from llm_pruner.models.layout import block_of_linear, component, layer_prefix, linears_among, output_linears
-from llm_pruner.repairs.base import LinearRepair
-from llm_pruner.repairs.choice import REPAIR
-from llm_pruner.repairs.records import LinearRepairRecord, RepairRecord
+from llm_pruner.repairs.base import Removed
+from llm_pruner.repairs.records import LinearRepairRecord
 from llm_pruner.repairs.regression import Regression
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
-from llm_pruner.system.choice import Choice
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.runtime import Runtime
@@ -24,26 +22,7 @@ from llm_pruner.system.runtime import Runtime
 if TYPE_CHECKING:
     import torch
 
-Removed = Callable[[int, str], "torch.Tensor | None"]
-"""What is gone of the linear layer of a name in the layer of an index: bool [in_features], whole columns, or
-[out_features, in_features], single weights; None where nothing is."""
-
-
-def repair_chosen(
-    choice: Choice,
-    base: Path,
-    output: Path,
-    removed: Removed,
-    input_ids: torch.Tensor | None,
-    runtime: Runtime,
-    *,
-    description: str = "layers",
-) -> RepairRecord:
-    """``repair_model`` with the repair that was chosen, and what it brought."""
-    assert input_ids is not None
-    name, options = REPAIR.split(choice)
-    linears = repair_model(base, output, removed, REPAIR.make(choice), input_ids, runtime, description=description)
-    return RepairRecord(name=name, options=options, linears=tuple(linears))
+    from llm_pruner.repairs.linear import LinearRepair
 
 
 def repair_model(

@@ -30,10 +30,15 @@ def jobs() -> dict[str, tuple[str | Path, ...]]:
             f"llm_pruner.methods.{method}",
             *job_modules(name, get_mechanism(name).Options().model_dump()),
         )
-    for name, allocation in (("width", "inverse"), ("sparse", "owl")):
-        options = get_mechanism(name).Options(allocation=allocation).model_dump()
+    for name, key, choice in (
+        ("width", "allocation", "inverse"),
+        ("sparse", "allocation", "owl"),
+        ("width", "repair", "rotation"),
+        ("sparse", "refine", "dsnot"),
+    ):
+        options = get_mechanism(name).Options(**{key: choice}).model_dump()
         entries = (SCRIPTS / "prune.py", f"llm_pruner.methods.{METHOD_OF[name]}", *job_modules(name, options))
-        found[f"prune {name} by {allocation}"] = entries
+        found[f"prune {name} by {choice}"] = entries
     measure = get_mechanism("sparse").measure_with
     assert measure
     found["score layers"] = (SCRIPTS / "score.py", "llm_pruner.methods.measures.outliers", measure)
@@ -41,8 +46,9 @@ def jobs() -> dict[str, tuple[str | Path, ...]]:
 
 
 SCORING = {"score width", "score depth", "score layers"}
-WIDTH, SPARSE = {"prune width", "prune width by inverse"}, {"prune sparse", "prune sparse by owl"}
-STREAMED = SCORING | SPARSE | {"prune slice"}
+WIDTH = {"prune width", "prune width by inverse", "prune width by rotation"}
+SPARSE = {"prune sparse", "prune sparse by owl", "prune sparse by dsnot"}
+STREAMED = SCORING | SPARSE | {"prune slice", "prune width by rotation"}
 ALL = SCORING | WIDTH | SPARSE | {f"prune {name}" for name in METHOD_OF}
 
 
@@ -69,7 +75,12 @@ def scripts() -> dict[str, tuple[str | Path, ...]]:
         ("planning/budget.py", WIDTH | SPARSE),
         ("planning/allocations/__init__.py", set()),
         ("planning/allocations/base.py", WIDTH | SPARSE),
-        ("planning/allocations/uniform.py", {"prune width", "prune sparse"}),
+        ("planning/allocations/uniform.py", (WIDTH | SPARSE) - {"prune width by inverse", "prune sparse by owl"}),
+        ("repairs/__init__.py", set()),
+        ("repairs/walk.py", {"prune width by rotation"}),
+        ("repairs/rotation.py", {"prune width by rotation"}),
+        ("repairs/least_squares.py", set()),
+        ("refinements/dsnot.py", {"prune sparse by dsnot"}),
         ("planning/allocations/importance.py", {"prune width by inverse"}),
         ("planning/allocations/inverse.py", {"prune width by inverse"}),
         ("planning/allocations/owl.py", {"prune sparse by owl"}),

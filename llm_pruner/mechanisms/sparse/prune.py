@@ -22,7 +22,7 @@ from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.budget import layer_ratios
 from llm_pruner.planning.masks import Pattern
 from llm_pruner.refinements.none import Unrefined
-from llm_pruner.repairs.walk import repair_chosen
+from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.scoring.evidence import Inputs, Kind, gather
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import scratch_directory, staged_directory
@@ -45,8 +45,9 @@ def prune(job: Job) -> Outcome:
     with scratch_directory(job.model) as scratch:
         outcome = zero(job, scratch / "zeroed")
         zeroed = WeightReader(scratch / "zeroed")
-        repair = repair_chosen(
-            job.variant.options["repair"],
+        name, _ = REPAIR.split(job.variant.options["repair"])
+        repair = REPAIR.make(job.variant.options["repair"]).apply(
+            name,
             job.base,
             job.model,
             lambda index, linear: zeroed.tensor(f"{layer_prefix(index)}{linear}.weight") == 0,

@@ -1,0 +1,80 @@
+"""Repairs that set one linear layer after the other anew."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from llm_pruner.repairs.base import Removed, Repair
+from llm_pruner.repairs.records import RepairRecord
+from llm_pruner.repairs.walk import repair_model
+from llm_pruner.system.options import Options
+from llm_pruner.system.runtime import Runtime
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.repairs.regression import Regression
+
+
+class RepairOptions(Options):
+    inputs: Literal["dense", "sequential"] = "sequential"
+    """What repaired layers read: the ``dense`` model's hidden states, or those of the layers pruned and repaired before
+    them. Sequential repairs also make good what earlier layers left of the error."""
+    samples: PositiveInt | None = None
+    """Use the first n calibration samples; all of them by default."""
+    held_out: float = Field(default=0.125, gt=0, lt=1)
+    """The share of these that decides, layer by layer, whether a repair is kept."""
+
+
+class LinearRepair(Repair):
+    """Repairs one linear layer after the other, each by a regression of its outputs on its inputs."""
+
+    Options: ClassVar[type[Options]] = RepairOptions
+    options: RepairOptions
+
+    def apply(
+        self,
+        name: str,
+        base: Path,
+        output: Path,
+        removed: Removed,
+        input_ids: torch.Tensor | None,
+        runtime: Runtime,
+        *,
+        description: str = "layers",
+    ) -> RepairRecord:
+        """Write the repaired model, of the shape of ``base``, and say what that brought.
+
+        Args:
+            name: of the repair, as it was chosen.
+            base: model folder.
+            output: the folder to write.
+            removed: what is gone of each linear layer.
+            input_ids: int64 [samples, length].
+
+        Raises:
+            PlanError, CheckpointError: as ``repair_model`` does.
+        """
+        assert input_ids is not None
+        linears = repair_model(base, output, removed, self, input_ids, runtime, description=description)
+        return RepairRecord(name=name, options=self.options.model_dump(), linears=tuple(linears))
+
+    @abstractmethod
+    def repaired(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
+        """The weight whose removed entries are zero and whose kept ones are set anew.
+
+        Args:
+            weight: float32 [out_features, in_features], before anything was removed.
+            removed: bool [in_features], whole columns, or [out_features, in_features], single weights.
+            regression: what the outputs should be, on the samples to fit.
+
+        Returns:
+            float32 [out_features, in_features].
+
+        Raises:
+            PlanError: if the samples do not determine it.
+        """
