@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llm_pruner.system.errors import DataError
-from llm_pruner.system.files import MARKER, read_json, staged_directory, staged_file, write_json
+from llm_pruner.system.files import MARKER, read_json, scratch_directory, staged_directory, staged_file, write_json
 
 
 def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
@@ -49,3 +49,18 @@ def test_damaged_json_says_what_to_do(tmp_path: Path) -> None:
         read_json(tmp_path / "value.json")
     with pytest.raises(DataError, match="no such file"):
         read_json(tmp_path / "none.json")
+
+
+def test_scratch_goes_with_its_block_and_what_a_killed_one_left_with_the_next(tmp_path: Path) -> None:
+    target = tmp_path / "model"
+    leftover = tmp_path / ".model.scratch-killed"
+    leftover.mkdir()
+    (leftover / "half").touch()
+    with scratch_directory(target) as scratch:
+        assert not leftover.exists()
+        (scratch / "large").write_text("needed on the way")
+        assert not target.exists()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(RuntimeError), scratch_directory(target):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())

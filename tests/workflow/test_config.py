@@ -137,7 +137,7 @@ def test_options_of_a_method_reach_the_variants_that_understand_them() -> None:
     _, variants = load_config(raw)
     assert variants["Wanda_2000"].options["uniform"] and variants["Wanda_2000"].method_options == {"samples": 16}
     assert variants["Wanda_2of4"].method_options == {"samples": 16}
-    assert variants["Wanda_2of4"].options == {"allocation": "uniform"}
+    assert variants["Wanda_2of4"].options == {"allocation": "uniform", "refine": "none", "repair": "none"}
     assert variants["Wanda_more_2000"].method_options == {"samples": 32}
 
 
