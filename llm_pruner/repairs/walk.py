@@ -63,7 +63,7 @@ def repair_model(
             streams.append(LayerStream(base, input_ids, Runtime(runtime.device, runtime.batch_size), description=""))
         for layers in zip(*streams, strict=True):
             gone = {
-                name: mask
+                name: mask.to(layers[0].device)
                 for name in linears_among(dict(layers[0].module.named_parameters()))
                 if (mask := removed(layers[0].index, name)) is not None
             }
