@@ -23,25 +23,26 @@ from tests.tiny.foreign import foreign_logits
 from tests.tiny.making import make
 from tests.tiny.models import build_model, logits
 
-CASES = [
-    (mechanism, *case)
+AMOUNTS = [
+    [(mechanism, *case) for case in CASES_OF[mechanism].of(name, load_class(implementation))]
     for name, implementation in METHODS.items()
     for mechanism in load_class(implementation).mechanisms
     if mechanism in CASES_OF
-    for case in CASES_OF[mechanism].of(name, load_class(implementation))
 ]
-CASES += [(mechanism, *case) for mechanism, cases in CASES_OF.items() for case in cases.further]
-NAMES = [name for _, name, _ in CASES]
+"""Of each method by each mechanism."""
+FURTHER = [(mechanism, *case) for mechanism, cases in CASES_OF.items() for case in cases.further]
+CASES = [case for cases in AMOUNTS for case in cases] + FURTHER
+ONCE = [cases[0] for cases in AMOUNTS] + FURTHER
+"""Each method by each mechanism with one amount, and every other way to use one."""
 
 
 def _on_families() -> Iterator[tuple[str, str, dict[str, Any], str]]:
-    """Every method by every mechanism on every family with the first amount, and with the others on one in turn."""
-    families, seen = list(FAMILIES), set()
-    for number, (mechanism, name, options) in enumerate(CASES):
-        kind = (mechanism, name.partition("_")[0])
-        for family in families if kind not in seen else [families[number % len(families)]]:
-            yield mechanism, name, options, family
-        seen.add(kind)
+    """Every method by every mechanism, and every repair, on every family; with further amounts on one in turn."""
+    families, first = list(FAMILIES), [cases[0] for cases in AMOUNTS]
+    for number, case in enumerate(CASES):
+        everywhere = case in first or "repair" in case[2]
+        for family in families if everywhere else [families[number % len(families)]]:
+            yield *case, family
 
 
 def test_every_mechanism_brings_its_cases() -> None:
@@ -82,7 +83,7 @@ def test_contract(
     assert torch.equal(cached, plain)
 
 
-@pytest.mark.parametrize(("name", "options"), [case for _, *case in CASES], ids=NAMES)
+@pytest.mark.parametrize(("name", "options"), [case for _, *case in ONCE], ids=[name for _, name, _ in ONCE])
 def test_deterministic(
     name: str, options: dict[str, Any], make_model: Callable[..., Path], token_file: Path, tmp_path: Path
 ) -> None:
