@@ -4,9 +4,11 @@ PYTHON ?= python3
 CORES ?= $(shell n=$$(getconf _NPROCESSORS_ONLN); echo $$((n < 8 ? n : 8)))
 VENV := .venv
 BIN := $(VENV)/bin
+# some packages hold templates and sources of other versions of Python, which cannot be compiled and need not be
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 RUN := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
-# sources are compiled when they are first imported: of those installed few ever are
+# pip compiles on one core what COMPILE does on all
 PIP := $(BIN)/pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: summary quick everything classifiers report profile docs test test-fast test-slurm test-envs lint style format clean help
@@ -23,12 +25,14 @@ $(RUN): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --no-compile --upgrade pip
 	$(PIP) torch
 	$(PIP) --editable '.[workflow]'
+	@$(COMPILE)
 	@touch $@
 
 # what only those need who change the project
 $(DEV): $(RUN)
 	@echo "Installing what tests and documentation need ..."
 	$(PIP) --editable '.[workflow,dev,docs,semantic]'
+	@$(COMPILE)
 	@touch $@
 
 summary: $(RUN) ## Install what is missing and make results/summary.xlsx.
