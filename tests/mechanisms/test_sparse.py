@@ -184,7 +184,7 @@ def random_evidence(tokens: int = 200, features: int = 12) -> Evidence:
     mixed = torch.randn(features, features, generator=generator)
     moments = Moments.empty(features)
     moments.add(torch.randn(tokens, features, generator=generator) @ mixed)
-    return Evidence(2, "mlp.up_proj", 4, (moments.gram.diagonal() / 4).sqrt(), moments)
+    return Evidence(2, "mlp.up_proj", 4, input_norm=(moments.gram.diagonal() / 4).sqrt(), moments=moments)
 
 
 def random_weight(rows: int = 5, features: int = 12) -> torch.Tensor:
@@ -302,7 +302,7 @@ def test_dsnot_exchanges_what_the_official_code_does(options: dict[str, Any], of
         for name, moments in input_moments(layer).items():
             own = VarianceWithinSamples(moments.count, moments.total, moments.gram)
             own.within = variances[name]
-            evidence = Evidence(layer.index, name, len(tokens), norms[name], own)
+            evidence = Evidence(layer.index, name, len(tokens), input_norm=norms[name], moments=own)
             weight = layer.module.get_submodule(name).weight.data
             mask, _ = Wanda().solve(weight, evidence, Pattern(0.6))
             refined = refinement.refine(mask, weight, evidence, Pattern(0.6))
