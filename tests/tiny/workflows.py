@@ -44,7 +44,7 @@ CONFIG: dict[str, Any] = {
     "healing": {"samples": 16, "length": 32},
     "steps": {"lora": {"steps": 6, "batch_size": 4, "learning_rate": 0.005}},
     "variants": [
-        {"Magnitude_2000": {"repair": "least_squares"}},
+        "Magnitude_2000",
         "GQA_2000",
         {"GQA_found_3000": {"split": "search", "allocation": "inverse"}},
         "Wanda_2of4",
