@@ -306,7 +306,7 @@ _WORDS: Mapping[Any, tuple[str, str]] = {
 
 
 def _records_page() -> str:
-    records = sorted(_records(), key=lambda record: (record.file, len(record.__mro__), record.__name__))
+    records = sorted(every_record(), key=lambda record: (record.file, len(record.__mro__), record.__name__))
     parts: dict[type[Part], None] = {}
     sections = [section for record in records for section in _record_section(record, parts)]
     tables: dict[str, list[str]] = {}
@@ -322,7 +322,7 @@ def _records_page() -> str:
     return "\n\n".join(lines) + "\n"
 
 
-def _records() -> set[type[Record]]:
+def every_record() -> set[type[Record]]:
     """Every record of the package."""
     for module in pkgutil.walk_packages(llm_pruner.__path__, "llm_pruner."):
         importlib.import_module(module.name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # one thread for each worker, and for the processes it starts: models this small gain nothing from two, and those
@@ -39,6 +41,16 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def tokenizer() -> Any:
     """One token a word or sign, most of them unknown; no special tokens."""
     return word_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def pages() -> ModuleType:
+    """The program that writes the generated pages."""
+    spec = importlib.util.spec_from_file_location("pages", Path(__file__).parents[1] / "docs" / "reference.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -56,17 +56,8 @@ def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def reference() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("reference", DOCS / "reference.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_generated_pages_are_current(reference: ModuleType) -> None:
-    stale = [name_of(page) for page, text in reference.render().items() if page.read_text() != text]
+def test_generated_pages_are_current(pages: ModuleType) -> None:
+    stale = [name_of(page) for page, text in pages.render().items() if page.read_text() != text]
     assert not stale, "run: python docs/reference.py"
 
 
@@ -83,8 +74,8 @@ def test_generated_pages_are_current(reference: ModuleType) -> None:
         (Literal["PTQ", "QKD"] | None, '`"PTQ"` or `"QKD"`, or null'),
     ],
 )
-def test_types_of_fields_are_told_in_plain_words(annotation: Any, words: str, reference: ModuleType) -> None:
-    assert reference._in_words(annotation, {}) == words
+def test_types_of_fields_are_told_in_plain_words(annotation: Any, words: str, pages: ModuleType) -> None:
+    assert pages._in_words(annotation, {}) == words
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=name_of)
@@ -136,9 +127,9 @@ def wrong_places(raw: dict[str, Any]) -> list[str]:
     return [".".join(str(part) for part in error.absolute_path) for error in validator.iter_errors(raw)]
 
 
-def test_every_method_has_a_page_and_every_page_a_method(reference: ModuleType) -> None:
-    pages = {reference.method_page(name) for name in METHODS}
-    assert pages == set((DOCS / "methods").glob("*.md")) - {DOCS / "methods" / "index.md"}
+def test_every_method_has_a_page_and_every_page_a_method(pages: ModuleType) -> None:
+    described = {pages.method_page(name) for name in METHODS}
+    assert described == set((DOCS / "methods").glob("*.md")) - {DOCS / "methods" / "index.md"}
 
 
 def test_every_public_name_is_in_the_tour_of_the_library() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import pkgutil
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-import llm_pruner
 from llm_pruner.analysis.records import ModelComparison, ModelStructure, StructureSummary, TensorList
 from llm_pruner.encoders.records.classifier import ClassifierRecord
 from llm_pruner.encoders.records.report import FinalReport
@@ -427,21 +425,8 @@ named = pytest.mark.parametrize(
 )
 
 
-def every_record() -> set[type[Record]]:
-    """The records of all modules of the package."""
-    for module in pkgutil.walk_packages(llm_pruner.__path__, "llm_pruner."):
-        importlib.import_module(module.name)
-    found: set[type[Record]] = set()
-    pending = Record.__subclasses__()
-    while pending:
-        record = pending.pop()
-        found.add(record)
-        pending += record.__subclasses__()
-    return {record for record in found if record.__module__.startswith("llm_pruner.")}
-
-
-def test_every_record_has_an_example_and_a_file() -> None:
-    found = every_record()
+def test_every_record_has_an_example_and_a_file(pages: ModuleType) -> None:
+    found = pages.every_record()
     assert {record for record, _ in EXAMPLES} == found, "add an example of the new record to EXAMPLES"
     for record in found:
         assert record.file.endswith(".json"), record
