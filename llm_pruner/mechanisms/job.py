@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
-from llm_pruner.repairs.records import RepairRecord
+from llm_pruner.repairs.choice import REPAIR
+from llm_pruner.repairs.records import LinearRepairRecord, RepairRecord
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
 
+    from llm_pruner.repairs.base import Removed
     from llm_pruner.variants.variant import Variant
 
 
@@ -33,9 +35,32 @@ class Job:
     """Attention : MLP shares that a search found."""
     input_ids: torch.Tensor | None
     """The calibration samples the method uses, int64 [samples, length]."""
-    calibration: torch.Tensor | None
-    """All calibration samples, for a repair, int64 [samples, length]."""
     runtime: Runtime
+    calibration: torch.Tensor | None = None
+    """All calibration samples, for a repair, int64 [samples, length]."""
+
+    def repair(self, output: Path, removed: Removed) -> RepairRecord:
+        """Write the base with zeros where something is removed and the rest repaired as the options say.
+
+        Args:
+            output: the folder to write.
+            removed: what is gone of each linear layer.
+
+        Raises:
+            PlanError: if there are too few samples, or they do not determine the repair.
+            CheckpointError: if inputs of a layer are not finite.
+        """
+        choice = self.variant.options["repair"]
+        name, options = REPAIR.split(choice)
+        linears: list[LinearRepairRecord] = REPAIR.make(choice).apply(
+            self.base,
+            output,
+            removed,
+            self.calibration,
+            self.runtime,
+            description=f"{self.variant.name} repair, layers",
+        )
+        return RepairRecord(name=name, options=options, linears=tuple(linears))
 
 
 @dataclass(frozen=True)

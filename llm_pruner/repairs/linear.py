@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from llm_pruner.repairs.base import Removed, Repair
-from llm_pruner.repairs.records import RepairRecord
+from llm_pruner.repairs.records import LinearRepairRecord
 from llm_pruner.repairs.walk import repair_model
 from llm_pruner.system.options import Options
 from llm_pruner.system.runtime import Runtime
@@ -38,7 +38,6 @@ class LinearRepair(Repair):
 
     def apply(
         self,
-        name: str,
         base: Path,
         output: Path,
         removed: Removed,
@@ -46,11 +45,10 @@ class LinearRepair(Repair):
         runtime: Runtime,
         *,
         description: str = "layers",
-    ) -> RepairRecord:
-        """Write the repaired model, of the shape of ``base``, and say what that brought.
+    ) -> list[LinearRepairRecord]:
+        """Write the repaired model, of the shape of ``base``, and say what that brought of each linear layer.
 
         Args:
-            name: of the repair, as it was chosen.
             base: model folder.
             output: the folder to write.
             removed: what is gone of each linear layer.
@@ -60,8 +58,7 @@ class LinearRepair(Repair):
             PlanError, CheckpointError: as ``repair_model`` does.
         """
         assert input_ids is not None
-        linears = repair_model(base, output, removed, self, input_ids, runtime, description=description)
-        return RepairRecord(name=name, options=self.options.model_dump(), linears=tuple(linears))
+        return repair_model(base, output, removed, self, input_ids, runtime, description=description)
 
     @abstractmethod
     def repaired(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:

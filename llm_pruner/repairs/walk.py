@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,8 @@ from llm_pruner.models.layout import block_of_linear, component, layer_prefix, l
 from llm_pruner.repairs.base import Removed
 from llm_pruner.repairs.records import LinearRepairRecord
 from llm_pruner.repairs.regression import Regression
+from llm_pruner.scoring.evidence import input_hooks
+from llm_pruner.scoring.moments import Moments
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
@@ -163,7 +164,7 @@ class _DenseStates:
         return self.output[batch].to(middle.device) - middle
 
 
-def _reading_together(names: Mapping[str, object]) -> list[list[str]]:
+def _reading_together(names: Iterable[str]) -> list[list[str]]:
     """Linear layers in the order in which they run, those that read the same inputs in one list."""
     groups: list[list[str]] = []
     for name in names:
@@ -186,57 +187,48 @@ def _regressions(
     What is wanted is what the original weight gives for the same inputs. With ``states``, of what writes the residual
     stream it is what takes the stream to where the dense model has it.
     """
-    writes = set(output_linears(names).values()) if states else set()
-    leaders = {name: group[0] for group in _reading_together(dict.fromkeys(names)) for name in group}
-    sides = {name: (_no_tokens(originals[name]), _no_tokens(originals[name])) for name in names}
-    parameters = dict(layer.module.named_parameters())
-    with _inputs_of(layer, names) as inputs:
-        seen = 0
-        layer.part = "mlp"
-        for number, (middle, _) in enumerate(layer.run()):
-            count = len(middle)
-            border = max(0, min(count, fitted - seen))
-            seen += count
-            for name, read in inputs.items():
-                if leaders[name] != name:
-                    continue
-                for side, part in zip(sides[name], (slice(0, border), slice(border, count)), strict=True):
-                    if name not in writes:
-                        side.moments.add(read[part])
-                        continue
-                    assert states is not None
-                    wanted = states.change(block_of_linear(name), number, layer.inputs[number], middle)
-                    bias = parameters.get(f"{name}.bias")
-                    side.add(read[part], (wanted if bias is None else wanted - bias)[part])
-    return {
-        name: sides[name]
-        if name in writes
-        else (
-            Regression.of_weight(originals[name], sides[leaders[name]][0].moments),
-            Regression.of_weight(originals[name], sides[leaders[name]][1].moments),
-        )
-        for name in names
+    writes = output_linears(names).values() if states else ()
+    leaders = {name: group[0] for group in _reading_together(names) for name in group}
+    fitting = {
+        name: (_no_tokens(originals[name], name in writes), _no_tokens(originals[name], name in writes))
+        for name in dict.fromkeys(leaders.values())
     }
-
-
-def _no_tokens(weight: torch.Tensor) -> Regression:
-    return Regression.empty(*weight.shape, device=weight.device)
-
-
-@contextmanager
-def _inputs_of(layer: StreamedLayer, names: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """What each linear layer named read in the latest batch."""
+    parameters = dict(layer.module.named_parameters())
     latest: dict[str, torch.Tensor] = {}
 
     def keep(name: str) -> Callable[..., None]:
         def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            latest[name] = inputs[0].detach()
+            latest[name] = inputs[0]
 
         return hook
 
-    handles = [layer.module.get_submodule(name).register_forward_pre_hook(keep(name)) for name in names]
-    try:
-        yield latest
-    finally:
-        for handle in handles:
-            handle.remove()
+    layer.part = "mlp"
+    seen = 0
+    with input_hooks(layer, keep, list(fitting)):
+        for number, (middle, _) in enumerate(layer.run()):
+            border = max(0, min(len(middle), fitted - seen))
+            seen += len(middle)
+            for name, pair in fitting.items():
+                rows = [latest[name]]
+                if name in writes:
+                    assert states is not None
+                    wanted = states.change(block_of_linear(name), number, layer.inputs[number], middle)
+                    bias = parameters.get(f"{name}.bias")
+                    rows.append(wanted if bias is None else wanted - bias)
+                for side, part in zip(pair, (slice(border), slice(border, None)), strict=True):
+                    side.add(*(each[part] for each in rows))
+    return {name: _sides(fitting[leader], originals[name]) for name, leader in leaders.items()}
+
+
+def _no_tokens(weight: torch.Tensor, wanted: bool) -> Moments | Regression:
+    """Sums over no tokens, of a linear layer's inputs alone or of its wanted outputs too."""
+    outputs, inputs = weight.shape
+    return Regression.empty(outputs, inputs, device=weight.device) if wanted else Moments.empty(inputs, weight.device)
+
+
+def _sides(
+    pair: tuple[Moments | Regression, Moments | Regression], original: torch.Tensor
+) -> tuple[Regression, Regression]:
+    """A linear layer's regressions; of inputs alone, towards what its original weight gives for them."""
+    fit, held_out = (side if isinstance(side, Regression) else Regression.of_weight(original, side) for side in pair)
+    return fit, held_out

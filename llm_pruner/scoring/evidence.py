@@ -196,7 +196,7 @@ def input_norms(layer: StreamedLayer, linears: Collection[str] | None = None) ->
 
         return hook
 
-    with _hooks(layer, accumulate, linears):
+    with input_hooks(layer, accumulate, linears):
         for _ in layer.run():
             pass
     return {name: (total / samples).sqrt() for name, total in sums.items()}
@@ -216,7 +216,7 @@ def input_features(layer: StreamedLayer, linears: Collection[str] | None = None)
 
         return hook
 
-    with _hooks(layer, accumulate, linears):
+    with input_hooks(layer, accumulate, linears):
         for _ in layer.run():
             pass
     return found
@@ -248,7 +248,7 @@ def input_moments(layer: StreamedLayer, linears: Collection[str] | None = None) 
 
         return hook
 
-    with _hooks(layer, accumulate, linears):
+    with input_hooks(layer, accumulate, linears):
         for _ in layer.run():
             pass
     return found
@@ -260,9 +260,15 @@ def norms_of(moments: Mapping[str, Moments], samples: int) -> dict[str, torch.Te
 
 
 @contextmanager
-def _hooks(
+def input_hooks(
     layer: StreamedLayer, make: Callable[[str], Callable[..., None]], linears: Collection[str] | None = None
 ) -> Iterator[None]:
+    """While the block runs, show a block's linear layers' inputs to what ``make`` gives for their names.
+
+    Args:
+        make: gives a forward pre-hook, called with the module and its inputs.
+        linears: names of those that are asked for; all by default.
+    """
     names = _among(_parameters(layer.module), linears)
     handles = [layer.module.get_submodule(name).register_forward_pre_hook(make(name)) for name in names]
     try:

@@ -66,8 +66,8 @@ def prune(
         ranking,
         found.best.split if found else None,
         calibration_samples(variant.build_method(), calibration),
-        read_tokens(calibration) if calibration and variant.repaired else None,
         runtime,
+        read_tokens(calibration) if calibration and variant.repaired else None,
     )
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:

@@ -22,7 +22,6 @@ from llm_pruner.models.layout import component, layer_prefix
 from llm_pruner.planning.budget import layer_ratios
 from llm_pruner.planning.masks import Pattern
 from llm_pruner.refinements.none import Unrefined
-from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.scoring.evidence import Inputs, Kind, gather
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import scratch_directory, staged_directory
@@ -45,15 +44,8 @@ def prune(job: Job) -> Outcome:
     with scratch_directory(job.model) as scratch:
         outcome = zero(job, scratch / "zeroed")
         zeroed = WeightReader(scratch / "zeroed")
-        name, _ = REPAIR.split(job.variant.options["repair"])
-        repair = REPAIR.make(job.variant.options["repair"]).apply(
-            name,
-            job.base,
-            job.model,
-            lambda index, linear: zeroed.tensor(f"{layer_prefix(index)}{linear}.weight") == 0,
-            job.calibration,
-            job.runtime,
-            description=f"{job.variant.name} repair, layers",
+        repair = job.repair(
+            job.model, lambda index, linear: zeroed.tensor(f"{layer_prefix(index)}{linear}.weight") == 0
         )
     return replace(outcome, repair=repair, notes=[*outcome.notes, repair.note()])
 

@@ -10,7 +10,6 @@ from llm_pruner.mechanisms.width.plan import plan_width
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.layout import cut_of, kept_indices, segment_sizes
 from llm_pruner.repairs.base import Removed
-from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import scratch_directory
@@ -39,16 +38,7 @@ def prune(job: Job) -> Outcome:
     repair = None
     if job.variant.repaired:
         with scratch_directory(job.model) as scratch:
-            name, _ = REPAIR.split(job.variant.options["repair"])
-            repair = REPAIR.make(job.variant.options["repair"]).apply(
-                name,
-                job.base,
-                scratch / "repaired",
-                _columns_gone(architecture, plan),
-                job.calibration,
-                job.runtime,
-                description=f"{job.variant.name} layers",
-            )
+            repair = job.repair(scratch / "repaired", _columns_gone(architecture, plan))
             cut(scratch / "repaired", plan, job.model, progress=job.runtime.progress)
     else:
         cut(job.base, plan, job.model, progress=job.runtime.progress)
