@@ -294,7 +294,7 @@ def run(*arguments: Any, code: int = 0) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "name"), [("smart", "Smart_remove_1"), ("Wanda", "Wanda_2000"), ("sparsegpt", None)]
+    ("strategy", "name"), [("smart", "Smart_remove_1"), ("Wanda", "Wanda_2000"), ("sparsegtp", None)]
 )
 def test_one_line_from_model_to_gains(strategy: str, name: str | None, folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "pruned"
