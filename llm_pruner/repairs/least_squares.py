@@ -51,7 +51,7 @@ class LeastSquares(LinearRepair):
         if failed:
             raise PlanError(
                 f"least squares has no solution: the {len(kept)} inputs that are kept depend on each other over "
-                f"{regression.moments.count} tokens; give more calibration samples, or a ridge above "
+                f"{regression.moments.tokens} tokens; give more calibration samples, or a ridge above "
                 f"{self.options.ridge:g}"
             )
         repaired = torch.zeros_like(weight)
@@ -79,6 +79,6 @@ class LeastSquares(LinearRepair):
     def _normal_equations(self, weight: torch.Tensor, regression: Regression) -> tuple[torch.Tensor, torch.Tensor]:
         """float64 mean of x·xᵀ and of t·xᵀ, both with the ridge, which draws towards ``weight``."""
         hessian = regression.moments.hessian(self.options.ridge)
-        count = regression.moments.count
-        ridge = hessian.diagonal() - regression.moments.gram.diagonal().double() / count
-        return hessian, regression.cross.double() / count + weight.double() * ridge
+        mass = regression.moments.mass
+        ridge = hessian.diagonal() - regression.moments.gram.diagonal().double() / mass
+        return hessian, regression.cross.double() / mass + weight.double() * ridge

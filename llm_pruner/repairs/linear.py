@@ -24,6 +24,9 @@ class RepairOptions(Options):
     inputs: Literal["dense", "sequential"] = "sequential"
     """What repaired layers read: the ``dense`` model's hidden states, or those of the layers pruned and repaired before
     them. Sequential repairs also make good what earlier layers left of the error."""
+    weigh: Literal["stream", "equal"] = "stream"
+    """How tokens count in what writes the residual stream: by one over the squared norm of the ``stream`` behind, since
+    the norm that follows divides each token by its own; or all ``equal``, where few tokens of huge norm decide."""
     samples: PositiveInt | None = None
     """Use the first n calibration samples; all of them by default."""
     held_out: float = Field(default=0.125, gt=0, lt=1)

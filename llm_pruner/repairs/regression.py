@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class Regression:
-    """Sums over tokens of a linear layer's inputs x and of its wanted outputs t: the squared error of any weight
-    follows from them."""
+    """Sums over tokens of a linear layer's inputs x and of its wanted outputs t, weighted as the moments are: the
+    squared error of any weight follows from them."""
 
     moments: Moments
     """Of x."""
@@ -38,14 +38,15 @@ class Regression:
         cross = weight.float() @ moments.gram
         return cls(moments, cross, (cross * weight.float()).sum(dtype=torch.float64).item())
 
-    def add(self, inputs: torch.Tensor, targets: torch.Tensor) -> None:
-        """Add inputs [..., in_features] and wanted outputs [..., out_features] of the same tokens."""
+    def add(self, inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> None:
+        """Add inputs [..., in_features] and wanted outputs [..., out_features] of the same tokens, weighted [...]."""
         import torch
 
-        self.moments.add(inputs)
+        self.moments.add(inputs, weights)
         rows = targets.flatten(0, -2).float()
-        self.cross.addmm_(rows.T, inputs.flatten(0, -2).float())
-        self.energy += rows.square().sum(dtype=torch.float64).item()
+        weighted = rows if weights is None else rows * weights.flatten()[:, None]
+        self.cross.addmm_(weighted.T, inputs.flatten(0, -2).float())
+        self.energy += (weighted * rows).sum(dtype=torch.float64).item()
 
     def loss(self, weight: torch.Tensor) -> float:
         """The squared error of a weight [out_features, in_features] by the squared norm of what is wanted."""

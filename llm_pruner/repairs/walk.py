@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
 from llm_pruner.models.layout import block_of_linear, component, layer_prefix, linears_among, output_linears
 from llm_pruner.repairs.base import Removed
+from llm_pruner.repairs.dense_states import DenseStates
 from llm_pruner.repairs.records import LinearRepairRecord
 from llm_pruner.repairs.regression import Regression
 from llm_pruner.scoring.evidence import input_hooks
@@ -23,7 +23,7 @@ from llm_pruner.system.runtime import Runtime
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.repairs.linear import LinearRepair
+    from llm_pruner.repairs.linear import LinearRepair, RepairOptions
 
 
 def repair_model(
@@ -103,16 +103,16 @@ def _repair_layer(
     originals = {name: weight.data.clone() for name, weight in weights.items()}
     if dense is None:
         # what the layer gives stays that of the dense model: outputs are kept from before the change
-        sides = _regressions(layer, list(removed), fitted, originals)
+        sides = _regressions(repair.options, layer, list(removed), fitted, originals)
         for name in removed:
             yield _repair_linear(repair, layer.index, name, weights[name], originals[name], removed[name], sides[name])
         return
-    states = _DenseStates.of(dense) if removed else None
+    states = DenseStates.of(dense) if removed else None
     for name, weight in weights.items():
         weight.data.masked_fill_(removed[name], 0)
     layer.changed()
     for names in _reading_together(removed):
-        sides = _regressions(layer, names, fitted, originals, states)
+        sides = _regressions(repair.options, layer, names, fitted, originals, states)
         for name in names:
             yield _repair_linear(repair, layer.index, name, weights[name], originals[name], removed[name], sides[name])
         layer.changed()
@@ -142,28 +142,6 @@ def _repair_linear(
     return LinearRepairRecord(layer=index, linear=name, before=before, after=after, kept=better)
 
 
-@dataclass
-class _DenseStates:
-    """The dense model's residual stream around the two blocks of a layer, batches of [batch, length, hidden]."""
-
-    middle: list[torch.Tensor]
-    """After attention."""
-    output: list[torch.Tensor]
-    """After the MLP."""
-
-    @classmethod
-    def of(cls, dense: StreamedLayer) -> _DenseStates:
-        dense.part = "mlp"
-        pairs = list(dense.run())
-        return cls([middle for middle, _ in pairs], [output for _, output in pairs])
-
-    def change(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
-        """What a block must add, to a stream that enters the layer and the MLP so, to take it to where this one is."""
-        if block == "attention":
-            return self.middle[batch].to(middle.device) - entered.to(middle.device)
-        return self.output[batch].to(middle.device) - middle
-
-
 def _reading_together(names: Iterable[str]) -> list[list[str]]:
     """Linear layers in the order in which they run, those that read the same inputs in one list."""
     groups: list[list[str]] = []
@@ -176,18 +154,20 @@ def _reading_together(names: Iterable[str]) -> list[list[str]]:
 
 
 def _regressions(
+    options: RepairOptions,
     layer: StreamedLayer,
     names: Sequence[str],
     fitted: int,
     originals: Mapping[str, torch.Tensor],
-    states: _DenseStates | None = None,
+    states: DenseStates | None = None,
 ) -> dict[str, tuple[Regression, Regression]]:
     """Of each linear layer named: on the samples to fit, and on those that decide.
 
     What is wanted is what the original weight gives for the same inputs. With ``states``, of what writes the residual
-    stream it is what takes the stream to where the dense model has it.
+    stream it is what takes the stream to where the dense model has it, unless a norm stands in between.
     """
-    writes = output_linears(names).values() if states else ()
+    outputs = output_linears(names)
+    writes = [name for block, name in outputs.items() if states and block in states.factors]
     leaders = {name: group[0] for group in _reading_together(names) for name in group}
     fitting = {
         name: (_no_tokens(originals[name], name in writes), _no_tokens(originals[name], name in writes))
@@ -205,19 +185,27 @@ def _regressions(
     layer.part = "mlp"
     seen = 0
     with input_hooks(layer, keep, list(fitting)):
-        for number, (middle, _) in enumerate(layer.run()):
+        for number, (middle, output) in enumerate(layer.run()):
             border = max(0, min(len(middle), fitted - seen))
             seen += len(middle)
+            behind = states.behind(number) if states else {"attention": middle, "mlp": output}
             for name, pair in fitting.items():
                 rows = [latest[name]]
                 if name in writes:
                     assert states is not None
-                    wanted = states.change(block_of_linear(name), number, layer.inputs[number], middle)
+                    wanted = states.wanted(block_of_linear(name), number, layer.inputs[number], middle)
                     bias = parameters.get(f"{name}.bias")
                     rows.append(wanted if bias is None else wanted - bias)
+                if name in outputs.values() and options.weigh == "stream":
+                    rows.append(_inverse_energy(behind[block_of_linear(name)]).to(rows[0].device))
                 for side, part in zip(pair, (slice(border), slice(border, None)), strict=True):
                     side.add(*(each[part] for each in rows))
     return {name: _sides(fitting[leader], originals[name]) for name, leader in leaders.items()}
+
+
+def _inverse_energy(stream: torch.Tensor) -> torch.Tensor:
+    """float32 [...]: one over the mean square of the residual stream [..., hidden] of each token."""
+    return stream.float().square().mean(dim=-1).clamp(min=1e-30).reciprocal()
 
 
 def _no_tokens(weight: torch.Tensor, wanted: bool) -> Moments | Regression:

@@ -11,46 +11,54 @@ if TYPE_CHECKING:
 
 @dataclass
 class Moments:
-    """Sums over tokens of the inputs x of a linear layer."""
+    """Sums over tokens of the inputs x of a linear layer, each token with a weight of its own, by default one."""
 
-    count: int
-    """Tokens."""
+    tokens: int
+    """How many there were."""
+    mass: float
+    """The sum of their weights."""
     total: torch.Tensor
-    """float32 [in_features]: the sum of x."""
+    """float32 [in_features]: the weighted sum of x."""
     gram: torch.Tensor
-    """float32 [in_features, in_features]: the sum of x·xᵀ."""
+    """float32 [in_features, in_features]: the weighted sum of x·xᵀ."""
 
     @classmethod
     def empty(cls, features: int, device: torch.device | str = "cpu") -> Self:
         """Of no tokens."""
         import torch
 
-        return cls(0, torch.zeros(features, device=device), torch.zeros(features, features, device=device))
+        return cls(0, 0.0, torch.zeros(features, device=device), torch.zeros(features, features, device=device))
 
-    def add(self, inputs: torch.Tensor) -> None:
-        """Add inputs, [..., in_features]."""
+    def add(self, inputs: torch.Tensor, weights: torch.Tensor | None = None) -> None:
+        """Add inputs, [..., in_features], with weights [...] where tokens do not count alike."""
+        import torch
+
         rows = inputs.flatten(0, -2).float()
-        self.count += len(rows)
-        self.total += rows.sum(0)
-        self.gram.addmm_(rows.T, rows)
+        weighted = rows if weights is None else rows * weights.flatten()[:, None]
+        self.tokens += len(rows)
+        self.mass += len(rows) if weights is None else weights.sum(dtype=torch.float64).item()
+        self.total += weighted.sum(0)
+        self.gram.addmm_(weighted.T, rows)
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(self.count + other.count, self.total + other.total, self.gram + other.gram)
+        return type(self)(
+            self.tokens + other.tokens, self.mass + other.mass, self.total + other.total, self.gram + other.gram
+        )
 
     def mean(self) -> torch.Tensor:
         """float32 [in_features]: the mean of x."""
-        return self.total / self.count
+        return self.total / self.mass
 
     def variance(self) -> torch.Tensor:
         """float32 [in_features]: the variance of each feature, over tokens, not below 0."""
-        return (self.gram.diagonal() / self.count - self.mean().square()).clamp(min=0)
+        return (self.gram.diagonal() / self.mass - self.mean().square()).clamp(min=0)
 
     def hessian(self, ridge: float = 0.01) -> torch.Tensor:
         """float64 [in_features, in_features]: the mean of x·xᵀ, with ``ridge`` times its mean diagonal added to it.
 
         A feature that is always zero gets a diagonal of one, so that the matrix can be inverted.
         """
-        hessian = self.gram.double() / self.count
+        hessian = self.gram.double() / self.mass
         diagonal = hessian.diagonal()
         damping = ridge * diagonal.mean()
         silent = diagonal == 0
@@ -67,4 +75,4 @@ class Moments:
         import torch
 
         rows = difference.float()
-        return ((rows @ self.gram) * rows).sum(dtype=torch.float64).item() / self.count
+        return ((rows @ self.gram) * rows).sum(dtype=torch.float64).item() / self.mass

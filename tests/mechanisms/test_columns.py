@@ -153,7 +153,7 @@ def test_one_at_a_time_as_osscar(linear: str, official: str, count: int) -> None
         if linear == DOWN_PROJ:
             assert lowest(scores, 32) == OFFICIAL["osscar"]["mlp25"]["removed"][layer.index]
         # the official loss is half of the sum over tokens
-        alone = torch.tensor(expected["scores_before_the_first_removal"][layer.index]) * 2 / evidence.moments.count
+        alone = torch.tensor(expected["scores_before_the_first_removal"][layer.index]) * 2 / evidence.moments.tokens
         assert scores.min().item() == pytest.approx(alone.min().item(), abs=5e-5 * alone.max().item())
         left = [unit for unit in range(len(scores)) if unit not in lowest(scores, count)]
         columns = torch.arange(weight.shape[1]).view(len(scores), -1)[left].flatten()

@@ -300,7 +300,7 @@ def test_dsnot_exchanges_what_the_official_code_does(options: dict[str, Any], of
     for layer in LayerStream(MODEL, tokens):
         variances, norms = variances_within_samples(layer), input_norms(layer)
         for name, moments in input_moments(layer).items():
-            own = VarianceWithinSamples(moments.count, moments.total, moments.gram)
+            own = VarianceWithinSamples(moments.tokens, moments.mass, moments.total, moments.gram)
             own.within = variances[name]
             evidence = Evidence(layer.index, name, len(tokens), input_norm=norms[name], moments=own)
             weight = layer.module.get_submodule(name).weight.data

@@ -15,6 +15,7 @@ from llm_pruner.models.architecture import Family, LayerShape, read_architecture
 from llm_pruner.models.carried import ragged
 from llm_pruner.models.layout import BLOCKS, CUTS, NORMS, SHORTCUTS, expected_linears, linears_among, norm_layout
 from llm_pruner.planning.plan import LayerPlan, Plan
+from llm_pruner.repairs.dense_states import DenseStates
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut, slice_parameter
 from llm_pruner.system.errors import CheckpointError
@@ -128,6 +129,17 @@ def test_between_blocks_is_the_stream_without_the_mlp(
     for layer in LayerStream(folder, tokens, part="attention"):
         middle = [after for _, after in layer.run()]
         torch.testing.assert_close(middle, layer.without("mlp"), rtol=1e-5, atol=1e-5)
+
+
+@other_families
+def test_what_stands_between_a_block_and_the_stream_is_known(
+    family: str, make_other: Callable[[str], Path], tokens: torch.Tensor
+) -> None:
+    """Repairs ask: a factor can be undone, a norm cannot."""
+    for layer in LayerStream(make_other(family), tokens):
+        found = DenseStates.of(layer).factors
+        expected = {"granite": 0.5, "gemma2": None, "olmo2": None, "glm4": None}.get(family, 1.0)
+        assert found == ({} if expected is None else pytest.approx(dict.fromkeys(BLOCKS, expected), rel=1e-5))
 
 
 @pytest.mark.parametrize("family", ["granite", "gemma", "gemma2", "glm4", "phi3"])

@@ -61,6 +61,22 @@ def test_whole_columns_are_solved_for_as_by_lstsq(problem: tuple[torch.Tensor, t
     assert not repaired[:, removed].any()
 
 
+def test_tokens_that_weigh_more_are_met_better(problem: tuple[torch.Tensor, torch.Tensor]) -> None:
+    """As if each token stood there as often as it weighs."""
+    inputs, weight = problem
+    targets = inputs @ weight.T + torch.randn(TOKENS, OUTPUTS, generator=torch.Generator().manual_seed(2))
+    weights = torch.arange(TOKENS) % 3
+    weighted, repeated = Regression.empty(OUTPUTS, INPUTS), Regression.empty(OUTPUTS, INPUTS)
+    weighted.add(inputs.unflatten(0, (4, -1)), targets.unflatten(0, (4, -1)), weights.float().unflatten(0, (4, -1)))
+    repeated.add(inputs.repeat_interleave(weights, 0), targets.repeat_interleave(weights, 0))
+    removed = torch.tensor([False, True, False, False, True, False])
+    for repair in (LeastSquares(), Rotation()):
+        fitted = [repair.repaired(weight, removed, regression) for regression in (weighted, repeated)]
+        torch.testing.assert_close(*fitted, rtol=1e-4, atol=1e-5)
+    assert weighted.loss(weight) == pytest.approx(repeated.loss(weight), rel=1e-4)
+    torch.testing.assert_close(weighted.moments.mean(), repeated.moments.mean())
+
+
 def test_single_weights_are_solved_for_as_by_lstsq_row_by_row(problem: tuple[torch.Tensor, torch.Tensor]) -> None:
     inputs, weight = problem
     removed = torch.rand(OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(3)) < 0.5

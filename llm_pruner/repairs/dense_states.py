@@ -1,0 +1,93 @@
+"""Where the dense model takes the residual stream, and what a repaired linear layer should give to take it there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llm_pruner.models.layout import linears_among, output_linears
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.scoring.stream import StreamedLayer
+
+_ROUNDING = 1e-3
+"""How far two directions may be apart, as one minus the squared cosine, to be one direction rounded."""
+
+
+@dataclass
+class DenseStates:
+    """The dense model's residual stream around the two blocks of a layer, batches of [batch, length, hidden]."""
+
+    middle: list[torch.Tensor]
+    """After attention."""
+    output: list[torch.Tensor]
+    """After the MLP."""
+    factors: dict[str, float]
+    """By block: what its last linear layer's output is multiplied by when it is added to the stream. A block is left
+    out where a norm stands in between."""
+
+    @classmethod
+    def of(cls, dense: StreamedLayer) -> DenseStates:
+        writers = output_linears(linears_among(dict(dense.module.named_parameters())))
+        written: dict[str, torch.Tensor] = {}
+        shares = {block: _Share() for block in writers}
+
+        def keep(block: str) -> Callable[..., None]:
+            def hook(_module: torch.nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+                written[block] = output
+
+            return hook
+
+        handles = [
+            dense.module.get_submodule(name).register_forward_hook(keep(block)) for block, name in writers.items()
+        ]
+        states = cls([], [], {})
+        dense.part = "mlp"
+        try:
+            for number, (middle, output) in enumerate(dense.run()):
+                states.middle.append(middle)
+                states.output.append(output)
+                for block, share in shares.items():
+                    share.add(written[block], states.change(block, number, dense.inputs[number], middle))
+        finally:
+            for handle in handles:
+                handle.remove()
+        states.factors = {block: factor for block, share in shares.items() if (factor := share.factor()) is not None}
+        return states
+
+    def behind(self, batch: int) -> dict[str, torch.Tensor]:
+        """The stream behind each block."""
+        return {"attention": self.middle[batch], "mlp": self.output[batch]}
+
+    def change(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+        """What a block must add, to a stream that enters the layer and the MLP so, to take it to where this one is."""
+        if block == "attention":
+            return self.middle[batch].to(middle.device) - entered.to(middle.device)
+        return self.output[batch].to(middle.device) - middle
+
+    def wanted(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+        """What the last linear layer of a block should give for that; the block has a factor."""
+        return self.change(block, batch, entered, middle) / self.factors[block]
+
+
+@dataclass
+class _Share:
+    """Sums over tokens of what a linear layer gives and of what its block adds to the stream."""
+
+    written: float = 0.0
+    added: float = 0.0
+    both: float = 0.0
+
+    def add(self, written: torch.Tensor, added: torch.Tensor) -> None:
+        written, added = written.float(), added.to(written.device).float()
+        self.written += written.square().sum().item()
+        self.added += added.square().sum().item()
+        self.both += (written * added).sum().item()
+
+    def factor(self) -> float | None:
+        """What the one is multiplied by to be the other; None where that is no single number."""
+        alike = self.both**2 > (1 - _ROUNDING) * self.written * self.added
+        return self.both / self.written if alike and self.written else None
