@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
 from llm_pruner.methods.base import CalibratedOptions, WeightSolver
-from llm_pruner.scoring.quadratic import finite_moments, singular, to_one_scale
+from llm_pruner.scoring.quadratic import finite_moments, masked_solution, singular, to_one_scale
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,6 @@ _SETTLED = 3e-4
 _FASTER = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
 """What the penalty is multiplied by where more than such a share of the mask changed."""
 _LARGEST_PENALTY = 1e6
-_ACCURACY = 1e-4
-"""Of the outputs, at which the last step ends early."""
 
 
 class AlpsOptions(CalibratedOptions):
@@ -97,7 +95,7 @@ class ALPS(WeightSolver):
                 break
             fit_with = self._inverse(gram, penalty, evidence)
         mask = pattern.mask(fit.abs())
-        solved = _fitted(fit.masked_fill(mask, 0), mask, gram, wanted, options.refit) / norms
+        solved = masked_solution(fit, mask, gram, wanted, options.refit) / norms
         return mask, solved.where(~silent, weight.float())
 
     def _inverse(self, gram: torch.Tensor, penalty: float, evidence: Evidence) -> torch.Tensor:
@@ -115,27 +113,3 @@ class ALPS(WeightSolver):
         if failed:
             raise singular(evidence, self.options.ridge)
         return torch.cholesky_inverse(factor)
-
-
-def _fitted(
-    weight: torch.Tensor, mask: torch.Tensor, gram: torch.Tensor, wanted: torch.Tensor, steps: int
-) -> torch.Tensor:
-    """Conjugate gradients in every row at once, towards ``weight @ gram == wanted`` where nothing is masked.
-
-    Args:
-        weight: [out_features, in_features], zero under the mask.
-    """
-    residual = (wanted - weight @ gram).masked_fill(mask, 0)
-    direction = residual
-    size = residual.square().sum(dim=1, keepdim=True)
-    enough = (_ACCURACY * wanted.norm(dim=1, keepdim=True)).square()
-    for _ in range(steps):
-        if (size <= enough).all():
-            break
-        image = direction @ gram
-        step = size / (direction * image).sum(dim=1, keepdim=True).clamp(min=1e-30)
-        weight = weight + step * direction
-        residual = (residual - step * image).masked_fill(mask, 0)
-        size, before = residual.square().sum(dim=1, keepdim=True), size
-        direction = residual + size / before.clamp(min=1e-30) * direction
-    return weight

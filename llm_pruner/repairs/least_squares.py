@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pydantic import PositiveFloat, PositiveInt
 
 from llm_pruner.repairs.linear import LinearRepair, RepairOptions
+from llm_pruner.scoring.quadratic import masked_solution
 from llm_pruner.system.errors import PlanError
 
 if TYPE_CHECKING:
@@ -60,21 +61,7 @@ class LeastSquares(LinearRepair):
 
     def _masked(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
         hessian, wanted = (part.float() for part in self._normal_equations(weight, regression))
-        kept = ~removed
-        scale = hessian.diagonal()
-        solution = weight * kept
-        residual = (wanted - solution @ hessian) * kept
-        direction = residual / scale
-        reduced = (residual * direction).sum(1, keepdim=True)
-        for _ in range(self.options.iterations):
-            along = (direction @ hessian) * kept
-            step = reduced / (direction * along).sum(1, keepdim=True).clamp(min=1e-30)
-            solution += step * direction
-            residual -= step * along
-            preconditioned = residual / scale
-            before, reduced = reduced, (residual * preconditioned).sum(1, keepdim=True)
-            direction = preconditioned + reduced / before.clamp(min=1e-30) * direction
-        return solution
+        return masked_solution(weight, removed, hessian, wanted, self.options.iterations)
 
     def _normal_equations(self, weight: torch.Tensor, regression: Regression) -> tuple[torch.Tensor, torch.Tensor]:
         """float64 mean of x·xᵀ and of t·xᵀ, both with the ridge, which draws towards ``weight``."""

@@ -1,4 +1,4 @@
-"""The Gram matrix of a linear layer's inputs as solvers need it: looked over, factored, brought to one scale."""
+"""The Gram matrix of a linear layer's inputs as solvers need it: looked over, factored, scaled, solved with."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
     from llm_pruner.scoring.evidence import Evidence
     from llm_pruner.scoring.moments import Moments
+
+
+ACCURACY = 1e-4
+"""Of a solution, relative to what is wanted."""
 
 
 def finite_moments(evidence: Evidence) -> Moments:
@@ -59,6 +63,45 @@ def to_one_scale(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     norms = gram.diagonal().sqrt()
     norms = norms.clamp(min=max(1e-8 * norms.max().item(), 1e-30))
     return gram / norms / norms[:, None], norms
+
+
+def masked_solution(
+    start: torch.Tensor, mask: torch.Tensor, gram: torch.Tensor, wanted: torch.Tensor, steps: int
+) -> torch.Tensor:
+    """The weight with ``weight @ gram == wanted`` wherever nothing is masked: every row has kept weights of its own.
+
+    Conjugate gradients for all rows at once, with the diagonal as preconditioner. They end early where every row is
+    within ``ACCURACY`` of its solution.
+
+    Args:
+        start: float32 [out_features, in_features]; what is masked in it does not count.
+        mask: bool [out_features, in_features], what stays zero.
+        gram: float32 [in_features, in_features], positive definite over the kept weights of every row but for
+            features that are always zero.
+        wanted: float32 [out_features, in_features].
+        steps: at most; each is one product of the weight and ``gram``.
+
+    Returns:
+        float32 [out_features, in_features].
+    """
+    diagonal = gram.diagonal()
+    scale = diagonal.where(diagonal > 0, 1)  # features that are always zero want nothing
+    solution = start.masked_fill(mask, 0)
+    residual = (wanted - solution @ gram).masked_fill(mask, 0)
+    direction = residual / scale
+    size = (residual * direction).sum(dim=1, keepdim=True)
+    enough = ACCURACY**2 * (wanted.square() / scale).sum(dim=1, keepdim=True)
+    for _ in range(steps):
+        if (size <= enough).all():
+            break
+        image = (direction @ gram).masked_fill(mask, 0)
+        step = size / (direction * image).sum(dim=1, keepdim=True).clamp(min=1e-30)
+        solution = solution + step * direction
+        residual = residual - step * image
+        preconditioned = residual / scale
+        size, before = (residual * preconditioned).sum(dim=1, keepdim=True), size
+        direction = preconditioned + size / before.clamp(min=1e-30) * direction
+    return solution
 
 
 def singular(evidence: Evidence, ridge: float) -> PlanError:
