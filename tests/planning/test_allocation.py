@@ -491,7 +491,7 @@ def test_a_layer_that_would_lose_more_than_all_leaves_the_rest_to_others() -> No
 @pytest.mark.parametrize(
     ("allocation", "told"),
     [
-        ("inverse", "'inverse' shares a budget of width, not of sparse; write uniform, owl"),
+        ("inverse", "'inverse' shares a budget of width, not of sparse; write uniform, bi, owl"),
         ("olw", "unknown allocation 'olw'; did you mean 'owl'"),
         ({"owl": {"alpha": 2}}, "owl.alpha: unknown option"),
     ],

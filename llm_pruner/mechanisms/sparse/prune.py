@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.job import Job, LayerOutcome, Outcome
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.sparse.options import SparseOptions
@@ -101,7 +102,7 @@ def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | No
     Raises:
         PlanError: if there is not one for each layer.
     """
-    assert scores is None or isinstance(scores, MeasuresFile)
+    assert scores is None or isinstance(scores, MeasuresFile | LayerScoresFile)
     if scores and len(scores.layers) != architecture.num_layers:
         raise PlanError(
             f"{variant.name}: scores of {len(scores.layers)} layers for a model of {architecture.num_layers}"

@@ -21,7 +21,7 @@ class Bi(Allocation):
 
     title = "Layers of less block influence more"
     paper = "Lin et al., MoDeGPT: Modular Decomposition for Large Language Model Compression, 2024 (arXiv:2408.09632)"
-    mechanisms = ("width",)
+    mechanisms = ("width", "sparse")
     needs = ("block influence",)
     Options = BiOptions
     options: BiOptions

@@ -52,5 +52,6 @@ class Cases(MechanismCases):
         asked = [layer.asked for layer in record.layers]
         assert sum(asked) / len(asked) == pytest.approx(record.asked.amount)
         assert (len(set(asked)) > 1) is (options.get("allocation", "uniform") != "uniform")
+        shortest_row = min(entry.shape[1] for name, entry in before.tensors.items() if "_proj.w" in name)
         for layer in record.layers:
-            assert layer.asked * 0.9 < layer.reached <= layer.asked
+            assert layer.asked - 1 / shortest_row < layer.reached <= layer.asked
