@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
 
+from annotated_types import MinLen
 from pydantic import PositiveFloat, PositiveInt
 
-from llm_pruner.repairs.linear import LinearRepair, RepairOptions
+from llm_pruner.repairs.linear import Candidate, LinearRepair, RepairOptions
 from llm_pruner.scoring.quadratic import masked_solution
 from llm_pruner.system.errors import PlanError
 
@@ -15,8 +17,9 @@ if TYPE_CHECKING:
 
 
 class LeastSquaresOptions(RepairOptions):
-    ridge: PositiveFloat = 0.01
-    """Weight of the distance from the weights as they were, in units of the mean squared input."""
+    ridge: PositiveFloat | Annotated[tuple[PositiveFloat, ...], MinLen(1)] = (0.01, 0.1, 1.0)
+    """Weight of the distance from the weights as they were, in units of the mean squared input. Of several, each linear
+    layer gets the one that held-out samples prefer: the fewer tokens there are, the larger it has to be."""
     iterations: PositiveInt = 20
     """Steps of conjugate gradients, where single weights are gone."""
 
@@ -37,35 +40,40 @@ class LeastSquares(LinearRepair):
     Options = LeastSquaresOptions
     options: LeastSquaresOptions
 
-    def repaired(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
-        if removed.ndim == 1:
-            return self._columns(weight, removed, regression)
-        return self._masked(weight, removed, regression)
+    def candidates(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> Iterator[Candidate]:
+        solved = self._columns if removed.ndim == 1 else self._masked
+        ridges = self.options.ridge
+        for ridge in ridges if isinstance(ridges, tuple) else (ridges,):
+            yield Candidate(solved(weight, removed, regression, ridge), {"ridge": ridge})
 
-    def _columns(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
+    def _columns(
+        self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression, ridge: float
+    ) -> torch.Tensor:
         import torch
 
-        hessian, wanted = self._normal_equations(weight, regression)
+        hessian, wanted = _normal_equations(weight, regression, ridge)
         kept = (~removed).nonzero().flatten()
         inner = hessian[kept[:, None], kept]
         factor, failed = torch.linalg.cholesky_ex(inner)
         if failed:
             raise PlanError(
                 f"least squares has no solution: the {len(kept)} inputs that are kept depend on each other over "
-                f"{regression.moments.tokens} tokens; give more calibration samples, or a ridge above "
-                f"{self.options.ridge:g}"
+                f"{regression.moments.tokens} tokens; give more calibration samples, or a ridge above {ridge:g}"
             )
         repaired = torch.zeros_like(weight)
         repaired[:, kept] = torch.cholesky_solve(wanted[:, kept].T, factor).T.float()
         return repaired
 
-    def _masked(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
-        hessian, wanted = (part.float() for part in self._normal_equations(weight, regression))
+    def _masked(
+        self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression, ridge: float
+    ) -> torch.Tensor:
+        hessian, wanted = (part.float() for part in _normal_equations(weight, regression, ridge))
         return masked_solution(weight, removed, hessian, wanted, self.options.iterations)
 
-    def _normal_equations(self, weight: torch.Tensor, regression: Regression) -> tuple[torch.Tensor, torch.Tensor]:
-        """float64 mean of x·xᵀ and of t·xᵀ, both with the ridge, which draws towards ``weight``."""
-        hessian = regression.moments.hessian(self.options.ridge)
-        mass = regression.moments.mass
-        ridge = hessian.diagonal() - regression.moments.gram.diagonal().double() / mass
-        return hessian, regression.cross.double() / mass + weight.double() * ridge
+
+def _normal_equations(weight: torch.Tensor, regression: Regression, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """float64 mean of x·xᵀ and of t·xᵀ, both with the ridge, which draws towards ``weight``."""
+    hessian = regression.moments.hessian(ridge)
+    mass = regression.moments.mass
+    damping = hessian.diagonal() - regression.moments.gram.diagonal().double() / mass
+    return hessian, regression.cross.double() / mass + weight.double() * damping

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
@@ -20,17 +22,28 @@ if TYPE_CHECKING:
     from llm_pruner.repairs.regression import Regression
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """One weight that a repair proposes."""
+
+    weight: torch.Tensor
+    """float32 [out_features, in_features], zero where something is removed."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What sets it apart from the repair's other candidates."""
+
+
 class RepairOptions(Options):
     inputs: Literal["dense", "sequential"] = "sequential"
     """What repaired layers read: the ``dense`` model's hidden states, or those of the layers pruned and repaired before
-    them. Sequential repairs also make good what earlier layers left of the error."""
+    them. Sequential repairs also make good what earlier layers left of the error, where held-out samples show that
+    they can."""
     weigh: Literal["stream", "equal"] = "stream"
     """How tokens count in what writes the residual stream: by one over the squared norm of the ``stream`` behind, since
     the norm that follows divides each token by its own; or all ``equal``, where few tokens of huge norm decide."""
     samples: PositiveInt | None = None
     """Use the first n calibration samples; all of them by default."""
     held_out: float = Field(default=0.125, gt=0, lt=1)
-    """The share of these that decides, layer by layer, whether a repair is kept."""
+    """The share of these that decides, layer by layer, which repair is kept, or none."""
 
 
 class LinearRepair(Repair):
@@ -64,17 +77,14 @@ class LinearRepair(Repair):
         return repair_model(base, output, removed, self, input_ids, runtime, description=description)
 
     @abstractmethod
-    def repaired(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
-        """The weight whose removed entries are zero and whose kept ones are set anew.
+    def candidates(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> Iterator[Candidate]:
+        """Weights whose removed entries are zero and whose kept ones are set anew; held-out samples choose among them.
 
         Args:
             weight: float32 [out_features, in_features], before anything was removed.
             removed: bool [in_features], whole columns, or [out_features, in_features], single weights.
             regression: what the outputs should be, on the samples to fit.
 
-        Returns:
-            float32 [out_features, in_features].
-
         Raises:
-            PlanError: if the samples do not determine it.
+            PlanError: if the samples do not determine one.
         """

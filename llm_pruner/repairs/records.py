@@ -21,6 +21,9 @@ class LinearRepairRecord(Part):
     """The same with it."""
     kept: bool
     """Whether the repair was kept: where it lowers the error."""
+    settings: dict[str, Any]
+    """Of several repairs tried, what sets the best apart. ``wanted`` of its outputs is the layer's ``own`` for the same
+    inputs, or what takes the ``stream`` to where the dense model has it."""
 
 
 class RepairRecord(Part):

@@ -22,13 +22,17 @@ class Regression:
     """float32 [out_features, in_features]: the sum of t·xᵀ."""
     energy: float
     """The sum of the squared norms of t."""
+    towards_stream: bool = False
+    """Whether t is what takes the residual stream to where the dense model has it, and not the layer's own output."""
 
     @classmethod
-    def empty(cls, outputs: int, inputs: int, *, device: torch.device | str = "cpu") -> Self:
+    def empty(
+        cls, outputs: int, inputs: int, *, towards_stream: bool = False, device: torch.device | str = "cpu"
+    ) -> Self:
         """Of no tokens."""
         import torch
 
-        return cls(Moments.empty(inputs, device), torch.zeros(outputs, inputs, device=device), 0.0)
+        return cls(Moments.empty(inputs, device), torch.zeros(outputs, inputs, device=device), 0.0, towards_stream)
 
     @classmethod
     def of_weight(cls, weight: torch.Tensor, moments: Moments) -> Self:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from llm_pruner.repairs.linear import LinearRepair, RepairOptions
+from llm_pruner.repairs.linear import Candidate, LinearRepair, RepairOptions
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +28,7 @@ class Rotation(LinearRepair):
     Options = RotationOptions
     options: RotationOptions
 
-    def repaired(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> torch.Tensor:
+    def candidates(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> Iterator[Candidate]:
         import torch
 
         kept = weight.double() * ~removed
@@ -36,4 +37,4 @@ class Rotation(LinearRepair):
         if self.options.scale:
             energy = ((kept @ regression.moments.gram.double()) * kept).sum()
             rotated *= values.sum() / energy if energy > 0 else 1
-        return rotated.float()
+        yield Candidate(rotated.float())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,19 +129,25 @@ def _repair_linear(
     removed: torch.Tensor,
     sides: tuple[Regression, Regression],
 ) -> LinearRepairRecord:
-    """Set one weight, to its repaired value where that is better on the held-out side, and say what it brought."""
+    """Set one weight to what is best on the held-out side, repaired or not, and say what that brought."""
     fit, held_out = sides
     if not fit.moments.gram.isfinite().all():
         raise CheckpointError(f"layer {index}, {name}: its inputs overflow in this dtype; calibrate in float32")
+    cut = original.float().masked_fill(removed, 0)
+    before = held_out.loss(cut)
+    wanted = {"stream": fit, "own": Regression.of_weight(original, fit.moments)} if fit.towards_stream else {"own": fit}
+    best, after = None, math.inf
     try:
-        repaired = repair.repaired(original.float(), removed, fit)
+        for target, regression in wanted.items():
+            for candidate in repair.candidates(original.float(), removed, regression):
+                if (error := held_out.loss(candidate.weight)) < after:
+                    best, after = replace(candidate, settings={"wanted": target, **candidate.settings}), error
     except PlanError as error:
         raise PlanError(f"layer {index}, {name}: {error}") from None
-    cut = original.float().masked_fill(removed, 0)
-    before, after = held_out.loss(cut), held_out.loss(repaired)
+    assert best is not None
     better = after < before
-    parameter.data.copy_(repaired if better else cut)
-    return LinearRepairRecord(layer=index, linear=name, before=before, after=after, kept=better)
+    parameter.data.copy_(best.weight if better else cut)
+    return LinearRepairRecord(layer=index, linear=name, before=before, after=after, kept=better, settings=best.settings)
 
 
 def _reading_together(names: Iterable[str]) -> list[list[str]]:
@@ -211,7 +219,9 @@ def _inverse_energy(stream: torch.Tensor) -> torch.Tensor:
 def _no_tokens(weight: torch.Tensor, wanted: bool) -> Moments | Regression:
     """Sums over no tokens, of a linear layer's inputs alone or of its wanted outputs too."""
     outputs, inputs = weight.shape
-    return Regression.empty(outputs, inputs, device=weight.device) if wanted else Moments.empty(inputs, weight.device)
+    if wanted:
+        return Regression.empty(outputs, inputs, towards_stream=True, device=weight.device)
+    return Moments.empty(inputs, weight.device)
 
 
 def _sides(

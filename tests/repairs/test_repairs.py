@@ -13,6 +13,7 @@ import llm_pruner
 from llm_pruner.data.tokens import write_tokens
 from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.repairs.least_squares import LeastSquares
+from llm_pruner.repairs.linear import LinearRepair
 from llm_pruner.repairs.regression import Regression
 from llm_pruner.repairs.rotation import Rotation
 from llm_pruner.scoring.moments import Moments
@@ -39,6 +40,13 @@ def regression_of(inputs: torch.Tensor, targets: torch.Tensor) -> Regression:
     return regression
 
 
+def weight_of(
+    repair: LinearRepair, weight: torch.Tensor, removed: torch.Tensor, regression: Regression
+) -> torch.Tensor:
+    (candidate,) = repair.candidates(weight, removed, regression)
+    return candidate.weight
+
+
 def test_the_error_of_a_weight_follows_from_the_sums(problem: tuple[torch.Tensor, torch.Tensor]) -> None:
     inputs, weight = problem
     targets = torch.randn(TOKENS, OUTPUTS, generator=torch.Generator().manual_seed(2))
@@ -55,7 +63,7 @@ def test_whole_columns_are_solved_for_as_by_lstsq(problem: tuple[torch.Tensor, t
     inputs, weight = problem
     targets = inputs @ weight.T + 0.1
     removed = torch.tensor([False, True, False, False, True, False])
-    repaired = LeastSquares(ridge=1e-9).repaired(weight, removed, regression_of(inputs, targets))
+    repaired = weight_of(LeastSquares(ridge=1e-9), weight, removed, regression_of(inputs, targets))
     direct = torch.linalg.lstsq(inputs[:, ~removed], targets).solution.T
     torch.testing.assert_close(repaired[:, ~removed], direct, rtol=1e-3, atol=1e-3)
     assert not repaired[:, removed].any()
@@ -70,8 +78,8 @@ def test_tokens_that_weigh_more_are_met_better(problem: tuple[torch.Tensor, torc
     weighted.add(inputs.unflatten(0, (4, -1)), targets.unflatten(0, (4, -1)), weights.float().unflatten(0, (4, -1)))
     repeated.add(inputs.repeat_interleave(weights, 0), targets.repeat_interleave(weights, 0))
     removed = torch.tensor([False, True, False, False, True, False])
-    for repair in (LeastSquares(), Rotation()):
-        fitted = [repair.repaired(weight, removed, regression) for regression in (weighted, repeated)]
+    for repair in (LeastSquares(ridge=0.01), Rotation()):
+        fitted = [weight_of(repair, weight, removed, regression) for regression in (weighted, repeated)]
         torch.testing.assert_close(*fitted, rtol=1e-4, atol=1e-5)
     assert weighted.loss(weight) == pytest.approx(repeated.loss(weight), rel=1e-4)
     torch.testing.assert_close(weighted.moments.mean(), repeated.moments.mean())
@@ -82,7 +90,7 @@ def test_single_weights_are_solved_for_as_by_lstsq_row_by_row(problem: tuple[tor
     removed = torch.rand(OUTPUTS, INPUTS, generator=torch.Generator().manual_seed(3)) < 0.5
     removed[0] = False
     regression = regression_of(inputs, inputs @ weight.T)
-    repaired = LeastSquares(ridge=1e-6, iterations=50).repaired(weight, removed, regression)
+    repaired = weight_of(LeastSquares(ridge=1e-6, iterations=50), weight, removed, regression)
     assert not repaired[removed].any()
     for row, gone, found in zip(weight, removed, repaired, strict=True):
         direct = torch.linalg.lstsq(inputs[:, ~gone], (inputs @ row)[:, None]).solution[:, 0]
@@ -93,7 +101,7 @@ def test_a_strong_ridge_leaves_the_weights_as_they_were(problem: tuple[torch.Ten
     inputs, weight = problem
     regression = regression_of(inputs, inputs @ weight.T)
     for removed in (torch.arange(INPUTS) < 2, torch.rand(weight.shape) < 0.3):
-        repaired = LeastSquares(ridge=1e9).repaired(weight, removed, regression)
+        repaired = weight_of(LeastSquares(ridge=1e9), weight, removed, regression)
         torch.testing.assert_close(repaired, weight.masked_fill(removed, 0), rtol=1e-4, atol=1e-4)
 
 
@@ -102,15 +110,15 @@ def test_rotation_is_the_best_of_all_rotations(problem: tuple[torch.Tensor, torc
     removed = torch.tensor([False, False, True, False, False, False])
     kept = weight.masked_fill(removed, 0)
     regression = regression_of(inputs, inputs @ weight.T)
-    best = regression.loss(Rotation(scale=False).repaired(weight, removed, regression))
+    best = regression.loss(weight_of(Rotation(scale=False), weight, removed, regression))
     assert best < regression.loss(kept)
     generator = torch.Generator().manual_seed(4)
     for _ in range(200):
         turn = torch.linalg.qr(torch.randn(OUTPUTS, OUTPUTS, generator=generator)).Q
         assert best <= regression.loss(turn @ kept) + 1e-6
-    scaled = Rotation().repaired(weight, removed, regression)
+    scaled = weight_of(Rotation(), weight, removed, regression)
     assert regression.loss(scaled) <= best
-    rotation = Rotation(scale=False).repaired(weight, removed, regression)
+    rotation = weight_of(Rotation(scale=False), weight, removed, regression)
     torch.testing.assert_close(rotation.norm(dim=0), kept.norm(dim=0))
 
 
@@ -119,7 +127,7 @@ def test_rows_that_repeat_are_told_with_the_way_out(problem: tuple[torch.Tensor,
     few = torch.full((4, INPUTS), 1e3)
     regression = regression_of(few, few @ weight.T)
     with pytest.raises(PlanError, match="depend on each other over 4 tokens; give more calibration samples"):
-        LeastSquares(ridge=1e-18).repaired(weight, torch.arange(INPUTS) == 0, regression)
+        weight_of(LeastSquares(ridge=1e-18), weight, torch.arange(INPUTS) == 0, regression)
 
 
 REPAIRED = [
@@ -155,6 +163,19 @@ def test_least_squares_brings_the_model_nearer_to_the_dense_one(
     assert record.repair.name == "least_squares"
     assert all(linear.kept is (linear.after < linear.before) for linear in record.repair.linears)
     assert any("held-out samples" in note for note in record.notes)
+
+
+def test_held_out_samples_choose_the_ridge(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
+    found = {}
+    for ridge in (0.01, 1.0, (0.01, 1.0)):
+        repair = {"least_squares": {"ridge": ridge, "inputs": "dense", "held_out": 0.5}}
+        record = make("Magnitude_2000", {"repair": repair}, make_model("llama"), token_file, tmp_path / str(ridge))
+        assert record.repair
+        found[ridge] = record.repair.linears
+    for weak, strong, chosen in zip(found[0.01], found[1.0], found[0.01, 1.0], strict=True):
+        better = min(weak, strong, key=lambda linear: linear.after)
+        assert (chosen.after, chosen.settings) == (better.after, better.settings)
+        assert weak.settings == {"wanted": "own", "ridge": 0.01}
 
 
 def test_the_zeros_are_those_of_the_criterion(
