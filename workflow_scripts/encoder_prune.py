@@ -4,7 +4,7 @@ from llm_pruner.encoders.options import PruningOptions, TaskOptions
 from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.device):
-    # torch comes with these, and the GPU is claimed first
+    # imports torch, so only after the GPU is claimed
     from llm_pruner.encoders.prune import prune_classifier
     from llm_pruner.training.resume import clear_resume_point
 
@@ -21,6 +21,6 @@ with job(snakemake, device=snakemake.params.device):
             device=snakemake.params.device,
             progress=True,
         )
-    # only now: what a killed job wrote is removed before it runs again, and every seed goes on from its checkpoint
+    # only after all seeds: Snakemake deletes the outputs of a killed job, and each seed resumes from its resume point
     for output in outputs:
         clear_resume_point(output)

@@ -2,10 +2,11 @@ from pathlib import Path
 
 from llm_pruner.encoders.options import TaskOptions
 from llm_pruner.encoders.steps.base import ClassifierInputs, classifier_step
+from llm_pruner.system.runtime import Runtime
 from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.device):
-    # torch comes with this, and the GPU is claimed first
+    # imports torch, so only after the GPU is claimed
     from llm_pruner.training.resume import clear_resume_point
 
     step = classifier_step(snakemake.params.step)(**snakemake.params.options)
@@ -18,10 +19,9 @@ with job(snakemake, device=snakemake.params.device):
             TaskOptions(**snakemake.params.task) if step.trains else None,
             snakemake.wildcards.row,
             seed,
-            device=snakemake.params.device,
-            progress=True,
+            Runtime(snakemake.params.device, progress=True),
         )
         step.apply(inputs, output)
-    # only now: what a killed job wrote is removed before it runs again, and every seed goes on from its checkpoint
+    # only after all seeds: Snakemake deletes the outputs of a killed job, and each seed resumes from its resume point
     for output in outputs:
         clear_resume_point(output)

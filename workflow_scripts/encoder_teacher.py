@@ -4,7 +4,7 @@ from llm_pruner.encoders.options import TaskOptions, TeacherOptions
 from workflow_scripts.job import job
 
 with job(snakemake, device=snakemake.params.device):
-    # torch comes with these, and the GPU is claimed first
+    # imports torch, so only after the GPU is claimed
     from llm_pruner.encoders.teacher import train_teacher
     from llm_pruner.training.resume import clear_resume_point
 

@@ -1,6 +1,6 @@
-"""How much each group of a classifier's parameters matters: attention heads and FFN neurons of all layers.
+"""Importance of a classifier's groups: the attention heads and FFN neurons of all layers.
 
-Groups are numbered heads first, layer by layer, then neurons, layer by layer.
+Groups are numbered layer by layer, first all heads, then all neurons.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm_pruner.encoders.architecture import Encoder
+from llm_pruner.encoders.architecture import EncoderShape
 from llm_pruner.encoders.options import PruningOptions
 
 if TYPE_CHECKING:
@@ -19,37 +19,45 @@ if TYPE_CHECKING:
 
 
 class Groups:
-    """The groups of a classifier: which layer each is in, and how many parameters go with it."""
+    """Groups of a classifier, with the block and the number of parameters of each."""
 
-    def __init__(self, encoder: Encoder) -> None:
-        self.encoder = encoder
-        heads, neurons = zip(*encoder.layers, strict=True)
+    def __init__(self, shape: EncoderShape) -> None:
+        self.shape = shape
+        heads, neurons = zip(*shape.layers, strict=True)
         self.sizes = [*heads, *neurons]
-        """Of the blocks: the attention of every layer, then the FFN of every layer."""
+        """Groups in each block: first the attention of each layer, then the FFN of each layer."""
         self.heads = sum(heads)
+        """Heads of all layers."""
         self.block = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
-        """int64 [groups]: the block that each is in."""
-        self.parameters = torch.full((sum(self.sizes),), encoder.neuron_parameters)
-        self.parameters[: self.heads] = encoder.head_parameters
+        """int64 [groups]: block of each group."""
+        self.parameters = torch.full((sum(self.sizes),), shape.neuron_parameters)
+        self.parameters[: self.heads] = shape.head_parameters
+        """int64 [groups]: parameters of each group."""
 
     def ranked_together(self, apart: bool) -> list[torch.Tensor]:
-        """Numbers of the groups that are weighed against each other."""
+        """Numbers of the groups in each ranking: heads and neurons ``apart``, or all groups in one ranking."""
         every = torch.arange(len(self.block))
         return [every[: self.heads], every[self.heads :]] if apart else [every]
 
     def split(self, values: torch.Tensor) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-        """Values of the groups by layer: of heads, and of neurons."""
+        """Split ``values`` [groups] by layer, into values of heads and values of neurons."""
         parts = list(values.split(self.sizes))
         return parts[: len(parts) // 2], parts[len(parts) // 2 :]
 
 
 def group_sums(model: PreTrainedModel, groups: Groups, value: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-    """Sum over each group's parameters of ``value``, which gives one number for each element: float32 [groups].
+    """Sum ``value`` over the parameters of each group.
 
-    A head's parameters are its rows of query, key and value with their biases, and its columns of the output; a
-    neuron's a row of the first FFN layer with its bias, and a column of the second.
+    The parameters of a head are its rows and biases of query, key and value, and its columns of the output. The
+    parameters of a neuron are a row and a bias of the first FFN layer, and a column of the second.
+
+    Args:
+        value: maps a parameter tensor to a tensor of the same shape.
+
+    Returns:
+        float32 [groups].
     """
-    encoder, family = groups.encoder, groups.encoder.family
+    shape, family = groups.shape, groups.shape.family
 
     def rows(linear: Any) -> torch.Tensor:
         return value(linear.weight).sum(1) + value(linear.bias)
@@ -59,7 +67,7 @@ def group_sums(model: PreTrainedModel, groups: Groups, value: Callable[[torch.Te
     for layer in model.get_submodule(family.layers).children():
         inner = sum(rows(layer.get_submodule(name)) for name in family.inputs)
         inner = inner + value(layer.get_submodule(family.output).weight).sum(0)
-        heads.append(inner.view(-1, encoder.head_dim).sum(1))
+        heads.append(inner.view(-1, shape.head_dim).sum(1))
         columns = value(layer.get_submodule(family.ffn_output).weight).sum(0)
         neurons.append(rows(layer.get_submodule(family.ffn_input)) + columns)
     return torch.cat([*heads, *neurons]).float().cpu()
@@ -72,14 +80,14 @@ def magnitudes(model: PreTrainedModel, groups: Groups) -> torch.Tensor:
 
 
 class GradientWindow:
-    """|gradient · weight| of the groups over the latest backward passes, by the number of their parameters."""
+    """Mean |gradient · weight| over the parameters of each group, for the latest backward passes."""
 
-    def __init__(self, model: PreTrainedModel, groups: Groups, steps: int) -> None:
+    def __init__(self, model: PreTrainedModel, groups: Groups, passes: int) -> None:
         self.model, self.groups = model, groups
-        self.seen: deque[torch.Tensor] = deque(maxlen=steps)
+        self.seen: deque[torch.Tensor] = deque(maxlen=passes)
 
     def collect(self) -> None:
-        """After a backward pass, while gradients are there."""
+        """Add a backward pass. Call before gradients are cleared."""
 
         def saliency(parameter: torch.Tensor) -> torch.Tensor:
             assert parameter.grad is not None
@@ -89,12 +97,12 @@ class GradientWindow:
             self.seen.append(group_sums(self.model, self.groups, saliency) / self.groups.parameters)
 
     def mean(self) -> torch.Tensor:
-        """float32 [groups]; zeros before the first pass."""
+        """Mean over the passes, float32 [groups]; zeros before the first pass."""
         return torch.stack(list(self.seen)).mean(0) if self.seen else torch.zeros(len(self.groups.block))
 
 
 def normalise(values: torch.Tensor) -> torch.Tensor:
-    """From 0, the smallest, to 1, the largest; zeros where all are alike."""
+    """Scale linearly, so that the smallest value is 0 and the largest 1; zeros if all values are equal."""
     span = values.max() - values.min()
     return (values - values.min()) / span if span > 0 else torch.zeros_like(values)
 
@@ -102,10 +110,15 @@ def normalise(values: torch.Tensor) -> torch.Tensor:
 def importance(
     magnitude: torch.Tensor, gradient: torch.Tensor, groups: Groups, options: PruningOptions
 ) -> torch.Tensor:
-    """lambda_mag · normalise(L2) + lambda_grad · normalise(|gradient · weight|), among those ranked together.
+    """Importance of each group: lambda_mag · normalise(L2) + lambda_grad · normalise(|gradient · weight|).
+
+    Values are normalised within each ranking.
 
     Args:
         magnitude, gradient: float32 [groups].
+
+    Returns:
+        float32 [groups].
     """
     weights = {
         "l2": (1.0, 0.0),
@@ -120,20 +133,24 @@ def importance(
 
 
 def _best_of_blocks(scores: torch.Tensor, groups: Groups, ranked: torch.Tensor) -> set[int]:
-    """The group of the highest score in every block, among some."""
+    """The group of highest score in each block, among the groups ``ranked``."""
     ascending = ranked[scores[ranked].argsort(stable=True)].tolist()
     return set({int(groups.block[group]): group for group in ascending}.values())
 
 
 def choose(scores: torch.Tensor, groups: Groups, pruned: list[int], share: float, options: PruningOptions) -> list[int]:
-    """The groups to prune, in the order in which they went.
+    """Choose the groups to prune, in the order of their pruning.
 
-    What is pruned stays so while the share rises: a masked group has no gradient that could speak for it. Where the
-    share falls, those that went last come back. The best group of every block stays.
+    While ``share`` rises, pruned groups stay pruned, as a masked group has no gradient. When ``share`` falls, the last
+    pruned groups come back first. The best group of each block is never pruned.
 
     Args:
-        pruned: those chosen before.
-        share: of the final sparsity.
+        scores: importance, float32 [groups].
+        pruned: groups pruned so far, in order.
+        share: fraction of the final pruned share, from 0 to 1.
+
+    Returns:
+        Numbers of the pruned groups, in order.
     """
     gone = list(pruned)
     for ranked, target in zip(groups.ranked_together(options.enable_multi_granularity), options.targets, strict=False):

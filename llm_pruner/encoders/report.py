@@ -1,4 +1,4 @@
-"""Every classifier of a comparison measured alike: accuracy, size and latency, by run and by name over seeds."""
+"""Compare classifiers: accuracy, size and latency of each run, with means over the seeds of each name."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from llm_pruner.encoders.records.report import (
     ReportedTask,
 )
 from llm_pruner.encoders.runs import read_record
-from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
+from llm_pruner.encoders.tasks import Batch, ClassificationTask, encode, load_task
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.evaluation.efficiency import timed
 from llm_pruner.models.headers import bytes_on_disk
@@ -49,16 +49,17 @@ def final_report(
     device: str = "auto",
     progress: bool = False,
 ) -> FinalReport:
-    """Measure every run on the task's test split, and write JSON; a broken one is named, the rest goes on.
+    """Measure each run on the task's test split, one after the other, and write the report as JSON.
 
-    Latency is that of a forward pass over examples of the test split, the fastest of ``repeats``, one model after the
-    other.
+    A broken run is listed under ``problems`` and the others are measured. Latency is the time of a forward pass over
+    examples of the test split, the fastest of ``repeats``.
 
     Args:
         runs: folders with ``model`` and ``record.json``.
-        output: the JSON to write.
-        batch_size: examples in a batch, beside single ones.
-        threads: of torch on a CPU; all the job was given by default.
+        output: JSON file to write.
+        batch_size: examples in a batch; single examples are measured, too.
+        repeats: timed forward passes.
+        threads: threads of torch on a CPU; by default, all threads of the job.
 
     Raises:
         DataError: if the task cannot be read.
@@ -73,7 +74,7 @@ def final_report(
             measured.append(_measure(folder, loaded, task.length, batch_size, repeats, device))
         except (PrunerError, OSError, ValueError, RuntimeError) as error:
             problems.append(Problem(run=str(folder), problem=str(error)))
-    measured = told_apart(sorted(measured, key=lambda run: KINDS.index(run.kind)))
+    measured = with_distinct_names(sorted(measured, key=lambda run: KINDS.index(run.kind)))
     examples = len(loaded.splits["test"])
     report = FinalReport(
         task=ReportedTask(name=loaded.name, classes=loaded.labels, test_examples=examples),
@@ -89,11 +90,15 @@ def final_report(
     return report
 
 
-def _measure(folder: Path, task: Task, length: int, batch_size: int, repeats: int, device: str) -> MeasuredRun:
+def _measure(
+    folder: Path, task: ClassificationTask, length: int, batch_size: int, repeats: int, device: str
+) -> MeasuredRun:
     record = read_record(folder)
     model = load_classifier(folder / "model", device=device)
     if model.config.num_labels != len(task.labels):
-        raise CheckpointError(f"{folder}: {model.config.num_labels} classes, but the task has {len(task.labels)}")
+        raise CheckpointError(
+            f"{folder}: model of {model.config.num_labels} classes, but the task has {len(task.labels)}"
+        )
     test = encode(task, "test", load_encoder_tokenizer(folder / "model", length), length)
     return MeasuredRun(
         name=record.name,
@@ -113,7 +118,7 @@ def _measure(folder: Path, task: Task, length: int, batch_size: int, repeats: in
 
 
 def _latency(model: PreTrainedModel, test: Batch, size: int, repeats: int, device: str) -> float:
-    """Milliseconds of a forward pass over the first examples, the fastest after a warm-up."""
+    """Milliseconds of a forward pass over the first ``size`` examples, the fastest of ``repeats`` after a warm-up."""
     import torch
 
     batch = test.rows(torch.arange(size), device)
@@ -128,15 +133,15 @@ def _latency(model: PreTrainedModel, test: Batch, size: int, repeats: int, devic
     return 1000 * min(timed(device, forward)[0] for _ in range(repeats))
 
 
-def told_apart(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
-    """Runs of one name and different seeds belong together; where a seed is there twice, folders tell them apart."""
+def with_distinct_names(runs: Sequence[MeasuredRun]) -> list[MeasuredRun]:
+    """Add the folder to the names of runs that share both name and seed, as each seed of a name counts once."""
     seeds = Counter((run.name, run.seed) for run in runs)
     twice = {name for (name, _), count in seeds.items() if count > 1}
     return [run.model_copy(update={"name": f"{run.name} ({run.folder})"}) if run.name in twice else run for run in runs]
 
 
 def by_name(runs: Sequence[MeasuredRun]) -> list[NameSummary]:
-    """Mean and sample standard deviation over the seeds of each name; none of a single one."""
+    """Summarise the runs of each name: mean and sample standard deviation over seeds, None for a single seed."""
     grouped: dict[str, list[MeasuredRun]] = {}
     for run in runs:
         grouped.setdefault(run.name, []).append(run)

@@ -1,4 +1,4 @@
-"""A run's folder: where its model, its record and its resume point lie, and how runs are found again."""
+"""Folders of training runs: write the model, the record and the resume point, and find finished runs."""
 
 from __future__ import annotations
 
@@ -9,50 +9,64 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from llm_pruner.encoders.folder import load_encoder_tokenizer, save_classifier
 from llm_pruner.encoders.options import TaskOptions, TrainingOptions
 from llm_pruner.encoders.records.classifier import ClassifierRecord, Kind, TaskName, TrainingCourse
-from llm_pruner.encoders.tasks import Batch, Task, encode, load_task
+from llm_pruner.encoders.tasks import Batch, ClassificationTask, encode, load_task
 from llm_pruner.models.headers import bytes_on_disk
-from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import read_json, staged_directory
 from llm_pruner.system.provenance import Run
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.training.resume import RESUME_POINT, identity_of, weight_files
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-    from llm_pruner.encoders.training import Course
+    from llm_pruner.encoders.training import ClassifierTraining
 
 T = TypeVar("T")
 
 RECORD = "record.json"
-"""The name of a run's record in its folder."""
+"""Name of the record in a run's folder."""
 
 
-class Workplace:
-    """What every training does around its loop."""
+class TrainingRun:
+    """Training of one classifier: data, seed, training loop, model and record.
 
-    def __init__(self, output: Path, task: TaskOptions, options: TrainingOptions, device: str) -> None:
-        self.output = output
-        self.options = options
-        self.device = pick_device(device)
-        limit_threads()
-        self.task_options = task
-        self.task: Task = load_task(task)
-        described = {"task": task.model_dump(), **options.model_dump(mode="json")}
-        self.run = Run(described, seed=options.seed, device=self.device)
+    Attributes:
+        runtime: device and progress; the batch size of the training is an option.
+        job: options, seed and device for the record.
+    """
 
-    def splits(self, folder: Path, *names: str, tokenizer: Any = None) -> list[Batch]:
-        """Splits of the task in the tokens of a model.
+    def __init__(self, output: Path, task: TaskOptions, options: TrainingOptions, runtime: Runtime) -> None:
+        """Start a run in the folder ``output``.
 
         Raises:
-            CheckpointError: if the model has other classes than the task.
+            DataError: if the task cannot be read.
+        """
+        self.output = output
+        self.options = options
+        self.runtime = runtime.start()
+        self.task_options = task
+        self.task: ClassificationTask = load_task(task)
+        described = {"task": task.model_dump(), **options.model_dump(mode="json")}
+        self.job = Run(described, seed=options.seed, device=self.runtime.device)
+
+    def splits(self, folder: Path, *names: str, tokenizer: Any = None) -> list[Batch]:
+        """Encode splits of the task with a model's tokenizer.
+
+        Args:
+            folder: model folder.
+            names: of splits.
+            tokenizer: a tokenizer in place of the one in ``folder``.
+
+        Raises:
+            CheckpointError: if the tokenizer is missing, or the model reads fewer tokens than an example has.
         """
         length = self.task_options.length
         reader = tokenizer or load_encoder_tokenizer(folder, length)
         return [encode(self.task, name, reader, length) for name in names]
 
     def seeded(self, build: Callable[[], T]) -> T:
-        """What ``build`` gives with random numbers of the options' seed."""
+        """Call ``build`` with torch's random numbers seeded by the options."""
         import torch
 
         with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
@@ -60,30 +74,31 @@ class Workplace:
             return build()
 
     def fit(
-        self, course: Course, train: Batch, validation: Batch, *folders: Path, name: str, progress: bool
+        self, training: ClassifierTraining, train: Batch, validation: Batch, *folders: Path, name: str
     ) -> TrainingCourse:
-        """Train as ``training.fit`` does, with the run's options and resume point.
+        """Train by ``training.fit``, with the run's options and resume point.
 
         Args:
-            folders: the models that the training starts from or follows; another's resume point is not taken up.
+            folders: folders of the initial model and the teacher; a resume point of other models is ignored.
+            name: title of the progress bar.
         """
         from llm_pruner.encoders.training import fit
 
         return fit(
-            course,
+            training,
             train,
             validation,
             self.options,
             resume_point=self.output / RESUME_POINT,
             identity=self._identity(folders),
             name=name,
-            progress=progress,
+            runtime=self.runtime,
         )
 
     def _identity(self, folders: Iterable[Path]) -> str:
         options = self.task_options
         data = [Path(path) for path in (options.dataset, options.validation, options.test) if path]
-        return identity_of(self.run.options, *weight_files(*folders), *(path for path in data if path.is_file()))
+        return identity_of(self.job.options, *weight_files(*folders), *(path for path in data if path.is_file()))
 
     def finish(
         self,
@@ -94,12 +109,15 @@ class Workplace:
         kind: Kind,
         name: str,
         tokenizer: Any = None,
-        **told: Any,
+        **fields: Any,
     ) -> ClassifierRecord:
-        """Write the model and the record. The resume point stays; see ``clear_resume_point``.
+        """Write the model and the record. The resume point stays; remove it with ``clear_resume_point``.
 
         Args:
-            told: what else the record of this kind holds.
+            model: the trained classifier.
+            source: folder of the tokenizer.
+            tokenizer: a tokenizer in place of the one in ``source``.
+            fields: further fields of the record.
         """
         reader = tokenizer or load_encoder_tokenizer(source, self.task_options.length)
         with staged_directory(self.output / "model") as folder:
@@ -112,28 +130,28 @@ class Workplace:
             validation=history.best,
             bytes_on_disk=bytes_on_disk(self.output / "model"),
             history=history,
-            run=self.run.describe(),
-            **told,
+            run=self.job.describe(),
+            **fields,
         )
         record.write(self.output / RECORD)
         return record
 
 
 def read_record(folder: Path) -> ClassifierRecord:
-    """The record of a run.
+    """Read the record of a run.
 
     Raises:
-        DataError: if it is missing or is not one; every problem is named.
+        DataError: if the record is missing or damaged, with all problems.
     """
     return ClassifierRecord.read(folder / RECORD)
 
 
 def find_run(root: Path, *kinds: Kind) -> Path:
-    """The newest run of some kind at or below ``root``; records of other tools may lie there too.
+    """Find the newest run of the given kinds at or below ``root``, ignoring records of other tools.
 
     Raises:
-        CheckpointError: if there is none.
-        DataError: if the record of one is damaged.
+        CheckpointError: if there is no such run.
+        DataError: if the record of such a run is damaged.
     """
     found = []
     for path in sorted(root.rglob(RECORD)):
@@ -141,5 +159,5 @@ def find_run(root: Path, *kinds: Kind) -> Path:
         if isinstance(held, Mapping) and held.get("kind") in kinds and (path.parent / "model").is_dir():
             found.append((ClassifierRecord.of(held, path).run.started, path.parent))
     if not found:
-        raise CheckpointError(f"{root}: no {' or '.join(kinds)} model there; make one first, or name one")
+        raise CheckpointError(f"{root}: no {' or '.join(kinds)} model; make one first, or name its folder")
     return max(found)[1]

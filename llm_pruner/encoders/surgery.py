@@ -1,4 +1,4 @@
-"""Masks → smaller matrices: the one place where a classifier's weights change their shape."""
+"""Cut masked groups out of a classifier. No other module changes the sizes of its weights."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from llm_pruner.encoders.architecture import Encoder, Widths
+from llm_pruner.encoders.architecture import EncoderShape, Widths
 from llm_pruner.encoders.folder import build_classifier
 from llm_pruner.models.layout import expand
 
@@ -16,23 +16,23 @@ if TYPE_CHECKING:
 
 
 def cut_classifier(
-    encoder: Encoder,
+    shape: EncoderShape,
     weights: Mapping[str, torch.Tensor],
     heads: Sequence[Sequence[int]],
     neurons: Sequence[Sequence[int]],
 ) -> PreTrainedModel:
-    """The classifier that is left; its logits are those of the masked one.
+    """Build the classifier without the cut groups; its logits equal the logits of the masked classifier.
 
     Args:
-        encoder: the shape of what is cut.
-        weights: its parameters and buffers, by name.
-        heads, neurons: numbers of those that stay, for every layer.
+        shape: shape before the cut.
+        weights: parameters and buffers before the cut, by name.
+        heads, neurons: numbers of the kept heads and neurons, a list for each layer.
     """
-    family = encoder.family
+    family = shape.family
     smaller = dict(weights)
-    for index in range(len(encoder.layers)):
+    for index in range(len(shape.layers)):
         prefix = f"{family.layers}.{index}."
-        rows = torch.tensor(expand(heads[index], encoder.head_dim))
+        rows = torch.tensor(expand(heads[index], shape.head_dim))
         channels = torch.tensor(neurons[index])
         for names, kept in ((family.inputs, rows), ((family.ffn_input,), channels)):
             for name in names:
@@ -40,8 +40,8 @@ def cut_classifier(
                     key = f"{prefix}{name}.{kind}"
                     smaller[key] = smaller[key].cpu().index_select(0, kept)
         for name, kept in ((family.output, rows), (family.ffn_output, channels)):
-            # the bias belongs to the residual stream, not to what goes
+            # the bias belongs to the residual stream, not to the groups
             key = f"{prefix}{name}.weight"
             smaller[key] = smaller[key].cpu().index_select(1, kept)
     widths = [Widths(len(own), len(channels)) for own, channels in zip(heads, neurons, strict=True)]
-    return build_classifier(Encoder(encoder.narrowed(widths)), smaller)
+    return build_classifier(EncoderShape(shape.narrowed(widths)), smaller)

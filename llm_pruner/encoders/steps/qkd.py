@@ -1,4 +1,4 @@
-"""``+qkd``: a classifier trained with quantised weights while it follows the teacher, then stored in few bits."""
+"""``+qkd``: train a classifier with quantised weights by distillation, then store it in 4 or 8 bits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from llm_pruner.encoders.steps.base import ClassifierInputs, ClassifierStep
 
 
 class QKDOptions(QATOptions, QuantizationOptions):
-    """The training, and how the result is stored."""
+    """Options of the training, and of the storage of its result."""
 
 
 class QKD(ClassifierStep):
-    """Trains for few bits, and stores the weights so."""
+    """Trains with quantised weights, and stores them."""
 
     title = "Training for few bits"
     Options = QKDOptions
@@ -38,6 +38,6 @@ class QKD(ClassifierStep):
             QATOptions(**{**training, "seed": inputs.seed}),
             QuantizationOptions(**stored),
             name=inputs.name,
-            device=inputs.device,
-            progress=inputs.progress,
+            device=inputs.runtime.device,
+            progress=inputs.runtime.progress,
         )
