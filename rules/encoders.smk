@@ -1,4 +1,4 @@
-# The second track: classifiers. Teacher, pruned students, few bits; nothing runs unless rows are listed.
+# The second track, classifiers: teacher, pruned students, 4 or 8 bits. No rule runs unless encoders.rows lists rows.
 rule encoder_teacher:
     input:
         data=encoder_data(),
@@ -104,7 +104,7 @@ rule encoder_report:
         "logs/benchmarks/encoder_report.tsv"
     conda:
         "../envs/quantization.yaml"
-    # all cores of the run, so that nothing else shares them while the clock runs
+    # all cores of the run, so that no other job disturbs the timing
     threads: all_cores()
     resources:
         mem_mb=encoder_memory,

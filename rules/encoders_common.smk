@@ -1,4 +1,4 @@
-# What the rules of the classifiers share.
+# Helpers of the classifiers' rules.
 from llm_pruner.encoders.steps import STEPS as ENCODER_STEPS
 
 ENCODERS = CONFIG.encoders
@@ -6,17 +6,17 @@ ENCODER_TRAINED = [*ENCODERS.pruned, *(row for row, step in ENCODERS.stepped.ite
 
 
 def encoder_runs(part, row="{row}"):
-    """A file or folder of every seed of a row; a row's seeds are made by one job, as starting one takes longer."""
+    """A file or folder for each seed of a row. One job makes all seeds, to save the start of further jobs."""
     return expand("encoders/{row}/seed_{seed}/{part}", row=row, seed=ENCODERS.seeds, part=part)
 
 
 def encoder_step(row):
-    """``module:Class`` of a row's last step."""
+    """``module:Class`` of the row's last step."""
     return ENCODER_STEPS[row.rpartition("+")[2]]
 
 
 def encoder_step_inputs(wildcards):
-    """What a row is made from by its last step, and what a training reads besides."""
+    """Inputs of the row's last step: models of the previous row; for a training, also teacher and data."""
     inputs = {"models": encoder_runs("model", wildcards.row.rpartition("+")[0])}
     if ENCODERS.stepped[wildcards.row].trains:
         inputs |= {"teacher": "encoders/Teacher/model", "data": encoder_data()}
@@ -24,7 +24,7 @@ def encoder_step_inputs(wildcards):
 
 
 def encoder_start(wildcards):
-    """The row that a row starts from, if it is not the teacher."""
+    """Models of the row that this row starts from; none if it starts from the teacher."""
     start = ENCODERS.row_options(wildcards.row).start
     return encoder_runs("model", start) if start else []
 
@@ -34,7 +34,7 @@ encoder_memory, encoder_minutes = growing(ENCODER_NEEDS.memory_mb), growing(ENCO
 
 
 def encoder_source():
-    """The files of a teacher in a folder, or the folder that its package is fetched into."""
+    """Source files of the teacher: a local folder's files, or the folder of its package; none for other sources."""
     if ENCODERS.teacher.package:
         return package_folder(ENCODERS.teacher.package)
     folder = Path(ENCODERS.teacher.source)
@@ -42,6 +42,6 @@ def encoder_source():
 
 
 def encoder_data():
-    """Files that are read; named data sets are none."""
+    """Files of the task; none for named data sets."""
     task = ENCODERS.task
     return [path for path in (task.dataset, task.validation, task.test) if path and Path(path).is_file()]

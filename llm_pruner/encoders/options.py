@@ -47,7 +47,7 @@ class TrainingOptions(Options):
     batch_size: PositiveInt = 32
     """Examples per update."""
     learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak learning rate of AdamW; it falls linearly to zero."""
+    """Peak learning rate of AdamW; after the warm-up, it falls linearly to zero."""
     weight_decay: Weight = 0.01
     """Weight decay of AdamW."""
     warmup: Share = 0.1
@@ -57,7 +57,7 @@ class TrainingOptions(Options):
     checks: PositiveInt = 8
     """Measurements of validation accuracy per training; each writes a resume point."""
     patience: PositiveInt | None = None
-    """Checks in a row without a better validation accuracy before the training stops; by default, it never does."""
+    """Stop after this many checks in a row without a better validation accuracy; by default, never stop early."""
     seed: NonNegativeInt = 0
     """Seed for the order of the examples, dropout and random initial weights."""
 
@@ -89,7 +89,7 @@ class TeacherOptions(TrainingOptions):
     """The teacher, which all other classifiers learn from, and its training."""
 
     epochs: float = Field(default=3.0, ge=0)
-    """Passes over the training examples; 0 takes a model already trained on the task as it is."""
+    """Passes over the training examples; 0 takes a model already trained on the task, unchanged."""
     source: str = BUILTIN
     """Model to fine-tune on the task: ``builtin``, ``minilm`` (a pretrained BERT of six layers, fetched as a Python
     package), the id of a DistilBERT, BERT or RoBERTa on the hub, or a local folder."""
@@ -123,7 +123,7 @@ class ClassifierDistillationOptions(TrainingOptions):
     beta_logits: Weight = 0.5
     """Weight of KL(teacher‖student)·τ²."""
     beta_hidden: Weight = 0.0
-    """Weight of the mean squared error of hidden states; a trained layer projects them to the teacher's size."""
+    """Weight of the mean squared error of hidden states, projected by a trained layer if their sizes differ."""
     beta_attention: Weight = 0.0
     """Weight of the mean squared error of attention maps, averaged over the heads of a layer."""
     temperature: float = Field(default=2.0, gt=0)
@@ -169,7 +169,7 @@ class PruningOptions(ClassifierDistillationOptions):
     tolerance: Share = 0.02
     """Largest fall of validation accuracy below its first value before ``dynamic`` backs off."""
     backoff: float = Field(default=0.9, gt=0, lt=1)
-    """Factor of ``dynamic``: a check with too low accuracy multiplies the pruned share by it, other checks divide."""
+    """Factor of ``dynamic``: it multiplies the pruned share at checks with low accuracy, and divides it at others."""
 
     @property
     def targets(self) -> tuple[float, float]:
@@ -203,10 +203,10 @@ class QATOptions(ClassifierDistillationOptions):
     epochs: float = Field(default=2.0, gt=0)
     """Passes over the training examples."""
     learning_rate: float = Field(default=1e-5, gt=0)
-    """Peak learning rate of AdamW; it falls linearly to zero."""
+    """Peak learning rate of AdamW; after the warm-up, it falls linearly to zero."""
     beta_ce: Weight = 1.0
     """Weight of the cross-entropy with the labels."""
     beta_logits: Weight = 1.0
     """Weight of KL(teacher‖student)·τ²."""
     beta_hidden: Weight = 0.1
-    """Weight of the mean squared error of hidden states; a trained layer projects them to the teacher's size."""
+    """Weight of the mean squared error of hidden states, projected by a trained layer if their sizes differ."""

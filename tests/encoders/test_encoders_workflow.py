@@ -62,7 +62,7 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     assert len(json.loads(broken.stdout)["runs"]) == 3
     record = (
         runs / "pruned" / "record.json"
-    )  # records are read in the order of their names, so this one before the teacher's
+    )  # this record is read before the teacher's
     record.write_text(record.read_text().replace('"validation"', '"validated"'))
     damaged = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{record}: 1 problem" in damaged.stderr and "validated: unknown key" in damaged.stderr
