@@ -34,7 +34,9 @@ class Student(nn.Module):
         for key, what in (("num_labels", "classes"), ("vocab_size", "tokens")):
             theirs, ours = getattr(teacher.config, key), getattr(model.config, key)
             if theirs != ours:
-                raise CheckpointError(f"a teacher of {theirs} {what} cannot teach a student of {ours}")
+                raise CheckpointError(
+                    f"a teacher of {theirs} {what} cannot teach a student of {ours}; name models with equal {what}"
+                )
         self.model = model
         self.options = options
         self._teacher = [teacher.eval().requires_grad_(False)]  # a list hides its parameters

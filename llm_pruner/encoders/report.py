@@ -97,7 +97,8 @@ def _measure(
     model = load_classifier(folder / "model", device=device)
     if model.config.num_labels != len(task.labels):
         raise CheckpointError(
-            f"{folder}: model of {model.config.num_labels} classes, but the task has {len(task.labels)}"
+            f"{folder}: the model has {model.config.num_labels} classes, but the task has {len(task.labels)}; "
+            f"name the task of its training"
         )
     test = encode(task, "test", load_encoder_tokenizer(folder / "model", length), length)
     return MeasuredRun(

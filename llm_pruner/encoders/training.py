@@ -138,7 +138,9 @@ def evaluate(model: PreTrainedModel, batch: Batch) -> dict[str, float]:
             rows.append(model(**part.inputs(model)).logits.float().cpu())
     logits = torch.cat(rows)
     if not logits.isfinite().all():
-        raise CheckpointError("the model's logits are not finite: it is damaged, or its training diverged")
+        raise CheckpointError(
+            "the model's logits are not finite: it is damaged, or its training diverged; lower its learning_rate"
+        )
     predicted = logits.argmax(1)
     right = predicted == batch.labels
     f1 = [

@@ -60,9 +60,7 @@ def test_teacher_to_four_bits(reviews: Path, tmp_path: Path) -> None:
     broken = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{runs / 'ptq'}: " in broken.stderr and "no config.json" in broken.stderr
     assert len(json.loads(broken.stdout)["runs"]) == 3
-    record = (
-        runs / "pruned" / "record.json"
-    )  # this record is read before the teacher's
+    record = runs / "pruned" / "record.json"  # this record is read before the teacher's
     record.write_text(record.read_text().replace('"validation"', '"validated"'))
     damaged = run(*report, "--output", tmp_path / "results", "--json", "--force", code=3)
     assert f"{record}: 1 problem" in damaged.stderr and "validated: unknown key" in damaged.stderr
@@ -207,7 +205,7 @@ def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
     tables = [encoders_table(report), encoder_runs_table(report)]
     write_workbook(read_results([]), folder / "summary.xlsx", tables)
     book = openpyxl.load_workbook(folder / "summary.xlsx")
-    assert book.sheetnames[-2:] == ["Encoders", "EncoderShape runs"]
+    assert book.sheetnames[-2:] == ["Encoders", "Encoder runs"]
     assert [cell.value for cell in book["Encoders"]["A"][1:5]] == ["Teacher", "MSP", "MSP+nf4", "MSP+qkd"]
 
     workflow.config["encoders"] = {**ENCODERS, "rows": {**ENCODERS["rows"], "L2": {"importance_mode": "l2"}}}
