@@ -166,9 +166,10 @@ def _shuffled(examples: list[Example], seed: int) -> list[Example]:
 
 @cache
 def _builtin(seed: int) -> ClassificationTask:
-    """Build the task: from which part of CPython do a few words come? Takes some seconds.
+    """Build the built-in task, which asks from which part of CPython a few words come. Takes some seconds.
 
-    Each part gives the same number of examples."""
+    Each part gives the same number of examples.
+    """
     from llm_pruner.data.builtin.corpus import load_corpus
 
     pieces: dict[str, list[str]] = defaultdict(list)

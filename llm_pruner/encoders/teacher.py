@@ -119,7 +119,7 @@ def _new_classifier(task: ClassificationTask, tokenizer: Any, options: TeacherOp
 
 
 def _load(task: ClassificationTask, place: str, options: TeacherOptions, length: int) -> PreTrainedModel:
-    """Load a model from the hub or a folder, with its head if trained for the task's classes, else with a new head."""
+    """Load a model from the hub or a folder, with its own head if it fits the task's classes, else with a new head."""
     from transformers import AutoConfig
 
     try:
