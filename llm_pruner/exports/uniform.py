@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.models.architecture import Architecture, read_architecture
+from llm_pruner.models.architecture import ADDED_BIASES, Architecture, read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
 from llm_pruner.models.layout import component, cut_of, segment_sizes
 from llm_pruner.planning.plan import LayerPlan, Plan
@@ -34,12 +34,18 @@ def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[
 
     Raises:
         CheckpointError: if ``model`` cannot be read.
-        PlanError: if hidden dimensions are sliced, a layer lacks a block, layers have different numbers of query heads
-            in a group, or transformers' own class refuses the number of heads that it comes to.
+        PlanError: if hidden dimensions are sliced, a layer lacks a block, layers have biases beside the family's or
+            different numbers of query heads in a group, or transformers' own class refuses the number of heads that it
+            comes to.
     """
     architecture = read_architecture(model)
     if architecture.config.get("sliced"):
         raise PlanError(f"{model}: its hidden dimensions are sliced, which no padding makes an ordinary shape of")
+    if added := architecture.config.get(ADDED_BIASES):
+        raise PlanError(
+            f"{model}: its {' and '.join(added)} have a bias, which transformers' own {architecture.family} has no "
+            "place for, whatever the shape; prune with repair: none or another repair instead"
+        )
     groups, channels = _widest(architecture)
     every = tuple(
         LayerPlan(index, tuple(range(groups)), tuple(range(channels))) for index in range(architecture.num_layers)

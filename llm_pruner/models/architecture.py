@@ -44,10 +44,12 @@ class Family:
     """The class of transformers that runs it."""
     heads_divide_hidden: bool = False
     """Its configuration class refuses a number of query heads that does not divide the hidden size."""
+    bias_keys: tuple[str, ...] = ()
+    """Keys of its config.json that together give every linear layer of the decoder layers a bias."""
 
 
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family("LlamaForCausalLM", heads_divide_hidden=True),
+    "llama": Family("LlamaForCausalLM", heads_divide_hidden=True, bias_keys=("attention_bias", "mlp_bias")),
     "mistral": Family("MistralForCausalLM"),
     "qwen2": Family("Qwen2ForCausalLM"),
     "qwen3": Family("Qwen3ForCausalLM"),
@@ -56,6 +58,9 @@ FAMILIES: Mapping[str, Family] = {
 
 DROPPED = "dropped_blocks"
 """The key of config.json that names the layers without a block: ``{"attention": [2, 3]}``."""
+ADDED_BIASES = "added_biases"
+"""The key of config.json that names the linear layers, within every decoder layer, that have a bias which the family's
+own class gives none: ``["mlp.down_proj"]``."""
 _PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from llm_pruner.models.architecture import DROPPED, FAMILIES, is_quantized, read_config
+from llm_pruner.models.architecture import ADDED_BIASES, DROPPED, FAMILIES, is_quantized, read_config
 from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, read_headers
 from llm_pruner.models.layout import layer_prefix
 from llm_pruner.system.errors import CheckpointError
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
-OWN_MODULES = {"per_layer_config": "ragged", DROPPED: "ragged", "sliced": "sliced"}
+OWN_MODULES = {"per_layer_config": "ragged", DROPPED: "ragged", ADDED_BIASES: "ragged", "sliced": "sliced"}
 """Modules of this package whose classes run what transformers' own cannot, by the key of config.json that says so."""
 MAX_SHARD_BYTES = 4 * 2**30
 _CHUNK = 2**24

@@ -26,7 +26,10 @@ def check(variant: Variant, architecture: Architecture, tokens: int | None = Non
     if not architecture.norms.rotatable:
         raise PlanError("a norm stands behind a block, and its gain cannot be folded into what follows")
     if own_module(architecture.config):
-        raise PlanError("its layers differ; slicing wants them alike and whole, as uniform=true leaves them")
+        raise PlanError(
+            "its layers differ, or have biases beside the family's; slicing wants them alike and whole, as "
+            "uniform=true leaves them"
+        )
     uniform_width(architecture, variant.amount, SliceOptions(**variant.options))
     if tokens is not None and tokens < hidden:
         raise PlanError(

@@ -1,8 +1,10 @@
-"""Models whose layers differ in width, or lack a block: the classes that run them, complete in this one file.
+"""Models whose layers differ in width, lack a block, or have biases beside the family's: the classes that run them,
+complete in this one file.
 
 ``per_layer_config`` in config.json says how many heads, key-value heads and MLP channels each layer has;
 transformers reads it but its own model classes build every layer from the global values. ``dropped_blocks`` names the
-layers without attention or without MLP. ``Ragged`` and the name of a class of transformers, such as
+layers without attention or without MLP, ``added_biases`` the linear layers of every layer that have a bias which
+transformers' own class gives none. ``Ragged`` and the name of a class of transformers, such as
 ``RaggedLlamaModel`` or ``RaggedLlamaForCausalLM``, is that class with each layer built from its own entry. A copy of
 this file travels in every such model folder, so it imports nothing but torch and transformers, and of transformers
 only the class that is asked for.
@@ -89,6 +91,9 @@ class _RaggedLayers:
         layers = self.base_model.layers
         for index, layer in enumerate(layers):
             layers[index] = type(layer)(config.per_layer_config[index], index)
+            for name in getattr(config, "added_biases", None) or ():
+                linear = layers[index].get_submodule(name)
+                linear.bias = nn.Parameter(linear.weight.new_zeros(linear.out_features))
         for block, indices in (getattr(config, "dropped_blocks", None) or {}).items():
             for index in indices:
                 layers[index] = without_block(layers[index], block, index)
