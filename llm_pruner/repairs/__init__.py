@@ -2,6 +2,7 @@
 
 REPAIRS: dict[str, str] = {
     "none": "llm_pruner.repairs.none:Untouched",
+    "bias": "llm_pruner.repairs.bias:Bias",
     "least_squares": "llm_pruner.repairs.least_squares:LeastSquares",
     "rotation": "llm_pruner.repairs.rotation:Rotation",
 }

@@ -25,6 +25,8 @@ class Repair(ABC):
     """Where it comes from."""
     mechanisms: ClassVar[tuple[str, ...]] = ("width", "sparse")
     """Mechanisms whose models it repairs."""
+    adds_bias: ClassVar[bool] = False
+    """Whether what it repairs has a bias afterwards."""
     Options: ClassVar[type[Options]] = Options
 
     def __init__(self, **options: Any) -> None:

@@ -44,7 +44,7 @@ class LeastSquares(LinearRepair):
         solved = self._columns if removed.ndim == 1 else self._masked
         ridges = self.options.ridge
         for ridge in ridges if isinstance(ridges, tuple) else (ridges,):
-            yield Candidate(solved(weight, removed, regression, ridge), {"ridge": ridge})
+            yield Candidate(solved(weight, removed, regression, ridge), settings={"ridge": ridge})
 
     def _columns(
         self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression, ridge: float

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One weight that a repair proposes."""
+    """One weight that a repair proposes, and a bias beside it where the repair adds one."""
 
     weight: torch.Tensor
     """float32 [out_features, in_features], zero where something is removed."""
+    bias: torch.Tensor | None = None
+    """float32 [out_features], added to that of the linear layer; only of repairs with ``adds_bias``."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What sets it apart from the repair's other candidates."""
 

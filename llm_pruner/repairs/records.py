@@ -9,7 +9,7 @@ from llm_pruner.system.records import Part
 
 
 class LinearRepairRecord(Part):
-    """What a repair brought of one linear layer, on held-out calibration samples."""
+    """What a repair brought of one linear layer, on held-out calibration samples; on all where none are held out."""
 
     layer: int
     """From 0."""
@@ -43,7 +43,8 @@ class RepairRecord(Part):
         kept = sum(linear.kept for linear in self.linears)
         before = fmean(linear.before for linear in self.linears)
         after = fmean(linear.after if linear.kept else linear.before for linear in self.linears)
+        samples = "the samples fitted" if self.options.get("held_out") == 0 else "held-out samples"
         return (
-            f"{self.name}: kept in {kept} of {len(self.linears)} linear layers; their mean squared error on held-out "
-            f"samples {before:.3g} → {after:.3g}"
+            f"{self.name}: kept in {kept} of {len(self.linears)} linear layers; their mean squared error on {samples} "
+            f"{before:.3g} → {after:.3g}"
         )

@@ -20,6 +20,8 @@ class Regression:
     """Of x."""
     cross: torch.Tensor
     """float32 [out_features, in_features]: the sum of t·xᵀ."""
+    wanted: torch.Tensor
+    """float32 [out_features]: the sum of t."""
     energy: float
     """The sum of the squared norms of t."""
     towards_stream: bool = False
@@ -32,7 +34,8 @@ class Regression:
         """Of no tokens."""
         import torch
 
-        return cls(Moments.empty(inputs, device), torch.zeros(outputs, inputs, device=device), 0.0, towards_stream)
+        cross, wanted = torch.zeros(outputs, inputs, device=device), torch.zeros(outputs, device=device)
+        return cls(Moments.empty(inputs, device), cross, wanted, 0.0, towards_stream)
 
     @classmethod
     def of_weight(cls, weight: torch.Tensor, moments: Moments) -> Self:
@@ -40,7 +43,8 @@ class Regression:
         import torch
 
         cross = weight.float() @ moments.gram
-        return cls(moments, cross, (cross * weight.float()).sum(dtype=torch.float64).item())
+        energy = (cross * weight.float()).sum(dtype=torch.float64).item()
+        return cls(moments, cross, weight.float() @ moments.total, energy)
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> None:
         """Add inputs [..., in_features] and wanted outputs [..., out_features] of the same tokens, weighted [...]."""
@@ -50,12 +54,22 @@ class Regression:
         rows = targets.flatten(0, -2).float()
         weighted = rows if weights is None else rows * weights.flatten()[:, None]
         self.cross.addmm_(weighted.T, inputs.flatten(0, -2).float())
+        self.wanted += weighted.sum(0)
         self.energy += (weighted * rows).sum(dtype=torch.float64).item()
 
-    def loss(self, weight: torch.Tensor) -> float:
-        """The squared error of a weight [out_features, in_features] by the squared norm of what is wanted."""
+    def mean_error(self, weight: torch.Tensor) -> torch.Tensor:
+        """float32 [out_features]: what a weight's outputs lack on average, which is the best bias to add to them."""
+        return (self.wanted - weight.float() @ self.moments.total) / self.moments.mass
+
+    def loss(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> float:
+        """The squared error of a weight [out_features, in_features], and of a bias [out_features] added to its outputs,
+        by the squared norm of what is wanted."""
         import torch
 
         rows = weight.float()
         fitted = ((rows @ self.moments.gram - 2 * self.cross) * rows).sum(dtype=torch.float64).item()
+        if bias is not None:
+            shift = bias.float()
+            lacking = self.moments.mass * (shift - 2 * self.mean_error(weight))
+            fitted += (lacking * shift).sum(dtype=torch.float64).item()
         return (self.energy + fitted) / self.energy if self.energy else 0.0

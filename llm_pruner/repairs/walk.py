@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_pruner.models.architecture import read_architecture
+from llm_pruner.models.biases import with_output_biases
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
 from llm_pruner.models.layout import block_of_linear, component, layer_prefix, linears_among, output_linears
 from llm_pruner.repairs.base import Removed
@@ -40,6 +41,8 @@ def repair_model(
 ) -> list[LinearRepairRecord]:
     """Write a model of the shape of ``base`` with zeros where something is removed and the rest repaired.
 
+    Where the repair adds biases, everything that writes the residual stream has one.
+
     A repair of a linear layer is kept where its squared error on held-out calibration samples is lower for it.
 
     Args:
@@ -53,6 +56,8 @@ def repair_model(
         CheckpointError: if inputs of a layer are not finite.
     """
     architecture = read_architecture(base)
+    shape = with_output_biases(architecture) if repair.adds_bias else architecture
+    new_biases = shape.tensors.keys() - architecture.tensors.keys()
     input_ids = input_ids[: repair.options.samples]
     fitted = _fitted_samples(len(input_ids), repair.options.held_out)
     records: list[LinearRepairRecord] = []
@@ -70,20 +75,33 @@ def repair_model(
                 for name in linears_among(dict(layers[0].module.named_parameters()))
                 if (mask := removed(layers[0].index, name)) is not None
             }
+            _add_biases(layers[0], new_biases)
             records += _repair_layer(repair, gone, fitted, *layers)
             for name, parameter in layers[0].module.named_parameters():
                 writer.add(layer_prefix(layers[0].index) + name, parameter.data)
-        write_config(folder, architecture.config)
+        write_config(folder, shape.config)
         copy_companions(base, folder)
     return records
 
 
 def _fitted_samples(samples: int, held_out: float) -> int:
-    """How many samples are fitted; the others decide."""
+    """How many samples are fitted; the others decide, or those that are fitted where there are no others."""
+    if not held_out:
+        return samples
     aside = max(1, round(samples * held_out))
     if samples <= aside:
         raise PlanError(f"a repair needs 2 calibration samples at least, one to decide by; there are {samples}")
     return samples - aside
+
+
+def _add_biases(layer: StreamedLayer, names: Collection[str]) -> None:
+    """Give linear layers the biases of these names in the model, all zero."""
+    import torch
+
+    for name, weight in list(layer.module.named_parameters()):
+        linear = name.removesuffix(".weight")
+        if f"{layer_prefix(layer.index)}{linear}.bias" in names:
+            layer.module.get_submodule(linear).bias = torch.nn.Parameter(weight.new_zeros(len(weight)), False)
 
 
 def _repair_layer(
@@ -107,7 +125,7 @@ def _repair_layer(
         # what the layer gives stays that of the dense model: outputs are kept from before the change
         sides = _regressions(repair.options, layer, list(removed), fitted, originals)
         for name in removed:
-            yield _repair_linear(repair, layer.index, name, weights[name], originals[name], removed[name], sides[name])
+            yield _repair_linear(repair, layer, name, originals[name], removed[name], sides[name])
         return
     states = DenseStates.of(dense) if removed else None
     for name, weight in weights.items():
@@ -116,38 +134,42 @@ def _repair_layer(
     for names in _reading_together(removed):
         sides = _regressions(repair.options, layer, names, fitted, originals, states)
         for name in names:
-            yield _repair_linear(repair, layer.index, name, weights[name], originals[name], removed[name], sides[name])
+            yield _repair_linear(repair, layer, name, originals[name], removed[name], sides[name])
         layer.changed()
 
 
 def _repair_linear(
     repair: LinearRepair,
-    index: int,
+    layer: StreamedLayer,
     name: str,
-    parameter: torch.nn.Parameter,
     original: torch.Tensor,
     removed: torch.Tensor,
     sides: tuple[Regression, Regression],
 ) -> LinearRepairRecord:
-    """Set one weight to what is best on the held-out side, repaired or not, and say what that brought."""
+    """Set one linear layer to what is best on the held-out side, repaired or not, and say what that brought."""
     fit, held_out = sides
     if not fit.moments.gram.isfinite().all():
-        raise CheckpointError(f"layer {index}, {name}: its inputs overflow in this dtype; calibrate in float32")
+        raise CheckpointError(f"layer {layer.index}, {name}: its inputs overflow in this dtype; calibrate in float32")
+    deciding = held_out if held_out.moments.tokens else fit
     cut = original.float().masked_fill(removed, 0)
-    before = held_out.loss(cut)
+    before = deciding.loss(cut)
     wanted = {"stream": fit, "own": Regression.of_weight(original, fit.moments)} if fit.towards_stream else {"own": fit}
     best, after = None, math.inf
     try:
         for target, regression in wanted.items():
             for candidate in repair.candidates(original.float(), removed, regression):
-                if (error := held_out.loss(candidate.weight)) < after:
+                if (error := deciding.loss(candidate.weight, candidate.bias)) < after:
                     best, after = replace(candidate, settings={"wanted": target, **candidate.settings}), error
     except PlanError as error:
-        raise PlanError(f"layer {index}, {name}: {error}") from None
+        raise PlanError(f"layer {layer.index}, {name}: {error}") from None
     assert best is not None
     better = after < before
-    parameter.data.copy_(best.weight if better else cut)
-    return LinearRepairRecord(layer=index, linear=name, before=before, after=after, kept=better, settings=best.settings)
+    layer.module.get_parameter(f"{name}.weight").data.copy_(best.weight if better else cut)
+    if best.bias is not None and better:
+        layer.module.get_parameter(f"{name}.bias").data.add_(best.bias)
+    return LinearRepairRecord(
+        layer=layer.index, linear=name, before=before, after=after, kept=better, settings=best.settings
+    )
 
 
 def _reading_together(names: Iterable[str]) -> list[list[str]]:

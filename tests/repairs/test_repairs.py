@@ -56,7 +56,24 @@ def test_the_error_of_a_weight_follows_from_the_sums(problem: tuple[torch.Tensor
     moments.add(inputs)
     own = Regression.of_weight(weight, moments)
     assert own.loss(weight) == pytest.approx(0, abs=1e-5)
+    torch.testing.assert_close(own.wanted, (inputs @ weight.T).sum(0), rtol=1e-4, atol=1e-3)
     assert own.energy == pytest.approx((inputs @ weight.T).square().sum().item(), rel=1e-5)
+
+
+def test_the_best_bias_is_the_mean_error(problem: tuple[torch.Tensor, torch.Tensor]) -> None:
+    inputs, weight = problem
+    targets = torch.randn(TOKENS, OUTPUTS, generator=torch.Generator().manual_seed(2)) + 0.7
+    weights = torch.rand(TOKENS, generator=torch.Generator().manual_seed(3)) + 0.1
+    regression = Regression.empty(OUTPUTS, INPUTS)
+    regression.add(inputs, targets, weights)
+    errors = targets - inputs @ weight.T
+    best = (weights[:, None] * errors).sum(0) / weights.sum()
+    torch.testing.assert_close(regression.mean_error(weight), best, rtol=1e-4, atol=1e-4)
+    energy = (weights[:, None] * targets.square()).sum()
+    for bias in (best, best + 0.3):
+        direct = (weights[:, None] * (errors - bias).square()).sum() / energy
+        assert regression.loss(weight, bias) == pytest.approx(direct.item(), rel=1e-4)
+    assert regression.loss(weight, best) < min(regression.loss(weight), regression.loss(weight, best + 0.3))
 
 
 def test_whole_columns_are_solved_for_as_by_lstsq(problem: tuple[torch.Tensor, torch.Tensor]) -> None:
@@ -203,6 +220,7 @@ def test_one_sample_cannot_decide(make_model: Callable[..., Path], token_file: P
     [
         ("Wanda_2000", "least_square", "unknown repair 'least_square'; did you mean 'least_squares'"),
         ("Wanda_2of4", "rotation", "'rotation' repairs what is kept of width, not of sparse"),
+        ("Wanda_unstructured_5000", {"bias": {}}, "'bias' repairs what is kept of width, not of sparse"),
         ("Wanda_2000", {"least_squares": {"ridge": 0}}, "ridge"),
         ("Wanda_2000", {"least_squares": {"rigde": 1}}, "least_squares.rigde: unknown option"),
         ("ShortGPT_remove_1", "least_squares", "repair"),

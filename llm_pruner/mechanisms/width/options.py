@@ -12,6 +12,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_
 from llm_pruner.mechanisms.base import MechanismOptions
 from llm_pruner.planning.allocations.base import Allocation, Ranking
 from llm_pruner.planning.allocations.choice import ALLOCATION, UNIFORM
+from llm_pruner.repairs.base import Repair
 from llm_pruner.repairs.choice import NONE, REPAIR
 from llm_pruner.system.choice import Choice
 
@@ -116,6 +117,11 @@ class WidthOptions(MechanismOptions):
     def sharing(self) -> Allocation:
         """The allocation that was chosen."""
         return ALLOCATION.make(self.allocation)
+
+    @property
+    def repairing(self) -> Repair:
+        """The repair that was chosen."""
+        return REPAIR.make(self.repair)
 
     @property
     def ranking(self) -> Ranking | None:

@@ -10,6 +10,8 @@ from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.width.options import SEARCH, WidthOptions
 from llm_pruner.mechanisms.width.records import GroupScoresFile
+from llm_pruner.models.architecture import ADDED_BIASES
+from llm_pruner.models.biases import with_output_biases
 from llm_pruner.planning.budget import GroupScores, Limits, check_reachable, check_scores, plan_units
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import PlanError
@@ -28,6 +30,8 @@ def plan_width(
 ) -> Plan:
     """The plan of a variant, given scores of groups and, where its options ask for it, of layers.
 
+    What a repair adds to the model goes too, so that the asked share of the base's parameters is gone in the end.
+
     Args:
         split: attention : MLP shares that a search found, in place of the variant's own.
     """
@@ -36,10 +40,11 @@ def plan_width(
     options = WidthOptions(**variant.options)
     if options.split == SEARCH:
         options = options.model_copy(update={"split": split})
+    whole = before_cut(architecture, options)
     return allocate(
-        architecture,
+        whole,
         [GroupScores(entry.attention, entry.mlp) for entry in scores.layers],
-        variant.amount,
+        _share_of(whole, architecture, variant.amount),
         options,
         [entry.score for entry in importance.layers] if importance else None,
     )
@@ -84,9 +89,34 @@ def allocate(
 
 
 def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions | None = None) -> None:
-    """Raise PlanError if no scores whatever could make ``allocate`` reach this ratio."""
-    num_layers = architecture.num_layers
-    check_reachable(architecture, ratio, _limits(options or WidthOptions(), num_layers, [0.0] * num_layers))
+    """Raise PlanError if no scores whatever could give a model of this shape that lost so much and is as asked."""
+    options = options or WidthOptions()
+    whole, num_layers = before_cut(architecture, options), architecture.num_layers
+    ratio = _share_of(whole, architecture, ratio)
+    check_reachable(whole, ratio, _limits(options, num_layers, [0.0] * num_layers))
+
+
+def before_cut(architecture: Architecture, options: WidthOptions) -> Architecture:
+    """The shape that a plan cuts: the base's, with the biases that a repair adds.
+
+    Raises:
+        PlanError: if ``uniform`` asks for a model that transformers' own class loads, and that has no such biases.
+    """
+    whole = with_output_biases(architecture) if options.repairing.adds_bias else architecture
+    if options.uniform and (added := whole.config.get(ADDED_BIASES)):
+        way_out = "leave uniform out" + ", or take another repair, or none" * (whole is not architecture)
+        raise PlanError(
+            f"uniform asks for a model that transformers' own {architecture.family} loads, which has no place for a "
+            f"bias of {' and '.join(added)}; {way_out}"
+        )
+    return whole
+
+
+def _share_of(whole: Architecture, architecture: Architecture, ratio: float) -> float:
+    """The share that ``whole`` must lose so that what is left is smaller than the base by ``ratio``."""
+    if whole is architecture:
+        return ratio
+    return 1 - (1 - ratio) * architecture.total_parameters / whole.total_parameters
 
 
 def layers_kept_whole(num_layers: int, options: WidthOptions, importance: Sequence[float] | None) -> set[int]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.width.options import WidthOptions
-from llm_pruner.mechanisms.width.plan import plan_width
+from llm_pruner.mechanisms.width.plan import before_cut, plan_width
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.layout import cut_of, kept_indices, segment_sizes
 from llm_pruner.repairs.base import Removed
@@ -30,26 +30,28 @@ def prune(job: Job) -> Outcome:
     Raises:
         PlanError: if the ratio leaves nothing or the scores do not fit the model.
     """
-    architecture = read_architecture(job.base)
+    architecture, options = read_architecture(job.base), WidthOptions(**job.variant.options)
     try:
+        whole = before_cut(architecture, options)
         plan = plan_width(architecture, job.variant, job.scores, job.importance, job.split)
     except PlanError as error:
         raise PlanError(f"{job.variant.name}: {error}") from None
     repair = None
     if job.variant.repaired:
         with scratch_directory(job.model) as scratch:
-            repair = job.repair(scratch / "repaired", _columns_gone(architecture, plan))
+            repair = job.repair(scratch / "repaired", columns_gone(architecture, plan))
             cut(scratch / "repaired", plan, job.model, progress=job.runtime.progress)
     else:
         cut(job.base, plan, job.model, progress=job.runtime.progress)
-    reached = plan.removed_parameters(architecture) / architecture.total_parameters
+    before, left = architecture.total_parameters, whole.total_parameters - plan.removed_parameters(whole)
+    reached = (before - left) / before
     notes = []
     if abs(reached - job.variant.amount) > NOTEWORTHY_MISS:
         notes.append(f"{reached:.2%} is the nearest to {job.variant.amount:.2%} that whole units and the options allow")
     shapes = architecture.layers
     if all(len(layer.groups) == shapes[layer.index].key_value_groups for layer in plan.layers):
         why = "no smaller number of groups fits the options and the target"
-        sharing = WidthOptions(**job.variant.options).sharing
+        sharing = options.sharing
         if sharing.ranks_units:
             why = "every unit that went scores less" + " per parameter" * sharing.per_parameter
         notes.append(f"attention is left whole: {why}")
@@ -58,7 +60,7 @@ def prune(job: Job) -> Outcome:
     return Outcome(reached, plan, notes, repair=repair)
 
 
-def _columns_gone(architecture: Architecture, plan: Plan) -> Removed:
+def columns_gone(architecture: Architecture, plan: Plan) -> Removed:
     """What a plan takes from the linear layers that write the residual stream: columns."""
     import torch
 

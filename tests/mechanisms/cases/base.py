@@ -94,7 +94,7 @@ def zero_planned(dense: Any, output: Path) -> Any:
 
 
 def set_kept_columns(dense: Any, output: Path) -> None:
-    """Give what writes the residual stream, in the columns that a plan keeps, the values that were written."""
+    """Give what writes the residual stream, in the columns that a plan keeps and in biases, what was written."""
     from safetensors.torch import load_file
 
     written = load_file(output / "model" / "model.safetensors")
@@ -104,7 +104,10 @@ def set_kept_columns(dense: Any, output: Path) -> None:
         columns = [group * width + offset for group in kept.groups for offset in range(width)]
         for name, indices in (("self_attn.o_proj", columns), ("mlp.down_proj", list(kept.channels))):
             values = written[f"model.layers.{position}.{name}.weight"]
-            layer.get_submodule(name).weight.data[:, indices] = values
+            linear = layer.get_submodule(name)
+            linear.weight.data[:, indices] = values
+            if (bias := written.get(f"model.layers.{position}.{name}.bias")) is not None:
+                linear.bias = torch.nn.Parameter(bias)
 
 
 def with_weights_of(dense: Any, output: Path) -> Any:

@@ -49,7 +49,7 @@ class Cases(MechanismCases):
         if cls.Options.model_fields
     )
     elsewhere = (
-        (Case("GQA_2000", {}), True),
+        (Case("FLAP_2000", {}), True),
         (Case("GQA_uniform_2000", {"uniform": True}), False),
     )
     spread = (Case("GQA_2000", {}),)
@@ -57,8 +57,10 @@ class Cases(MechanismCases):
     reads_weights = ("Wanda_2000", "GQA_2000", "Magnitude_2000", "OBS_2000")
 
     def fits(self, method: type[Method], options: Mapping[str, Any]) -> bool:
-        # half of the four layers kept whole leaves no room for one shape for all, nor for wide multiples
-        return not ({"uniform", "multiple_of"} & options.keys() and "layer_range" in method.defaults)
+        # half of the four layers kept whole leaves no room for one shape for all, nor for wide multiples; and a repair
+        # that adds biases leaves no shape that every family's own class has
+        narrow = {"uniform", "multiple_of"} & options.keys() and "layer_range" in method.defaults
+        return not narrow and not ("uniform" in options and "bias" in method.defaults.get("repair", ""))
 
     def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
         zeroed = zero_planned(dense, output)
