@@ -37,7 +37,10 @@ class FLAP(ColumnMethod):
     Options = FlapOptions
     options: FlapOptions
     evidence = "features"
-    defaults: ClassVar = {"allocation": {"flap": {"standardise": False}}}
+    defaults: ClassVar = {
+        "allocation": {"flap": {"standardise": False}},
+        "repair": {"bias": {"inputs": "dense", "weigh": "equal", "held_out": 0}},
+    }
 
     def unit_scores(self, weight: torch.Tensor, evidence: Evidence, unit_size: int) -> torch.Tensor:
         assert evidence.variance is not None and evidence.input_norm is not None

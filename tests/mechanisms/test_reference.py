@@ -12,9 +12,15 @@ from safetensors.torch import load_file
 
 from llm_pruner.data.tokens import read_tokens
 from llm_pruner.evaluation.perplexity import perplexity
+from llm_pruner.mechanisms.width.prune import columns_gone
+from llm_pruner.methods.flap import FLAP
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.checkpoint import load
+from llm_pruner.planning.plan import LayerPlan, Plan
+from llm_pruner.repairs.choice import REPAIR
+from llm_pruner.surgery.cut import cut
 from llm_pruner.system.files import read_json
+from llm_pruner.system.runtime import ON_CPU
 from tests.tiny import REFERENCE
 from tests.tiny.making import make
 
@@ -136,3 +142,37 @@ def test_taylor_channels(taylor: str, official: str, reference: dict[str, Any], 
     for layer in (1, 2, 3, 4):
         lowest = np.argsort(scores[layer]["mlp"], kind="stable")[:64]
         assert sorted(lowest.tolist()) == removed[f"model.layers.{layer}.mlp.gate_proj"]
+
+
+FLAP_SELECTIONS: dict[str, Any] = json.loads((REFERENCE / "width.json").read_text())["flap"]["selection_20"]
+
+
+# the share that the official selection leaves out, biases counted
+@pytest.mark.parametrize(
+    ("name", "options", "official"),
+    [("FLAP_1676", {}, "with_bias"), ("FLAP_1776", {"repair": "none"}, "without_bias")],
+)
+def test_flap_from_scores_to_biases(name: str, options: dict[str, Any], official: str, tmp_path: Path) -> None:
+    """By the metric that needs no variance: that of the published code is not quite one."""
+    folder = make_reference(name, tmp_path, {"metric": "WIFN", **options})
+    expected = FLAP_SELECTIONS["WIFN"]
+    plan = Plan.read(tmp_path / "plan.json")
+    assert [list(layer.groups) for layer in plan.layers] == expected["groups_kept"]
+    removed = [sorted(set(range(128)) - set(layer.channels)) for layer in plan.layers]
+    assert removed == expected["channels_removed"]
+    assert heldout_perplexity(folder) == pytest.approx(expected[f"heldout_perplexity_{official}"], rel=1e-5)
+
+
+@pytest.mark.parametrize("selection", ["WIFV_price_of_26", "IFV"])
+def test_biases_of_flap(selection: str, tmp_path: Path) -> None:
+    """For the groups and channels that the official variance chooses, and by WIFV its price of a group in whole
+    channels."""
+    expected, architecture = FLAP_SELECTIONS[selection], read_architecture(MODEL)
+    kept = [tuple(sorted(set(range(128)) - set(gone))) for gone in expected["channels_removed"]]
+    layers = zip(range(6), map(tuple, expected["groups_kept"]), kept, strict=True)
+    plan = Plan(6, tuple(LayerPlan(*layer) for layer in layers))
+    removed, tokens = columns_gone(architecture, plan), read_tokens(CALIBRATION)
+    REPAIR.make(FLAP.defaults["repair"]).apply(MODEL, tmp_path / "repaired", removed, tokens, ON_CPU)
+    cut(tmp_path / "repaired", plan, tmp_path / "model")
+    official = expected["heldout_perplexity_with_bias"]
+    assert heldout_perplexity(tmp_path / "model") == pytest.approx(official, rel=1e-5)
