@@ -31,7 +31,7 @@ from tests.tiny.models import logits
 
 PARENTS: dict[str, dict[str, Any]] = {
     "Dense": {},
-    "GQA_2000": {},
+    "FLAP_2000": {},
     "ShortGPT_attention_remove_2": {"drop": "attention"},
     "SliceGPT_2500": {},
     "Wanda_2of4": {},

@@ -38,7 +38,7 @@ from tests.tiny.models import build_model
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "checks": 3}
 PARENTS: dict[str, tuple[dict[str, Any], bool]] = {
     "Dense": ({}, False),
-    "GQA_2000": ({}, False),
+    "FLAP_2000": ({}, False),
     "GQA_uniform_2000": ({"uniform": True}, False),
     "ShortGPT_remove_1": ({}, False),
     "ShortGPT_attention_remove_2": ({"drop": "attention"}, False),
