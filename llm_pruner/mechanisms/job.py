@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
 from llm_pruner.repairs.choice import REPAIR
-from llm_pruner.repairs.records import LinearRepairRecord, RepairRecord
+from llm_pruner.repairs.records import RepairRecord
 from llm_pruner.system.runtime import Runtime
+from llm_pruner.training.resume import RESUME_POINT
 
 if TYPE_CHECKING:
     import torch
 
-    from llm_pruner.repairs.base import Removed
+    from llm_pruner.repairs.base import Removed, Repair
     from llm_pruner.variants.variant import Variant
 
 
@@ -52,15 +53,17 @@ class Job:
         """
         choice = self.variant.options["repair"]
         name, options = REPAIR.split(choice)
-        linears: list[LinearRepairRecord] = REPAIR.make(choice).apply(
+        repair: Repair = REPAIR.make(choice)
+        told = repair.apply(
             self.base,
             output,
             removed,
             self.calibration,
             self.runtime,
             description=f"{self.variant.name} repair, layers",
+            resume_point=self.model.parent / RESUME_POINT,
         )
-        return RepairRecord(name=name, options=options, linears=tuple(linears))
+        return RepairRecord(name=name, options=options, **{repair.told: tuple(told)})
 
 
 @dataclass(frozen=True)

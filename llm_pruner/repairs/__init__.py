@@ -5,5 +5,6 @@ REPAIRS: dict[str, str] = {
     "bias": "llm_pruner.repairs.bias:Bias",
     "least_squares": "llm_pruner.repairs.least_squares:LeastSquares",
     "rotation": "llm_pruner.repairs.rotation:Rotation",
+    "local": "llm_pruner.repairs.local:LocalReconstruction",
 }
 """``module:Class`` by name, imported when asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -12,7 +13,7 @@ from pydantic import Field, PositiveInt
 
 from llm_pruner.repairs.base import Removed, Repair
 from llm_pruner.repairs.records import LinearRepairRecord
-from llm_pruner.repairs.walk import repair_model
+from llm_pruner.repairs.walk import repair_linears, repair_model
 from llm_pruner.system.options import Options
 from llm_pruner.system.runtime import Runtime
 
@@ -63,20 +64,20 @@ class LinearRepair(Repair):
         runtime: Runtime,
         *,
         description: str = "layers",
+        resume_point: Path | None = None,
     ) -> list[LinearRepairRecord]:
-        """Write the repaired model, of the shape of ``base``, and say what that brought of each linear layer.
-
-        Args:
-            base: model folder.
-            output: the folder to write.
-            removed: what is gone of each linear layer.
-            input_ids: int64 [samples, length].
-
-        Raises:
-            PlanError, CheckpointError: as ``repair_model`` does.
-        """
         assert input_ids is not None
-        return repair_model(base, output, removed, self, input_ids, runtime, description=description)
+        return repair_model(
+            base,
+            output,
+            removed,
+            self.options,
+            partial(repair_linears, self),
+            input_ids,
+            runtime,
+            adds_bias=self.adds_bias,
+            description=description,
+        )
 
     @abstractmethod
     def candidates(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> Iterator[Candidate]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 from llm_pruner.system.records import Part
 
@@ -26,6 +26,27 @@ class LinearRepairRecord(Part):
     inputs, or what takes the ``stream`` to where the dense model has it."""
 
 
+class BlockRepairRecord(Part):
+    """What a repair brought of one block, on held-out calibration samples.
+
+    Its errors are those of the residual stream behind the block: the squared distance from the dense model's by its
+    squared norm, the mean over tokens.
+    """
+
+    layer: int
+    """From 0."""
+    block: Literal["attention", "mlp"]
+    """Which of the layer's two."""
+    before: float
+    """Error without the repair."""
+    after: float
+    """The lowest with it, of all checks."""
+    step: int
+    """Updates up to that check."""
+    kept: bool
+    """Whether the repair was kept: where it lowers the error."""
+
+
 class RepairRecord(Part):
     """How the kept weights were repaired."""
 
@@ -33,18 +54,21 @@ class RepairRecord(Part):
     """Of the repair."""
     options: dict[str, Any]
     """Defaults included."""
-    linears: tuple[LinearRepairRecord, ...]
-    """In the order in which they were repaired."""
+    linears: tuple[LinearRepairRecord, ...] = ()
+    """In the order in which they were repaired; of a repair of linear layers."""
+    blocks: tuple[BlockRepairRecord, ...] = ()
+    """The same; of a repair of whole blocks."""
 
     def note(self) -> str:
         """What it brought, for people."""
-        if not self.linears:
-            return f"{self.name}: no linear layer lost anything that it repairs"
-        kept = sum(linear.kept for linear in self.linears)
-        before = fmean(linear.before for linear in self.linears)
-        after = fmean(linear.after if linear.kept else linear.before for linear in self.linears)
+        repaired, what = (self.blocks, "blocks") if self.blocks else (self.linears, "linear layers")
+        if not repaired:
+            return f"{self.name}: nothing that it repairs lost anything"
+        kept = sum(part.kept for part in repaired)
+        before = fmean(part.before for part in repaired)
+        after = fmean(part.after if part.kept else part.before for part in repaired)
         samples = "the samples fitted" if self.options.get("held_out") == 0 else "held-out samples"
         return (
-            f"{self.name}: kept in {kept} of {len(self.linears)} linear layers; their mean squared error on {samples} "
+            f"{self.name}: kept in {kept} of {len(repaired)} {what}; their mean squared error on {samples} "
             f"{before:.3g} → {after:.3g}"
         )

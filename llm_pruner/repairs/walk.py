@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.biases import with_output_biases
@@ -21,6 +21,7 @@ from llm_pruner.scoring.moments import Moments
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
+from llm_pruner.system.records import Part
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -28,46 +29,60 @@ if TYPE_CHECKING:
 
     from llm_pruner.repairs.linear import LinearRepair, RepairOptions
 
+Told = TypeVar("Told", bound=Part)
+
+
+class LayerRepair(Protocol[Told]):
+    """Repairs one decoder layer, as ``repair_linears`` does."""
+
+    def __call__(
+        self,
+        removed: Mapping[str, torch.Tensor],
+        fitted: int,
+        layer: StreamedLayer,
+        dense: StreamedLayer | None = None,
+    ) -> Iterator[Told]: ...
+
 
 def repair_model(
     base: Path,
     output: Path,
     removed: Removed,
-    repair: LinearRepair,
+    options: RepairOptions,
+    repair_layer: LayerRepair[Told],
     input_ids: torch.Tensor,
     runtime: Runtime,
     *,
+    adds_bias: bool = False,
     description: str = "layers",
-) -> list[LinearRepairRecord]:
+) -> list[Told]:
     """Write a model of the shape of ``base`` with zeros where something is removed and the rest repaired.
-
-    Where the repair adds biases, everything that writes the residual stream has one.
-
-    A repair of a linear layer is kept where its squared error on held-out calibration samples is lower for it.
 
     Args:
         base: model folder.
         output: the folder to write; it appears only when complete.
         removed: what is gone of each linear layer.
+        repair_layer: repairs one decoder layer in place, and says what that brought.
         input_ids: int64 [samples, length].
+        adds_bias: give everything that writes the residual stream a bias, zero until a layer's repair sets it.
 
     Raises:
         PlanError: if there are too few samples, or they do not determine a repair.
         CheckpointError: if inputs of a layer are not finite.
     """
     architecture = read_architecture(base)
-    shape = with_output_biases(architecture) if repair.adds_bias else architecture
+    shape = with_output_biases(architecture) if adds_bias else architecture
     new_biases = shape.tensors.keys() - architecture.tensors.keys()
-    input_ids = input_ids[: repair.options.samples]
-    fitted = _fitted_samples(len(input_ids), repair.options.held_out)
-    records: list[LinearRepairRecord] = []
+    input_ids = input_ids[: options.samples]
+    fitted = fitted_samples(len(input_ids), options.held_out)
+    records: list[Told] = []
     with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
         weights = WeightReader(base)
         for name in weights.names():
             if component(name)[0] is None:
                 writer.add(name, weights.tensor(name))
         streams = [LayerStream(base, input_ids, runtime, description=description)]
-        if repair.options.inputs == "sequential":
+        if options.inputs == "sequential":
             streams.append(LayerStream(base, input_ids, Runtime(runtime.device, runtime.batch_size), description=""))
         for layers in zip(*streams, strict=True):
             gone = {
@@ -76,7 +91,7 @@ def repair_model(
                 if (mask := removed(layers[0].index, name)) is not None
             }
             _add_biases(layers[0], new_biases)
-            records += _repair_layer(repair, gone, fitted, *layers)
+            records += repair_layer(gone, fitted, *layers)
             for name, parameter in layers[0].module.named_parameters():
                 writer.add(layer_prefix(layers[0].index) + name, parameter.data)
         write_config(folder, shape.config)
@@ -84,7 +99,7 @@ def repair_model(
     return records
 
 
-def _fitted_samples(samples: int, held_out: float) -> int:
+def fitted_samples(samples: int, held_out: float) -> int:
     """How many samples are fitted; the others decide, or those that are fitted where there are no others."""
     if not held_out:
         return samples
@@ -104,7 +119,7 @@ def _add_biases(layer: StreamedLayer, names: Collection[str]) -> None:
             layer.module.get_submodule(linear).bias = torch.nn.Parameter(weight.new_zeros(len(weight)), False)
 
 
-def _repair_layer(
+def repair_linears(
     repair: LinearRepair,
     removed: Mapping[str, torch.Tensor],
     fitted: int,
@@ -113,7 +128,10 @@ def _repair_layer(
 ) -> Iterator[LinearRepairRecord]:
     """Repair the linear layers of one decoder layer in place.
 
+    A repair is kept where the squared error on held-out calibration samples is lower for it.
+
     Args:
+        removed: what is gone of each of them.
         fitted: samples to fit; those after them decide.
         layer: to be changed. It reads what the dense model's layers before it give, or with ``dense`` what the
             repaired ones do.

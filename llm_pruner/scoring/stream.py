@@ -93,11 +93,22 @@ class StreamedLayer:
 
     def through(self, block: str, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Run hidden states of the samples through one block alone: each batch's output, [batch, length, hidden]."""
+        yield from self.alone(block).apply(batches)
+
+    def alone(self, block: str) -> StreamedLayer:
+        """The layer with one block alone; weights are shared."""
         from llm_pruner.models.carried.ragged import without_block
 
         alone = copy.copy(self)
         alone.module = without_block(self.module, "attention" if block == "mlp" else "mlp", self.index)
-        yield from alone.apply(batches)
+        return alone
+
+    def in_float32(self) -> StreamedLayer:
+        """A copy that computes in float32, with weights of its own."""
+        exact = copy.copy(self)
+        exact.module = copy.deepcopy(self.module).float()
+        exact._arguments = _in_float32(self._arguments)
+        return exact
 
     def apply(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
         """Run other hidden states of the samples through the layer: each batch's output, [batch, length, hidden]."""
@@ -141,6 +152,15 @@ class StreamedLayer:
                 pass
         assert self._outputs is not None
         return self._outputs
+
+
+def _in_float32(value: Any) -> Any:
+    """The same with every tensor of floats in it in float32."""
+    if isinstance(value, dict):
+        return {key: _in_float32(held) for key, held in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_in_float32(held) for held in value)
+    return value.float() if getattr(value, "is_floating_point", bool)() else value
 
 
 class LayerStream:

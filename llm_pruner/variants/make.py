@@ -14,6 +14,7 @@ from llm_pruner.models.architecture import refuse_quantized
 from llm_pruner.models.shapes import check_base
 from llm_pruner.system.provenance import Run
 from llm_pruner.system.runtime import Runtime
+from llm_pruner.training.resume import clear_resume_point
 from llm_pruner.variants.records import AmountRecord, LayerShareRecord, PruningRecord, SecondsRecord
 from llm_pruner.variants.score import calibration_samples
 from llm_pruner.variants.variant import Variant
@@ -34,6 +35,8 @@ def prune(
     check: bool = True,
 ) -> PruningRecord:
     """Make one pruned model: ``output/model/``, ``output/pruning.json`` and, where there is one, ``output/plan.json``.
+
+    A repair that trains, and was killed, goes on from its last block, and ends as if nothing had been.
 
     Args:
         variant: what to make.
@@ -74,6 +77,7 @@ def prune(
         outcome.plan.write(output / "plan.json")
     record = pruning_record(variant, outcome, run, sum(sources))
     record.write(output / "pruning.json")
+    clear_resume_point(output)
     return record
 
 

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from llm_pruner.repairs.base import Removed, Repair
+from llm_pruner.repairs.finished import FinishedBlocks
+from llm_pruner.repairs.linear import RepairOptions
+from llm_pruner.repairs.records import BlockRepairRecord
+from llm_pruner.repairs.walk import fitted_samples, repair_model
+from llm_pruner.system.runtime import Runtime
+
+if TYPE_CHECKING:
+    import torch
+
+
+class LocalOptions(RepairOptions):
+    epochs: PositiveInt = 5
+    """How often each block is trained on the samples; after each time held-out samples say how good it is."""
+    learning_rate: PositiveFloat = 1e-4
+    """Peak learning rate of Adam."""
+    warmup: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the updates over which the learning rate rises; then it falls to zero in a line."""
+    batch_size: PositiveInt = 8
+    """Samples of an update."""
+    seed: NonNegativeInt = 0
+    """Decides the order of the samples."""
+
+
+class LocalReconstruction(Repair):
+    """Local reconstruction: the linear layers of one attention or MLP block after the other are trained, all together,
+    so that the residual stream behind the block comes nearest to the dense model's.
+
+    Unlike a regression of single linear layers it takes what is nonlinear within a block into account. Tokens count
+    alike, whatever their norm: the norm that follows divides it out.
+    """
+
+    title = "Each block trained to give what the dense model's does"
+    paper = (
+        "Wagner et al., A Free Lunch in LLM Compression: Revisiting Retraining after Pruning, 2025 (arXiv:2510.14444)"
+    )
+    told = "blocks"
+    Options = LocalOptions
+    options: LocalOptions
+
+    def apply(
+        self,
+        base: Path,
+        output: Path,
+        removed: Removed,
+        input_ids: torch.Tensor | None,
+        runtime: Runtime,
+        *,
+        description: str = "layers",
+        resume_point: Path | None = None,
+    ) -> list[BlockRepairRecord]:
+        from llm_pruner.models.architecture import read_config, refuse_sliced
+        from llm_pruner.repairs.reconstruction import repair_blocks
+
+        assert input_ids is not None
+        refuse_sliced(read_config(base), base)
+        samples = input_ids[: self.options.samples]
+        batch = min(self.options.batch_size, fitted_samples(len(samples), self.options.held_out))
+        # what is on the device at once divides an update, so that all that is run is of one size
+        at_once = max(size for size in range(1, batch + 1) if batch % size == 0 and size <= runtime.batch_size)
+        finished = FinishedBlocks.of(resume_point, base, samples, self.options)
+        return repair_model(
+            base,
+            output,
+            removed,
+            self.options,
+            partial(repair_blocks, self.options, finished, at_once),
+            samples,
+            replace(runtime, batch_size=at_once),
+            description=description,
+        )

@@ -1,0 +1,201 @@
+"""A decoder layer whose blocks are trained, one after the other, towards what the dense model's give."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from llm_pruner.data.order import sample_order
+from llm_pruner.models.layout import BLOCKS, block_of_linear, linears_among
+from llm_pruner.repairs.finished import FinishedBlocks
+from llm_pruner.repairs.records import BlockRepairRecord
+from llm_pruner.system.errors import CheckpointError
+from llm_pruner.training.loop import Schedule, TrainingTask, fit
+from llm_pruner.training.schedule import rate
+
+if TYPE_CHECKING:
+    from llm_pruner.repairs.local import LocalOptions
+    from llm_pruner.scoring.stream import StreamedLayer
+
+
+def repair_blocks(
+    options: LocalOptions,
+    finished: FinishedBlocks,
+    at_once: int,
+    removed: Mapping[str, torch.Tensor],
+    fitted: int,
+    layer: StreamedLayer,
+    dense: StreamedLayer | None = None,
+) -> Iterator[BlockRepairRecord]:
+    """Repair in place the blocks of one decoder layer that lost anything.
+
+    Args:
+        finished: blocks that need not be trained again.
+        at_once: samples of every batch of hidden states but the last.
+        removed: what is gone of each linear layer.
+        fitted: samples to train on; those after them decide.
+        layer: to be changed. It reads what the dense model's layers before it give, or with ``dense`` what the
+            repaired ones do.
+        dense: the same layer as it is and with the dense model's hidden states.
+
+    Raises:
+        CheckpointError: if hidden states are not finite, or training diverges.
+    """
+    if not removed:
+        return
+    wanted = _streams(dense or layer)
+    for name, mask in removed.items():
+        layer.module.get_parameter(f"{name}.weight").data.masked_fill_(mask, 0)
+    entering = layer.inputs
+    for block in BLOCKS:
+        gone = {name: mask for name, mask in removed.items() if block_of_linear(name) == block}
+        if gone:
+            found = finished.take(layer.index, block, gone)
+            if found is None:
+                task = _BlockTask(layer, block, gone, entering, wanted[block], fitted, at_once, options)
+                found = _train(task, options)
+                finished.keep(*found)
+            tensors, record = found
+            for name, tensor in tensors.items():
+                layer.module.get_parameter(name).data.copy_(tensor)
+            yield record
+        # without ``dense`` everything reads, and leaves, what the dense model gives
+        entering = list(layer.through(block, entering)) if dense else wanted[block]
+    layer.leave(entering)
+
+
+def _streams(dense: StreamedLayer) -> dict[str, list[torch.Tensor]]:
+    """The dense model's residual stream behind each block, batches of [batch, length, hidden]."""
+    dense.part = "mlp"
+    pairs = list(dense.run())
+    return {"attention": [middle for middle, _ in pairs], "mlp": [output for _, output in pairs]}
+
+
+def _train(task: _BlockTask, options: LocalOptions) -> tuple[dict[str, torch.Tensor], BlockRepairRecord]:
+    """The weights that a block is given, none if it stays as it is, and what they bring."""
+    steps, epochs = len(task.order), options.epochs
+    schedule = Schedule(
+        steps=steps,
+        factor=lambda step: rate(step, steps, options.warmup),
+        checks=frozenset(round(epoch * steps / epochs) for epoch in range(epochs + 1)),
+        clip=math.inf,
+    )
+    try:
+        history = fit(task, schedule)
+    except CheckpointError as error:
+        raise CheckpointError(f"layer {task.layer}, {task.block}: {error}") from None
+    first, *others = history.points
+    best = min(others, key=lambda point: point["error"])
+    kept = best["error"] < first["error"]
+    record = BlockRepairRecord(
+        layer=task.layer,
+        block=task.block,
+        before=first["error"],
+        after=best["error"],
+        step=best["step"],
+        kept=kept,
+    )
+    return (task.result() if kept else {}), record
+
+
+class _BlockTask(TrainingTask):
+    """Adam on the distance of the residual stream behind a block from the dense model's.
+
+    The block computes in float32. Errors are measured with the weights rounded to the model's own dtype, and divided
+    by that before training where they are minimised: Adam's steps are to be the same for all blocks.
+    """
+
+    def __init__(
+        self,
+        layer: StreamedLayer,
+        block: str,
+        removed: Mapping[str, torch.Tensor],
+        entering: Sequence[torch.Tensor],
+        wanted: Sequence[torch.Tensor],
+        fitted: int,
+        at_once: int,
+        options: LocalOptions,
+    ) -> None:
+        self.layer, self.block = layer.index, block
+        self.entering, self.wanted = entering, wanted
+        self.at_once = at_once
+        self.options = options
+        self.remedy = f"lower the repair's learning_rate, which is {options.learning_rate:g}"
+        self.run = layer.alone(block).in_float32()
+        self.run.module.requires_grad_(False)
+        own = dict(layer.module.named_parameters())
+        linears = [name for name in linears_among(own) if block_of_linear(name) == block]
+        names = [f"{name}.{kind}" for name in linears for kind in ("weight", "bias") if f"{name}.{kind}" in own]
+        self.parameters = {name: self.run.module.get_parameter(name).requires_grad_() for name in names}
+        self.dtypes = {name: own[name].dtype for name in names}
+        self.masks = {f"{name}.weight": mask for name, mask in removed.items()}
+        self.trained = nn.ParameterList(self.parameters.values())
+        batch = min(options.batch_size, fitted)
+        steps = max(1, round(options.epochs * fitted / batch))
+        self.order = sample_order(fitted, (steps, batch), options.seed)
+        self.held_out = torch.arange(fitted, sum(map(len, entering)))
+        self.scale = 1.0
+
+    def optimizers(self) -> list[torch.optim.Optimizer]:
+        return [torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate)]
+
+    def gradients(self, step: int) -> float:
+        total = 0.0
+        parts = self.order[step].split(self.at_once)
+        for part in parts:
+            loss = self._errors(part).mean() / self.scale / len(parts)
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def after_backward(self) -> None:
+        # without a gradient, ever, Adam leaves a weight at exactly zero
+        for name, mask in self.masks.items():
+            gradient = self.parameters[name].grad
+            assert gradient is not None
+            gradient.masked_fill_(mask, 0)
+
+    def measure(self, step: int) -> dict[str, Any]:
+        exact = {name: parameter.data for name, parameter in self.parameters.items()}
+        total = 0.0
+        with torch.no_grad():
+            for name, parameter in self.parameters.items():
+                parameter.data = exact[name].to(self.dtypes[name]).float()
+            for part in self.held_out.split(self.at_once):
+                # every batch is of one size: the last is filled up, and what fills it does not count
+                full = torch.cat([part, part[-1:].expand(self.at_once - len(part))])
+                total += self._errors(full)[: len(part)].mean(dim=1, dtype=torch.float64).sum().item()
+            for name, parameter in self.parameters.items():
+                parameter.data = exact[name]
+        error = total / len(self.held_out)
+        if not math.isfinite(error):
+            raise CheckpointError(
+                f"training diverged: error {error} at step {step}; {self.remedy}"
+                if step
+                else "its hidden states overflow in this dtype; calibrate in float32"
+            )
+        if step == 0:
+            self.scale = max(error, 1e-30)
+        return {"step": step, "error": error}
+
+    def score(self, point: Mapping[str, Any]) -> float:
+        return -float(point["error"])
+
+    def result(self) -> dict[str, torch.Tensor]:
+        """The trained parameters by name within the layer, in their own dtypes."""
+        return {name: parameter.detach().to(self.dtypes[name]) for name, parameter in self.parameters.items()}
+
+    def _errors(self, samples: torch.Tensor) -> torch.Tensor:
+        """Float [batch, length]: each token's squared distance from what is wanted, by its squared norm."""
+        entering, wanted = (
+            torch.stack([batches[index // self.at_once][index % self.at_once] for index in samples.tolist()])
+            .to(self.run.device)
+            .float()
+            for batches in (self.entering, self.wanted)
+        )
+        energy = wanted.square().sum(dim=-1).clamp(min=1e-30)
+        return (self.run(entering) - wanted).square().sum(dim=-1) / energy
