@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.planning.plan import Plan
@@ -63,7 +63,8 @@ class Job:
             description=f"{self.variant.name} repair, layers",
             resume_point=self.model.parent / RESUME_POINT,
         )
-        return RepairRecord(name=name, options=options, **{repair.told: tuple(told)})
+        brought: dict[str, Any] = {repair.told: tuple(told)}
+        return RepairRecord(name=name, options=options, **brought)
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 class LocalOptions(RepairOptions):
     epochs: PositiveInt = 5
     """How often each block is trained on the samples; after each time held-out samples say how good it is."""
-    learning_rate: PositiveFloat = 1e-4
-    """Peak learning rate of Adam."""
+    learning_rate: PositiveFloat = 0.005
+    """Peak learning rate of Adam: about what an update changes of a weight, in units of the root mean square of the
+    weights of its linear layer."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the updates over which the learning rate rises; then it falls to zero in a line."""
-    batch_size: PositiveInt = 8
+    batch_size: PositiveInt = 2
     """Samples of an update."""
     seed: NonNegativeInt = 0
     """Decides the order of the samples."""

@@ -141,7 +141,12 @@ class _BlockTask(TrainingTask):
         self.scale = 1.0
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        return [torch.optim.Adam(self.trained.parameters(), lr=self.options.learning_rate)]
+        groups = []
+        for name, parameter in self.parameters.items():
+            weight = self.parameters[f"{name.rpartition('.')[0]}.weight"].detach()
+            size = weight.square().sum() / weight.count_nonzero().clamp(min=1)
+            groups.append({"params": [parameter], "lr": self.options.learning_rate * size.sqrt().item()})
+        return [torch.optim.Adam(groups)]
 
     def gradients(self, step: int) -> float:
         total = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from llm_pruner.system.records import Part
 
@@ -35,8 +35,8 @@ class BlockRepairRecord(Part):
 
     layer: int
     """From 0."""
-    block: Literal["attention", "mlp"]
-    """Which of the layer's two."""
+    block: str
+    """``attention`` or ``mlp``."""
     before: float
     """Error without the repair."""
     after: float

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.biases import with_output_biases
@@ -32,24 +32,12 @@ if TYPE_CHECKING:
 Told = TypeVar("Told", bound=Part)
 
 
-class LayerRepair(Protocol[Told]):
-    """Repairs one decoder layer, as ``repair_linears`` does."""
-
-    def __call__(
-        self,
-        removed: Mapping[str, torch.Tensor],
-        fitted: int,
-        layer: StreamedLayer,
-        dense: StreamedLayer | None = None,
-    ) -> Iterator[Told]: ...
-
-
 def repair_model(
     base: Path,
     output: Path,
     removed: Removed,
     options: RepairOptions,
-    repair_layer: LayerRepair[Told],
+    repair_layer: Callable[..., Iterator[Told]],
     input_ids: torch.Tensor,
     runtime: Runtime,
     *,
@@ -62,7 +50,7 @@ def repair_model(
         base: model folder.
         output: the folder to write; it appears only when complete.
         removed: what is gone of each linear layer.
-        repair_layer: repairs one decoder layer in place, and says what that brought.
+        repair_layer: repairs one decoder layer in place, as ``repair_linears`` does, and says what that brought.
         input_ids: int64 [samples, length].
         adds_bias: give everything that writes the residual stream a bias, zero until a layer's repair sets it.
 

@@ -37,10 +37,15 @@ ONCE = [cases[0] for cases in AMOUNTS] + FURTHER
 
 
 def _on_families() -> Iterator[tuple[str, str, dict[str, Any], str]]:
-    """Every method by every mechanism, and every repair, on every family; with further amounts on one in turn."""
+    """Every method, and every repair, by every mechanism on every family; with further amounts on one in turn."""
     families, first = list(FAMILIES), [cases[0] for cases in AMOUNTS]
+    repaired: dict[tuple[str, ...], tuple[str, str, dict[str, Any]]] = {}
+    for case in CASES:
+        if repair := case[2].get("repair"):
+            repaired.setdefault((case[0], *repair), case)
+    first += repaired.values()
     for number, case in enumerate(CASES):
-        everywhere = case in first or "repair" in case[2]
+        everywhere = case in first
         for family in families if everywhere else [families[number % len(families)]]:
             yield *case, family
 

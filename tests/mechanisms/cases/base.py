@@ -12,6 +12,7 @@ import torch
 from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.plan import Plan
+from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.variants.records import PruningRecord
 
 
@@ -73,6 +74,18 @@ class MechanismCases(ABC):
         """What was reached is what is on disk, and as near to what was asked as whole units allow."""
 
 
+def repaired(mechanism: str, *made: tuple[str, str]) -> tuple[Case, ...]:
+    """Every repair of a mechanism's models, of variants that are named by method and amount."""
+    found = []
+    for repair, cls in REPAIR.fitting(mechanism).items():
+        if fields := cls.Options.model_fields:
+            # as short as it goes, where a repair trains
+            options = {"held_out": 0.25, **({"epochs": 1} if "epochs" in fields else {})}
+            label = repair.replace("_", "-")
+            found += [Case(f"{method}_{label}_{amount}", {"repair": {repair: options}}) for method, amount in made]
+    return tuple(found)
+
+
 def zero_planned(dense: Any, output: Path) -> Any:
     """The dense model with what a plan removes adding nothing to the residual stream."""
     plan = Plan.read(output / "plan.json")
@@ -108,6 +121,31 @@ def set_kept_columns(dense: Any, output: Path) -> None:
             linear.weight.data[:, indices] = values
             if (bias := written.get(f"model.layers.{position}.{name}.bias")) is not None:
                 linear.bias = torch.nn.Parameter(bias)
+
+
+def set_kept_units(dense: Any, output: Path) -> None:
+    """Give all linear layers, in the rows and columns of the units that a plan keeps, the values that were written."""
+    from safetensors.torch import load_file
+
+    written = load_file(output / "model" / "model.safetensors")
+    for position, kept in enumerate(Plan.read(output / "plan.json").layers):
+        layer = dense.model.layers[kept.index]
+        width = layer.self_attn.head_dim
+        query = width * (dense.config.num_attention_heads // dense.config.num_key_value_heads)
+        heads, keys = ([g * size + offset for g in kept.groups for offset in range(size)] for size in (query, width))
+        units = {"q_proj": heads, "k_proj": keys, "v_proj": keys, "o_proj": heads}
+        for name, linear in layer.named_modules():
+            if isinstance(linear, torch.nn.Linear):
+                last = name.rpartition(".")[2]
+                place = units.get(last, list(kept.channels))
+                for kind, parameter in linear.named_parameters():
+                    values = written[f"model.layers.{position}.{name}.{kind}"]
+                    if last not in ("o_proj", "down_proj"):
+                        parameter.data[place] = values
+                    elif kind == "weight":
+                        parameter.data[:, place] = values
+                    else:
+                        parameter.data.copy_(values)
 
 
 def with_weights_of(dense: Any, output: Path) -> Any:

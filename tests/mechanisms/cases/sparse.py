@@ -12,9 +12,8 @@ import torch
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.planning.allocations.choice import ALLOCATION
-from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.variants.records import PruningRecord
-from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, with_weights_of
+from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, repaired, with_weights_of
 
 
 class Cases(MechanismCases):
@@ -29,12 +28,7 @@ class Cases(MechanismCases):
         if "sparse" in ALLOCATION.class_of(name).mechanisms
         for method in ("Wanda", "Magnitude")
     )
-    further += tuple(
-        Case(f"{name}_{repair.replace('_', '-')}_{amount}", {"repair": {repair: {"held_out": 0.25}}})
-        for repair, cls in REPAIR.fitting("sparse").items()
-        if cls.Options.model_fields
-        for name, amount in (("Wanda", "unstructured_5000"), ("Magnitude", "2of4"))
-    )
+    further += repaired("sparse", ("Wanda", "unstructured_5000"), ("Magnitude", "2of4"))
     refused = (Refusal("Magnitude_3of7", "multiples of 7"),)
 
     def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:

@@ -13,9 +13,16 @@ from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.allocations import ALLOCATIONS
 from llm_pruner.planning.allocations.choice import ALLOCATION
-from llm_pruner.repairs.choice import REPAIR
 from llm_pruner.variants.records import PruningRecord
-from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, set_kept_columns, zero_planned
+from tests.mechanisms.cases.base import (
+    Case,
+    MechanismCases,
+    Refusal,
+    repaired,
+    set_kept_columns,
+    set_kept_units,
+    zero_planned,
+)
 
 
 class Cases(MechanismCases):
@@ -43,11 +50,7 @@ class Cases(MechanismCases):
         ),
         *(Case(f"GQA_{taylor}_2000", {"taylor": taylor}) for taylor in ("second", "mixed", "vectorized")),
     )
-    further += tuple(
-        Case(f"Magnitude_{repair.replace('_', '-')}_2000", {"repair": {repair: {"held_out": 0.25}}})
-        for repair, cls in REPAIR.fitting("width").items()
-        if cls.Options.model_fields
-    )
+    further += repaired("width", ("Magnitude", "2000"))
     elsewhere = (
         (Case("FLAP_2000", {}), True),
         (Case("GQA_uniform_2000", {"uniform": True}), False),
@@ -64,8 +67,8 @@ class Cases(MechanismCases):
 
     def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
         zeroed = zero_planned(dense, output)
-        if PruningRecord.read(output / "pruning.json").repair:
-            set_kept_columns(zeroed, output)
+        if repair := PruningRecord.read(output / "pruning.json").repair:
+            (set_kept_units if repair.blocks else set_kept_columns)(zeroed, output)
         return zeroed
 
     def check_size(
