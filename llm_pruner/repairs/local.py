@@ -36,8 +36,7 @@ class LocalReconstruction(Repair):
     """Local reconstruction: the linear layers of one attention or MLP block after the other are trained, all together,
     so that the residual stream behind the block comes nearest to the dense model's.
 
-    Unlike a regression of single linear layers it takes what is nonlinear within a block into account. Tokens count
-    alike, whatever their norm: the norm that follows divides it out.
+    Unlike a regression of single linear layers it takes into account what is nonlinear within a block.
     """
 
     title = "Each block trained to give what the dense model's does"

@@ -138,6 +138,7 @@ class _BlockTask(TrainingTask):
         steps = max(1, round(options.epochs * fitted / batch))
         self.order = sample_order(fitted, (steps, batch), options.seed)
         self.held_out = torch.arange(fitted, sum(map(len, entering)))
+        self.energy = self._mean_energy() if options.weigh == "equal" else None
         self.scale = 1.0
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
@@ -195,12 +196,19 @@ class _BlockTask(TrainingTask):
         return {name: parameter.detach().to(self.dtypes[name]) for name, parameter in self.parameters.items()}
 
     def _errors(self, samples: torch.Tensor) -> torch.Tensor:
-        """Float [batch, length]: each token's squared distance from what is wanted, by its squared norm."""
-        entering, wanted = (
-            torch.stack([batches[index // self.at_once][index % self.at_once] for index in samples.tolist()])
-            .to(self.run.device)
-            .float()
-            for batches in (self.entering, self.wanted)
-        )
-        energy = wanted.square().sum(dim=-1).clamp(min=1e-30)
+        """Float [batch, length]: each token's squared distance from what is wanted, by its squared norm, or by that of
+        all held-out tokens in the mean."""
+        entering, wanted = (self._gather(batches, samples) for batches in (self.entering, self.wanted))
+        energy = wanted.square().sum(dim=-1).clamp(min=1e-30) if self.energy is None else self.energy
         return (self.run(entering) - wanted).square().sum(dim=-1) / energy
+
+    def _gather(self, batches: Sequence[torch.Tensor], samples: torch.Tensor) -> torch.Tensor:
+        """Hidden states of samples, float32 [samples, length, hidden]."""
+        states = [batches[index // self.at_once][index % self.at_once] for index in samples.tolist()]
+        return torch.stack(states).to(self.run.device).float()
+
+    def _mean_energy(self) -> float:
+        """The mean over held-out tokens of the squared norm of what is wanted."""
+        parts = self.held_out.split(self.at_once)
+        total = sum(self._gather(self.wanted, part).square().sum(dtype=torch.float64).item() for part in parts)
+        return max(total / (len(self.held_out) * self.wanted[0].shape[1]), 1e-30)

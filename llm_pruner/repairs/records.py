@@ -29,8 +29,8 @@ class LinearRepairRecord(Part):
 class BlockRepairRecord(Part):
     """What a repair brought of one block, on held-out calibration samples.
 
-    Its errors are those of the residual stream behind the block: the squared distance from the dense model's by its
-    squared norm, the mean over tokens.
+    Its errors are those of the residual stream behind the block: each token's squared distance from the dense model's
+    by its squared norm, the mean over tokens; or, where tokens count equally, the sum of distances by that of norms.
     """
 
     layer: int

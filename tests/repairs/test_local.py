@@ -49,17 +49,32 @@ def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(((found - wanted).square().sum(-1) / wanted.square().sum(-1)).mean())
 
 
-@pytest.mark.parametrize(("name", "take_out"), [("Magnitude_2000", zero_planned), ("Wanda_2of4", with_weights_of)])
+def whole_error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    """Squared distance by squared norm, of all tokens together."""
+    return float((found - wanted).square().sum() / wanted.square().sum())
+
+
+@pytest.mark.parametrize(
+    ("name", "take_out", "weigh", "error"),
+    [
+        ("Magnitude_2000", zero_planned, "stream", error),
+        ("Wanda_2of4", with_weights_of, "equal", whole_error),
+    ],
+    ids=["width", "zeros"],
+)
 def test_told_errors_are_those_of_the_stream_on_held_out_samples(
     name: str,
     take_out: Callable[..., Any],
+    weigh: str,
+    error: Callable[..., float],
     make_model: Callable[..., Path],
     token_file: Path,
     tokens: torch.Tensor,
     tmp_path: Path,
 ) -> None:
     make(name, {}, make_model(), token_file, tmp_path / "cut")
-    record = make(name, {"repair": {"local": QUICK}}, make_model(), token_file, tmp_path / "repaired")
+    repair = {"local": {**QUICK, "weigh": weigh}}
+    record = make(name, {"repair": repair}, make_model(), token_file, tmp_path / "repaired")
     held_out = tokens[4:]
     dense = streams(build_model("llama"), held_out)
     cut = streams(take_out(build_model("llama"), tmp_path / "cut"), held_out)
