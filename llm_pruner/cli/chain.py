@@ -26,7 +26,7 @@ from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.files import refuse_foreign_record
 from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.records import PruningRecord
-from llm_pruner.variants.variant import DENSE, Score, Variant
+from llm_pruner.variants.variant import DENSE, ScoreSpec, Variant
 from llm_pruner.workflow.preflight import check_variant
 
 
@@ -230,7 +230,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
 
 
 def make_scores(
-    score: Score, base: Path, tokens: Path | None, path: Path, runtime: Runtime, *, replace: bool = False
+    score: ScoreSpec, base: Path, tokens: Path | None, path: Path, runtime: Runtime, *, replace: bool = False
 ) -> Path:
     """Scores at ``path`` of a base that is checked; those there are kept if model, tokens and options are the same.
 
@@ -258,6 +258,6 @@ def make_scores(
     return path
 
 
-def _holds(held: ScoresFile, score: Score) -> bool:
+def _holds(held: ScoresFile, score: ScoreSpec) -> bool:
     own = (score.name, score.mechanism, json.loads(json.dumps({**score.scored_options, **score.options})))
     return (held.id, held.mechanism, held.options) == own

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from llm_pruner.steps.healing import Healing
-from llm_pruner.training.options import DistillationOptions
+from llm_pruner.training.options import HealByDistillationOptions
 
 
 class Distillation(Healing):
     """Trains on what the dense model predicts for the text."""
 
     title = "Low-rank adapters trained on the dense model's predictions"
-    Options = DistillationOptions
+    Options = HealByDistillationOptions
     needs = ("base", *Healing.needs)

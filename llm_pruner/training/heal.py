@@ -14,7 +14,7 @@ from llm_pruner.system.files import staged_directory
 from llm_pruner.system.records import Pair
 from llm_pruner.system.runtime import Runtime
 from llm_pruner.training.healed import Healed, HealingHistory, Point
-from llm_pruner.training.options import DistillationOptions, HealingOptions
+from llm_pruner.training.options import HealByDistillationOptions, HealingOptions
 from llm_pruner.training.resume import identity_of, weight_files
 from llm_pruner.training.schedule import rate
 
@@ -49,7 +49,7 @@ def heal(
         parent: model folder of any kind this project writes.
         train: int64 [samples, length], gone through in seeded random orders.
         held_out: int64 [samples, length], for the curve alone.
-        options: ``LoraOptions`` for the next-token loss, ``DistillationOptions`` to follow ``teacher``.
+        options: ``LoraOptions`` for the next-token loss, ``HealByDistillationOptions`` to follow ``teacher``.
         keep_zeros: zeros of the targets' weights stay zero (MaskLoRA); for sparse models.
         teacher: folder of the dense model, needed for distillation and otherwise not looked at.
         resume_point: folder written at every point of the curve; that of another healing is not taken up.
@@ -108,7 +108,7 @@ def _check_tokens(tokens: torch.Tensor, what: str, model: Path) -> None:
 
 
 def _load_teacher(options: HealingOptions, teacher: Path | None, parent: Path, device: str) -> PreTrainedModel | None:
-    if not isinstance(options, DistillationOptions):
+    if not isinstance(options, HealByDistillationOptions):
         return None
     if teacher is None:
         raise ConfigError(["distillation needs a teacher, the dense model's folder"], source="healing")
@@ -127,7 +127,7 @@ def _identity(
     teacher: Path | None,
 ) -> str:
     """What a healing depends on, the models' content included."""
-    models = [parent, teacher] if teacher and isinstance(options, DistillationOptions) else [parent]
+    models = [parent, teacher] if teacher and isinstance(options, HealByDistillationOptions) else [parent]
     described = {
         "options": options.model_dump(mode="json"),
         "keep_zeros": keep_zeros,

@@ -13,7 +13,7 @@ from llm_pruner.data.order import sample_order
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.training.distillation import distillation_loss
 from llm_pruner.training.loop import TrainingTask
-from llm_pruner.training.options import DistillationOptions, HealingOptions
+from llm_pruner.training.options import HealByDistillationOptions, HealingOptions
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -44,7 +44,14 @@ class HealingTask(TrainingTask):
         options: HealingOptions,
         teacher: PreTrainedModel | None = None,
     ) -> None:
-        """``teacher`` is followed where the options are ``DistillationOptions``; tokens are int64 [samples, length]."""
+        """Prepare to train ``model``.
+
+        Args:
+            model: a model whose trainable parameters are the adapters.
+            train: int64 [samples, length].
+            held_out: int64 [samples, length].
+            teacher: the model to imitate, for ``HealByDistillationOptions``; not read otherwise.
+        """
         self.model = model
         self.trained = nn.ParameterList(parameter for parameter in model.parameters() if parameter.requires_grad)
         self.train, self.held_out = train, held_out
@@ -74,7 +81,7 @@ class HealingTask(TrainingTask):
     def loss(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The loss of a batch, int64 [samples, length], and the logits it comes from."""
         logits = self.model(input_ids=ids, use_cache=False).logits
-        if not isinstance(self.options, DistillationOptions):
+        if not isinstance(self.options, HealByDistillationOptions):
             return next_token_loss(logits, ids), logits
         assert self.teacher is not None
         with torch.no_grad():

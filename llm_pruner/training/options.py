@@ -60,7 +60,7 @@ class LoraOptions(HealingOptions):
     """Options of healing on the next-token loss."""
 
 
-class DistillationOptions(HealingOptions):
+class HealByDistillationOptions(HealingOptions):
     """Options of healing by imitating the dense model, as in Muralidharan et al., 2024 (arXiv:2407.14679)."""
 
     temperature: float = Field(default=1.0, gt=0)

@@ -28,7 +28,7 @@ from llm_pruner.methods.base import LayerMeasure
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import NamedStep, step_class
 from llm_pruner.system.errors import ConfigError, explain, nearest
-from llm_pruner.variants.variant import DENSE, Score, StepSpec, Variant, load_class
+from llm_pruner.variants.variant import DENSE, ScoreSpec, StepSpec, Variant, load_class
 
 Checked = TypeVar("Checked", bound=BaseModel)
 
@@ -165,7 +165,7 @@ def score_of(
     options: Mapping[str, Any],
     mechanism_options: BaseModel | None = None,
     implementation: str | None = None,
-) -> Score:
+) -> ScoreSpec:
     """The scores that a method gives with these options; ``implementation`` of one that is not registered."""
     implementation = implementation or METHODS[method]
     cls = load_class(implementation)
@@ -179,7 +179,7 @@ def score_of(
         {key: getattr(own, key) for key in model.scored} for own in (mechanism_options or model(), model())
     )
     name = score_name(method, defaults | usual, resolved | scored)
-    return Score(name, implementation, mechanism.name, resolved, pruner.calibrated, job, scored)
+    return ScoreSpec(name, implementation, mechanism.name, resolved, pruner.calibrated, job, scored)
 
 
 def _counted(
@@ -196,7 +196,7 @@ def _counted(
     return []
 
 
-def _importance(options: MechanismOptions, mechanism: Mechanism) -> Score | None:
+def _importance(options: MechanismOptions, mechanism: Mechanism) -> ScoreSpec | None:
     """The layer scores that the options ask for: those of a method that ranks layers, or an allocation's measure."""
     if (ranking := options.ranking) is None:
         return None

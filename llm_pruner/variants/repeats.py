@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from llm_pruner.variants.variant import DENSE, Score, Variant
+from llm_pruner.variants.variant import DENSE, ScoreSpec, Variant
 
 AT = "@"
 """Stands between a name and the calibration seed; no name in a configuration can hold it."""
@@ -62,5 +62,5 @@ def _is_calibrated(variant: Variant) -> bool:
     return variant.calibrated or variant.repaired or any(score.calibrated for score in variant.scores)
 
 
-def _again(score: Score | None, seed: int) -> Score | None:
+def _again(score: ScoreSpec | None, seed: int) -> ScoreSpec | None:
     return replace(score, name=repeat_name(score.name, seed)) if score and score.calibrated else score

@@ -15,7 +15,7 @@ from llm_pruner.models.shapes import check_base
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.provenance import Run
 from llm_pruner.system.runtime import Runtime
-from llm_pruner.variants.variant import Score, build_method
+from llm_pruner.variants.variant import ScoreSpec, build_method
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def compute_scores(
-    score: Score,
+    score: ScoreSpec,
     base: Path,
     calibration: Path | None,
     output: Path,

@@ -18,7 +18,7 @@ DENSE = "Dense"
 
 
 @dataclass(frozen=True)
-class Score:
+class ScoreSpec:
     """Scores of the base model: of its groups, or of its layers. Shared by all variants planned from them."""
 
     name: str
@@ -60,7 +60,7 @@ class Variant:
     """``dense``, ``width``, ``depth``, ``slice``, ``unstructured`` or ``N:M``."""
     amount: float
     """A ratio, or a number of layers for depth."""
-    score: Score | None
+    score: ScoreSpec | None
     """The scores it is planned from. None where nothing can be scored ahead: sparse and slicing methods decide layer by
     layer on the way through."""
     calibrated: bool
@@ -69,7 +69,7 @@ class Variant:
     """Options of the mechanism, such as ``uniform``."""
     method_options: dict[str, Any] = field(default_factory=dict)
     """Options of the method, such as ``samples``."""
-    importance: Score | None = None
+    importance: ScoreSpec | None = None
     """Scores of layers that decide how much each may lose."""
     parent: str | None = DENSE
     """The variant it is made from; None for Dense."""
@@ -82,7 +82,7 @@ class Variant:
         return self.name.partition("+")[0]
 
     @property
-    def scores(self) -> tuple[Score, ...]:
+    def scores(self) -> tuple[ScoreSpec, ...]:
         """Everything it is planned from."""
         return tuple(score for score in (self.score, self.importance) if score)
 
@@ -104,7 +104,7 @@ class Variant:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Variant:
-        parts = {"score": Score, "importance": Score, "step": StepSpec}
+        parts = {"score": ScoreSpec, "importance": ScoreSpec, "step": StepSpec}
         return cls(**{**value, **{key: part(**value[key]) for key, part in parts.items() if value[key]}})
 
 

@@ -36,7 +36,7 @@ from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, Pl
 from llm_pruner.system.files import read_json
 from llm_pruner.system.provenance import Run
 from llm_pruner.system.runtime import Runtime
-from llm_pruner.variants.variant import Score, Variant, load_class
+from llm_pruner.variants.variant import ScoreSpec, Variant, load_class
 from tests.tiny import ROOT
 from tests.tiny.models import build_model
 
@@ -119,7 +119,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def variant(implementation: str, count: int, **options: Any) -> Variant:
-    score = Score("Own", implementation, "depth", options, True, "llm_pruner.mechanisms.depth.score")
+    score = ScoreSpec("Own", implementation, "depth", options, True, "llm_pruner.mechanisms.depth.score")
     return Variant(f"Own_remove_{count}", "Own", implementation, "depth", "depth", count, score, True, {}, options)
 
 

@@ -29,7 +29,7 @@ from llm_pruner.training.distillation import distillation_loss
 from llm_pruner.training.heal import heal
 from llm_pruner.training.healed import Healed
 from llm_pruner.training.objective import HealingTask, next_token_loss
-from llm_pruner.training.options import TARGETS, DistillationOptions, HealingOptions, LoraOptions
+from llm_pruner.training.options import TARGETS, HealByDistillationOptions, HealingOptions, LoraOptions
 from llm_pruner.training.schedule import rate
 from tests.tiny.commands import killed_and_whole
 from tests.tiny.families import FAMILIES, VOCABULARY
@@ -237,7 +237,7 @@ def test_distillation_follows_the_teacher(
     teacher = make_model("llama")
     parent = make_parent("ShortGPT_remove_1", {}, teacher)
     before = weights_of(teacher)
-    options = DistillationOptions(steps=30, batch_size=3, learning_rate=1e-2, temperature=2.0)
+    options = HealByDistillationOptions(steps=30, batch_size=3, learning_rate=1e-2, temperature=2.0)
     points = run(parent / "model", options, teacher=teacher).history.held_out
     assert points[-1].loss < 0.8 * points[0].loss
     assert all(same(weight, before[name]) for name, weight in weights_of(teacher).items())
@@ -245,9 +245,9 @@ def test_distillation_follows_the_teacher(
 
 def test_the_teacher_itself_has_nothing_to_learn(make_model: Callable[..., Path], run: Callable[..., Healed]) -> None:
     teacher = make_model("qwen2")
-    alone = run(teacher, DistillationOptions(**QUICK), teacher=teacher).history.held_out[0]
+    alone = run(teacher, HealByDistillationOptions(**QUICK), teacher=teacher).history.held_out[0]
     assert alone.loss == pytest.approx(0, abs=1e-6)
-    mixed = run(teacher, DistillationOptions(**QUICK, ce_weight=0.5), teacher=teacher).history.held_out
+    mixed = run(teacher, HealByDistillationOptions(**QUICK, ce_weight=0.5), teacher=teacher).history.held_out
     for point in mixed[:1]:
         assert point.loss == pytest.approx(0.5 * math.log(point.perplexity), rel=1e-5)
     assert mixed[-1].perplexity < mixed[0].perplexity
@@ -255,9 +255,9 @@ def test_the_teacher_itself_has_nothing_to_learn(make_model: Callable[..., Path]
 
 def test_distillation_wants_a_fitting_teacher(make_model: Callable[..., Path], run: Callable[..., Healed]) -> None:
     with pytest.raises(ConfigError, match="needs a teacher"):
-        run(make_model("llama"), DistillationOptions(**QUICK))
+        run(make_model("llama"), HealByDistillationOptions(**QUICK))
     with pytest.raises(CheckpointError, match="vocabulary of 120 cannot teach"):
-        run(make_model("llama"), DistillationOptions(**QUICK), teacher=make_model("llama", vocab_size=120))
+        run(make_model("llama"), HealByDistillationOptions(**QUICK), teacher=make_model("llama", vocab_size=120))
 
 
 # The loop
@@ -359,8 +359,8 @@ class Killed(BaseException):
 HEALED: dict[str, tuple[str, type[HealingOptions]]] = {
     "lora": ("Dense", LoraOptions),
     "lora of zeros": ("Magnitude_2of4", LoraOptions),
-    "kd": ("Dense", DistillationOptions),
-    "kd of zeros": ("Magnitude_2of4", DistillationOptions),
+    "kd": ("Dense", HealByDistillationOptions),
+    "kd of zeros": ("Magnitude_2of4", HealByDistillationOptions),
 }
 LONG: dict[str, Any] = {"steps": 6, "batch_size": 2, "learning_rate": 1e-2, "checks": 4, "dropout": 0.1}
 
@@ -419,9 +419,9 @@ def test_the_resume_point_of_another_healing_is_not_taken_up(
     model = build_model("llama")
     model.lm_head.weight.data[0, 0] += 1
     model.save_pretrained(changed)
-    first = {"parent": base, "options": DistillationOptions(**LONG), "teacher": base}
+    first = {"parent": base, "options": HealByDistillationOptions(**LONG), "teacher": base}
     second = {
-        "options": {"options": DistillationOptions(**LONG, seed=1)},
+        "options": {"options": HealByDistillationOptions(**LONG, seed=1)},
         "tokens": {"train": tokens.flip(0)},
         "held-out tokens": {"held_out": tokens.flip(0)},
         "zeros": {"keep_zeros": True},
@@ -464,9 +464,9 @@ def test_unknown_target_names_the_nearest() -> None:
 
 
 def test_options_survive_json() -> None:
-    options = DistillationOptions(targets=("q_proj",), temperature=3.0)
-    assert DistillationOptions(**options.model_dump(mode="json")) == options
-    for model in (LoraOptions, DistillationOptions):
+    options = HealByDistillationOptions(targets=("q_proj",), temperature=3.0)
+    assert HealByDistillationOptions(**options.model_dump(mode="json")) == options
+    for model in (LoraOptions, HealByDistillationOptions):
         assert all(field.description for field in model.model_fields.values())
 
 

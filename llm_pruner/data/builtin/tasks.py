@@ -48,7 +48,7 @@ class Passage:
 
 
 @dataclass(frozen=True)
-class Task:
+class ZeroShotTask:
     """How a task's items are made, and what lm-eval does with their fields."""
 
     build: Callable[[Sequence[Document], random.Random], Sequence[Item | Passage]]
@@ -81,7 +81,7 @@ def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
     return list(TASKS)
 
 
-def _definition(name: str, task: Task, data: Path) -> dict[str, object]:
+def _definition(name: str, task: ZeroShotTask, data: Path) -> dict[str, object]:
     return {
         "task": name,
         "dataset_path": "json",
@@ -188,7 +188,7 @@ _WORD = {
     "target_delimiter": "",
 }
 TASKS = {
-    "builtin_preposition": Task(_prepositions, _CHOICE, {"acc": "mean"}),
-    "builtin_word": Task(_content_words, _CHOICE, {"acc": "mean"}),
-    "builtin_last_word": Task(_last_words, _WORD, {"acc": "mean", "perplexity": "perplexity"}),
+    "builtin_preposition": ZeroShotTask(_prepositions, _CHOICE, {"acc": "mean"}),
+    "builtin_word": ZeroShotTask(_content_words, _CHOICE, {"acc": "mean"}),
+    "builtin_last_word": ZeroShotTask(_last_words, _WORD, {"acc": "mean", "perplexity": "perplexity"}),
 }
