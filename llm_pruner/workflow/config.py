@@ -1,6 +1,6 @@
-"""The configuration: what may be written in it, every default, and every check that needs no model.
+"""The configuration: its keys, their defaults, and every check that needs no model.
 
-Checked as a whole before any job: all problems are reported at once, each with its place.
+A run checks the whole configuration before any job, and reports all problems at once, each with its place.
 """
 
 from __future__ import annotations
@@ -53,37 +53,40 @@ REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_chall
 
 class ModelConfig(Options):
     source: str = "smollm2"
-    """``smollm2`` (a pretrained model of 135 M parameters, fetched as a Python package), ``builtin`` (a tiny one,
-    trained on the spot), a local folder, a GGUF file (``.gguf``), or the id of a model on the hub (``owner/name``)."""
+    """The base model: ``smollm2`` (a pretrained model of 135 M parameters, fetched as a Python package), ``builtin``
+    (a tiny model, trained on the spot), a local folder, a GGUF file (``.gguf``), or the id of a model on the hub
+    (``owner/name``)."""
     revision: str | None = None
     """Branch, tag or commit of a model on the hub."""
     gguf_file: str | None = None
-    """Name of the GGUF file that is meant, where the folder or the repository of the hub holds one."""
+    """Name of the GGUF file to read, if the folder or the hub's repository holds GGUF files."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Converted once if the checkpoint is stored otherwise; ``auto`` keeps it. A GGUF file is dequantised to it; there
-    ``auto`` is float32, or the half precision that the file is in."""
+    """The weights' dtype. A checkpoint in another dtype is converted once; ``auto`` keeps the checkpoint's dtype. A GGUF
+    file is dequantised to this dtype; there ``auto`` means float32, or the half precision that the file is stored
+    in."""
     device: str = "auto"
-    """``auto`` (the GPU with most free memory, else the CPU), ``cpu``, ``cuda``, ``cuda:1``, ``mps``."""
+    """Where models run: ``auto`` (the GPU with most free memory, else the CPU), ``cpu``, ``cuda``, ``cuda:1`` or
+    ``mps``."""
     trust_remote_code: bool = False
     """Let the tokenizer run code from the model's repository."""
     builtin: BuiltinModel = BuiltinModel()
-    """Size and training schedule of the built-in model, where they differ from its defaults."""
+    """Size and training schedule of the built-in model. Keys left out keep their defaults."""
 
     @property
     def kind(self) -> Kind:
-        """What ``source`` is.
+        """Kind of ``source``: built-in, package, folder, GGUF file or hub.
 
         Raises:
-            CheckpointError: if it is none of what it may be.
+            CheckpointError: if ``source`` is none of these.
         """
         return kind_of(self.source, self.gguf_file)
 
 
 class TextConfig(Options):
     source: str = BUILTIN
-    """``builtin``, ``wikitext2``, ``c4``, ``ptb``, a text or JSONL file, or a token file (.safetensors)."""
+    """The text: ``builtin``, ``wikitext2``, ``c4``, ``ptb``, a text or JSONL file, or a token file (.safetensors)."""
     split: str | None = None
-    """Of a named source; its usual one by default."""
+    """Split of a named source. By default the split that is usual for the purpose."""
 
     @field_validator("source")
     @classmethod
@@ -95,26 +98,27 @@ class TextConfig(Options):
 
 class CalibrationConfig(TextConfig):
     samples: PositiveInt = 128
-    """Drawn once; a method with ``samples`` of its own takes the first n of them."""
+    """Number of samples, drawn once. A method with its own option ``samples: n`` uses the first n of them."""
     length: PositiveInt = 128
     """Tokens in a sample."""
     seed: NonNegativeInt = 0
-    """Decides which samples are drawn."""
+    """Seed of the draw."""
     seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
-    """Repeat all that is calibrated with the samples of each of these seeds, and show how far results spread. The first
-    makes the rows of the table; what is made with it already stays. By default ``seed`` alone."""
+    """Several seeds instead of ``seed``: every calibrated variant is made once with each seed's samples, and the table
+    shows how far the results spread. The first seed makes the table's rows, so a run keeps variants that were already
+    made with it. By default ``seed`` alone."""
     batch_size: PositiveInt = 16
     """Samples run at once."""
     held_out: PositiveInt = 64
-    """Further samples for decisions made during a run: the search for a split, and the curve of healing. Never used
-    for scoring, training or reported numbers."""
+    """Number of held-out samples, for decisions made during a run: the search for a split, and the curve of healing.
+    Scoring, training and reported numbers never use them."""
 
     @field_validator("seeds")
     @classmethod
     def _differ(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
         twice = sorted({seed for seed in value or () if value and value.count(seed) > 1})
         if twice:
-            raise ValueError(f"{', '.join(map(str, twice))} stands there twice; the same samples spread by nothing")
+            raise ValueError(f"{', '.join(map(str, twice))} is listed twice; the same samples give the same result")
         return value
 
     @model_validator(mode="after")
@@ -125,51 +129,52 @@ class CalibrationConfig(TextConfig):
 
     @property
     def first_seed(self) -> int:
-        """Of the samples that the rows of the table are calibrated on."""
+        """Seed of the samples for the table's rows."""
         return self.seeds[0] if self.seeds else self.seed
 
     @property
     def further_seeds(self) -> tuple[int, ...]:
-        """Of the samples that they are calibrated on once more."""
+        """Seeds of the samples for the repeats."""
         return self.seeds[1:] if self.seeds else ()
 
 
 class PerplexityConfig(TextConfig):
     window: int = Field(default=128, ge=2)
-    """Tokens the model sees at once."""
+    """Tokens that the model sees at once."""
     stride: PositiveInt | None = None
-    """Tokens from one window to the next; the window itself (no overlap) by default, as papers do."""
+    """Tokens from the start of one window to the start of the next. By default the window's length, so windows do not
+    overlap, as in the papers."""
     max_windows: PositiveInt | None = None
-    """Stop after so many; the whole text by default."""
+    """Largest number of windows. By default the whole text."""
     batch_size: PositiveInt = 16
     """Windows run at once."""
 
 
 class HealingConfig(TextConfig):
     samples: PositiveInt = 2048
-    """Drawn once, for all healed variants."""
+    """Number of training samples, drawn once for all healed variants."""
     length: PositiveInt = 128
     """Tokens in a sample."""
 
 
 def _step_field(name: str) -> Any:
-    """Type and default of a key of the configuration: a step's options."""
+    """Type and default of a step's section in the configuration."""
     cls = step_class(STEPS[name])
     return cls.Options, Field(default=cls.Options(), description=f"{cls.title}, for every variant with ``+{name}``.")
 
 
 StepsConfig = create_model("StepsConfig", __base__=Options, **{name: _step_field(name) for name in STEPS})
-"""Options of every step, under its name."""
+"""Options of every step, by the step's name."""
 
 
 def _rows_now(step: str) -> Callable[[Any], str]:
-    """What is said of a list of classifiers' rows, given the list."""
+    """A function that turns an old list of classifiers' rows into the message about it."""
 
     def way_out(value: Any) -> str:
         rows = " and ".join(
             f"'{row}+{step}: {{}}'" for row in (value if isinstance(value, list) and value else ["<row>"])
         )
-        return f"no list of its own any more; write {rows} under encoders.rows"
+        return f"this list is gone; write {rows} under encoders.rows"
 
     return way_out
 
@@ -181,18 +186,18 @@ _MOVED: dict[str, Callable[[Any], str]] = {
     "encoders.ptq": _rows_now("nf4"),
     "encoders.qkd": _rows_now("qkd"),
 }
-"""Keys that stood elsewhere before, and what is said of their values."""
+"""Keys that have moved, with a function from the value to the message."""
 CLASSIFIER_STEPS = {name: classifier_step(implementation) for name, implementation in ENCODER_STEPS.items()}
 
 
 class ZeroShotConfig(Options):
     tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Names of lm-eval tasks; by default those made from the built-in text for the built-in model, and the seven usual
-    ones for others."""
+    """Names of lm-eval tasks. The built-in model and packaged models get the tasks made from the built-in text by
+    default, other models the seven usual tasks."""
     num_fewshot: NonNegativeInt = 0
     """Solved examples in front of each item."""
     limit: PositiveInt | None = None
-    """Items a task, for a quick look."""
+    """Largest number of items in a task, for a quick look. By default all items."""
     batch_size: PositiveInt = 32
     """Requests run at once."""
     items: PositiveInt = 400
@@ -201,96 +206,97 @@ class ZeroShotConfig(Options):
 
 class ContinuationsConfig(Options):
     prompts: Literal["builtin"] | tuple[Annotated[str, Field(min_length=1)], ...] = "builtin"
-    """Beginnings that every model goes on from, for reading side by side; ``builtin`` for five short ones, ``[]`` for
-    none."""
+    """Prompts that every model continues, so that readers can compare the texts. ``builtin`` stands for five short
+    prompts, ``[]`` for none."""
     new_tokens: PositiveInt = 32
-    """Tokens written after each."""
+    """Tokens that a model writes after each prompt."""
 
     @property
     def resolved(self) -> dict[str, Any]:
-        """Options of ``measure_continuations``, as builtins."""
+        """Options of ``measure_continuations``, as plain values."""
         prompts = PROMPTS if self.prompts == "builtin" else self.prompts
         return {"prompts": list(prompts), "new_tokens": self.new_tokens}
 
 
 class SearchConfig(Options):
     coarse: int = Field(default=10, ge=1, le=50)
-    """Step, in percent of the budget, from one split to the next."""
+    """Distance between the first splits, in percent of the budget."""
     fine: int = Field(default=2, ge=1)
-    """Smallest step around the best one."""
+    """Smallest distance between splits near the best one, in percent of the budget."""
     patience: PositiveInt = 3
-    """Stop after so many different splits in a row that are no better."""
+    """Number of different splits in a row that may fail to improve before the search stops."""
 
 
 class EfficiencyConfig(Options):
     prompt_length: PositiveInt = 128
     """Tokens in the prefill."""
     new_tokens: int = Field(default=32, ge=2)
-    """Tokens decoded after it."""
+    """Tokens decoded after the prefill."""
     batch_sizes: tuple[PositiveInt, ...] = Field(default=(1, 4, 8), min_length=1)
-    """Prompts run at once, each size measured."""
+    """Numbers of prompts run at once. Each is measured."""
     repeats: PositiveInt = 5
     """Timed runs, of which the fastest counts."""
     threads: PositiveInt | None = None
-    """On a CPU; all the cores of the run by default."""
+    """Threads on a CPU. By default all cores of the run."""
 
 
 class JobsConfig(Options):
     memory_mb: PositiveInt | None = None
-    """Main memory of a job that reads a model; 2,000 for the built-in one, 6,000 for a packaged one, else 32,000
-    (classifiers: 16,000). A second attempt asks for twice as much."""
+    """Main memory of a job that reads a model, in MB. By default 2,000 for the built-in model, 6,000 for a packaged
+    model, else 32,000 (classifiers: 16,000). A second attempt requests twice as much."""
     minutes: PositiveInt | None = None
-    """Time such a job may take; 30 for the built-in model, 60 for a packaged one, else 240 (classifiers: 480). A second
-    attempt asks for twice as much."""
+    """Time limit of a job that reads a model. By default 30 for the built-in model, 60 for a packaged model, else 240
+    (classifiers: 480). A second attempt requests twice as much."""
     threads: PositiveInt | None = None
-    """Cores of a job that runs the model; 1 for the built-in one and packaged ones, else 8."""
+    """Cores of a job that runs a model. By default 1 for the built-in model and packaged models, else 8."""
     gpus: PositiveInt = 1
-    """Over which evaluation and the measurement of speed spread a model, by accelerate. Other jobs have one."""
+    """GPUs of a job that evaluates a model or measures its speed; accelerate spreads the model over them. Other jobs
+    use one GPU."""
 
 
 class TimingConfig(Options):
     batch_size: PositiveInt = 32
-    """Examples run at once, beside single ones."""
+    """Examples run at once, measured beside single examples."""
     repeats: PositiveInt = 20
     """Timed runs, of which the fastest counts."""
     threads: PositiveInt | None = None
-    """On a CPU; all the cores of the run by default."""
+    """Threads on a CPU. By default all cores of the run."""
 
 
 class EncodersConfig(Options):
     rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Pruned classifiers by name, each with the options in which it differs from ``pruning``, and with ``start``, a row
-    that it goes on from instead of the teacher. ``<row>+nf4`` is a row stored in few bits as it is, ``<row>+qkd`` one
-    trained for few bits, with the options in which they differ from ``quantization`` and ``qat``. Without any row,
-    nothing of this section runs."""
+    """Pruned classifiers by name. A row's options replace those of ``pruning``; ``start: <row>`` lets it start from
+    another row instead of the teacher. ``<row>+nf4`` stores a row in few bits without training, ``<row>+qkd`` trains it
+    for few bits; their options replace those of ``quantization`` and ``qat``. Without rows, nothing in this section
+    runs."""
     seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
-    """Each row is made once with each."""
+    """Seeds. Each row is made once with each seed."""
     task: TaskOptions = TaskOptions()
-    """What is classified."""
+    """The classification task."""
     teacher: TeacherOptions = TeacherOptions()
-    """The classifier that all rows are pruned from and follow."""
+    """The teacher: all rows are pruned from it and imitate it."""
     pruning: PruningOptions = PruningOptions()
-    """What the rows share."""
+    """Options shared by all rows."""
     quantization: QuantizationOptions = QuantizationOptions()
-    """How many bits."""
+    """Storage in few bits."""
     qat: QATOptions = QATOptions()
     """Training for few bits."""
     timing: TimingConfig = TimingConfig()
-    """How latency is measured."""
+    """Measurement of latency."""
 
     @property
     def needs_hub(self) -> bool:
-        """Whether anything is downloaded."""
+        """Whether a run downloads anything for this section."""
         return bool(self.rows) and (self.task.dataset in GLUE or self.teacher.on_hub)
 
     @property
     def pruned(self) -> list[str]:
-        """Rows that are pruned, or only trained."""
+        """Rows without a step: pruned, or only trained."""
         return [row for row in self.rows if "+" not in row]
 
     @property
     def stepped(self) -> dict[str, type[ClassifierStep]]:
-        """The last step of every row that is made of another."""
+        """The last step of every row that has one."""
         steps = {row: row.rpartition("+")[2] for row in self.rows if "+" in row}
         return {row: CLASSIFIER_STEPS[step] for row, step in steps.items() if step in CLASSIFIER_STEPS}
 
@@ -298,7 +304,7 @@ class EncodersConfig(Options):
         """All options of a row's last step.
 
         Raises:
-            ConfigError: for unknown or wrong ones.
+            ConfigError: for unknown or wrong options.
         """
         step = self.stepped[row]
         sections = [getattr(self, section).model_dump() for section in step.sections]
@@ -309,7 +315,7 @@ class EncodersConfig(Options):
         """All options of a pruned row.
 
         Raises:
-            ConfigError: for unknown or wrong ones.
+            ConfigError: for unknown or wrong options.
         """
         return checked(RowOptions, {**self.pruning.model_dump(), **self.rows[row]}, f"encoders.rows.{row}")
 
@@ -320,40 +326,40 @@ class Config(Options):
     model: ModelConfig = ModelConfig()
     """The base model."""
     calibration: CalibrationConfig = CalibrationConfig()
-    """The tokens that methods look at, the same for all."""
+    """The calibration samples, the same for all methods."""
     perplexity: PerplexityConfig = PerplexityConfig()
-    """What perplexity is measured on, and how."""
+    """The text and the windows for perplexity."""
     healing: HealingConfig = HealingConfig()
     """The text that healing trains on."""
     steps: StepsConfig = StepsConfig()  # type: ignore[valid-type]
-    """What is done to finished models, by the name behind the plus."""
+    """Options of the steps that change finished models, by the name behind the plus."""
     search: SearchConfig = SearchConfig()
     """The search for the best attention : MLP split, for variants with ``split: search``."""
     zero_shot: ZeroShotConfig = ZeroShotConfig()
     """Tasks run through lm-eval."""
     continuations: ContinuationsConfig = ContinuationsConfig()
-    """What models write."""
+    """Texts that models write."""
     efficiency: EfficiencyConfig = EfficiencyConfig()
     """Latency, throughput and memory."""
     jobs: JobsConfig = JobsConfig()
-    """What a job asks for, of the machine or of the cluster."""
+    """Resources that a job requests from the machine or the cluster."""
     encoders: EncodersConfig = EncodersConfig()
-    """The second track: classifiers, pruned while they follow a teacher and stored in few bits."""
+    """The second track: classifiers, pruned while they imitate a teacher, and stored in few bits."""
     methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Options of every variant of a method."""
+    """Options for all variants of a method, by method."""
     variants: list[str | dict[str, dict[str, Any] | None]] = Field(min_length=1)
     """Rows of the table: names, or names with options of their own, ``- GQA_uniform_2000: {uniform: true}``."""
     seed: NonNegativeInt = 0
-    """Of the built-in model, its tasks, and lm-eval's few-shot examples."""
+    """Seed of the built-in model, of its tasks, and of lm-eval's few-shot examples."""
 
     @property
     def needs(self) -> Needs:
-        """What a job on the language model asks for: ``jobs``, and by the kind of model where that is silent."""
+        """Resources of a job on the language model: from ``jobs``, else by the kind of model."""
         return self._asked(resources.PRUNING.get(self.model.kind, resources.PRUNING["other"]))
 
     @property
     def classifier_needs(self) -> Needs:
-        """What a job on a classifier asks for: ``jobs``, and by the kind of teacher where that is silent."""
+        """Resources of a job on a classifier: from ``jobs``, else by the kind of teacher."""
         return self._asked(resources.CLASSIFIERS.get(self.encoders.teacher.source, resources.CLASSIFIERS["other"]))
 
     def _asked(self, usual: Needs) -> Needs:
@@ -361,13 +367,13 @@ class Config(Options):
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """lm-eval tasks by name."""
+        """Names of the lm-eval tasks."""
         usual = tuple(BUILTIN_TASKS) if self.model.kind in ("builtin", "package") else REAL_TASKS
         return usual if self.zero_shot.tasks is None else self.zero_shot.tasks
 
     @property
     def makes_tasks(self) -> bool:
-        """Whether tasks made from the built-in text are among them."""
+        """Whether ``tasks`` include any made from the built-in text."""
         return any(task in BUILTIN_TASKS for task in self.tasks)
 
     @property
@@ -378,7 +384,7 @@ class Config(Options):
 
     @property
     def needs_hub(self) -> bool:
-        """Whether anything comes from the hub: the model, a data set, or the data of a task."""
+        """Whether the model, a data set or the data of a task comes from the hub."""
         texts = [self.calibration, self.perplexity, *([self.healing] if self.heals else [])]
         named = any(text.source in SOURCES and text.source != BUILTIN for text in texts)
         tasks = any(task not in BUILTIN_TASKS for task in self.tasks)
@@ -386,11 +392,11 @@ class Config(Options):
 
 
 def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config, dict[str, Variant]]:
-    """Validate a configuration and resolve its variants; Dense comes first, added if it is not listed.
+    """Validate a configuration and resolve its variants. Dense comes first, listed or not.
 
     Args:
         raw: the parsed YAML.
-        source: what to call it in messages.
+        source: the configuration's name in messages.
 
     Raises:
         ConfigError: with every problem found.
@@ -411,7 +417,10 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
 
 
 def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[str]]:
-    """Variants by name, in the order of the configuration, after what they are made from, which is added if missing."""
+    """Variants by name in the order of the configuration, and all problems.
+
+    Each variant follows its parent; a parent that is not listed is added.
+    """
     method_options, problems = _method_options(raw.get("methods"))
     listed: dict[str, tuple[str, Mapping[str, Any]]] = {}
     for place, name, own in _entries(raw.get("variants")):
@@ -424,7 +433,7 @@ def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[
     for name, (place, own) in wanted.items():
         parent, derived, step = name.rpartition("+")
         if derived and parent not in variants:
-            continue  # what is wrong with the parent has been said
+            continue  # the parent's problem is reported already
         try:
             if derived:
                 variants[name] = derive(variants[parent], step, {**_step_options(raw, step), **own})
@@ -437,7 +446,7 @@ def _resolve_variants(raw: Mapping[str, Any]) -> tuple[dict[str, Variant], list[
 
 
 def _lineage(name: str) -> list[str]:
-    """A variant and everything it is made from, the oldest first.
+    """A variant's name after the names of its ancestors.
 
     >>> _lineage("GQA_2000+lora")
     ['GQA_2000', 'GQA_2000+lora']
@@ -457,7 +466,7 @@ def _step_options(raw: Mapping[str, Any], step: str) -> Mapping[str, Any]:
 
 
 def _entries(raw: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(place, name, own options) of every entry of ``variants`` that has the right form."""
+    """(place, name, own options) of every well-formed entry of ``variants``."""
     for index, entry in enumerate(raw if isinstance(raw, list) else []):
         place = f"variants[{index}]"
         if isinstance(entry, str):
@@ -505,11 +514,11 @@ def _check_texts(config: Config) -> list[str]:
             same = text.source == perplexity.source and splits.get(use, "?") == splits.get("evaluation")
             what = f"{text.source}, split {splits.get(use)}"
         if same:
-            problems.append(f"{use}.source: {what} is also what perplexity is measured on; {verb} on another split")
+            problems.append(f"{use}.source: {what} is also the text for perplexity; {verb} on another split")
     if (perplexity.stride or 0) > perplexity.window:
         problems.append(
-            f"perplexity.stride: {perplexity.stride} is longer than the window of {perplexity.window}, tokens between "
-            "windows would be skipped"
+            f"perplexity.stride: {perplexity.stride} is longer than the window of {perplexity.window} and would skip the "
+            "tokens between windows"
         )
     return problems
 
@@ -520,7 +529,7 @@ def _check_model(model: ModelConfig) -> list[str]:
     except CheckpointError as error:
         return [f"model.source: {error}"]
     if model.revision and kind != "hub":
-        return [f"model.revision: '{model.source}' has no revisions, models on the hub have"]
+        return [f"model.revision: '{model.source}' has no revisions; only models on the hub have"]
     return []
 
 
@@ -535,7 +544,9 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
     for row in encoders.rows:
         name, *steps = row.split("+")
         if not re.fullmatch(r"[A-Za-z][\w-]*", name):
-            problems.append(f"encoders.rows: '{row}' is no name for a folder; letters, digits, '_' and '-'")
+            problems.append(
+                f"encoders.rows: '{row}' cannot name a folder; begin with a letter, then letters, digits, '_' and '-'"
+            )
         parent = row.rpartition("+")[0]
         if steps and parent not in encoders.rows:
             problems.append(f"encoders.rows.{row}: no row '{parent}'{nearest(parent, encoders.rows)}")
@@ -553,5 +564,5 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
     try:
         TopologicalSorter({row: [start] if start else [] for row, start in starts.items()}).prepare()
     except CycleError as error:
-        problems.append(f"encoders.rows: start leads in a circle, {' → '.join(error.args[1])}")
+        problems.append(f"encoders.rows: these rows start from each other, {' → '.join(error.args[1])}")
     return problems

@@ -1,7 +1,7 @@
-"""What a run shows on the terminal: how far it is, which jobs run, and why one failed.
+"""The terminal output of a run: progress, running jobs, and the reason for a failure.
 
-On a terminal that is a block which is drawn anew in place. Elsewhere, in a log file, it is a line for the start and for
-the end of each job, without control characters. Snakemake's own log file has the whole text.
+A terminal shows a block of lines that is redrawn in place. A log file gets one line for the start and one for the end
+of each job, without control characters. Snakemake's own log file keeps the whole text.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rich.live import Live
 from rich.text import Text
 
 MOST_RUNNING = 8
-"""Running jobs that are named; more are counted."""
+"""Largest number of running jobs shown by name; the others are counted."""
 LAST_LINES = 12
-"""Lines of a failed job's log that are shown."""
+"""Lines shown of a failed job's log."""
 _ENOUGH = 3
-"""Jobs that have to be done before a time is told from them."""
+"""Finished jobs needed to estimate the time left."""
 _CHATTER = (
     "Activating conda env",
     "Assuming unrestricted shared filesystem",
@@ -44,7 +44,7 @@ _CHATTER = (
     "Using shell",
     "WorkflowError:\nAt least one job did not complete",
 )
-"""How messages begin that say nothing about a run, or what a job's own lines say better."""
+"""Beginnings of messages left out: they say nothing about the run, or a job's own lines say it better."""
 _LOG_FILE = "Complete log(s): "
 _NOTHING_TO_DO = "Nothing to be done"
 _INTERRUPTED = "Terminating processes on user request"
@@ -52,11 +52,11 @@ _INTERRUPTED = "Terminating processes on user request"
 
 @dataclass(frozen=True)
 class Job:
-    """A job that was started."""
+    """A started job."""
 
     rule: str
     wildcards: str
-    """Their values, such as a variant's name; empty without any."""
+    """Values of the wildcards, such as a variant's name; empty without wildcards."""
     started: float
 
     @property
@@ -65,7 +65,7 @@ class Job:
 
 
 def duration_text(seconds: float) -> str:
-    """Seconds as people say them.
+    """A duration for people to read.
 
     >>> duration_text(9.4), duration_text(75), duration_text(3725)
     ('9 s', '1:15 min', '1:02 h')
@@ -81,16 +81,18 @@ def duration_text(seconds: float) -> str:
 def seconds_left(
     left: Mapping[str, int], done: Mapping[str, Sequence[float]], running: Sequence[tuple[str, float]], elapsed: float
 ) -> float | None:
-    """How long a run will still take, if jobs of a rule take what those before took and as many run side by side.
+    """Estimate the seconds until a run ends.
+
+    Assumes that jobs take as long as earlier jobs of their rule, and that as many run side by side.
 
     Args:
-        left: jobs of each rule that are not done, those that run among them.
-        done: seconds that each finished job of a rule took; a rule without one takes the mean of all.
-        running: rule and seconds so far of the jobs that run.
+        left: unfinished jobs of each rule, running jobs included.
+        done: seconds of each finished job by rule; a rule without finished jobs gets the mean of all rules.
+        running: rule and seconds so far of each running job.
         elapsed: seconds since the run began.
 
     Returns:
-        None before three jobs are done.
+        Seconds, or None before three jobs are done.
     """
     every = [seconds for of_rule in done.values() for seconds in of_rule]
     if len(every) < _ENOUGH or elapsed <= 0:
@@ -104,7 +106,7 @@ def seconds_left(
 
 
 class Display(logging.Handler):
-    """Shows Snakemake's events: lively on a terminal, as plain lines elsewhere."""
+    """Log handler that shows Snakemake's events: redrawn in place on a terminal, as plain lines elsewhere."""
 
     def __init__(
         self,
@@ -118,9 +120,9 @@ class Display(logging.Handler):
 
         Args:
             stream: the terminal, or a file.
-            nothing_to_do: called after the run said that all is there.
-            colour: whether a terminal may be coloured.
-            clock: seconds from anywhere.
+            nothing_to_do: called after the message that all results are up to date.
+            colour: whether a terminal may show colours.
+            clock: seconds since any fixed moment.
         """
         super().__init__()
         self.lively = stream.isatty() and os.environ.get("TERM") != "dumb"
@@ -157,7 +159,7 @@ class Display(logging.Handler):
         self._stop()
         super().close()
 
-    # --- events, by the name Snakemake gives them ----------------------------------------------------------
+    # --- events, by Snakemake's names ----------------------------------------------------------------------
 
     def _on_run_info(self, record: Any) -> None:
         self._left = Counter({rule: count for rule, count in record.stats.items() if rule != "total"})
@@ -206,12 +208,12 @@ class Display(logging.Handler):
             self._say(f"  {key}: {value}")
 
     def _on_group_error(self, record: Any) -> None:
-        # what the cluster wrote; an error for each job of the group follows
+        # the cluster's own logs; an error for each job of the group follows
         for log in record.aux_logs:
             self._show_log(Path(log))
 
     def _on_error(self, record: Any) -> None:
-        # what a failed script's shell says of it; the job's own error follows
+        # the shell's message about a failed script; the job's own error follows
         if record.exception == "RuleException" and "CalledProcessError" in record.getMessage():
             return
         self._on_message(record)
@@ -241,7 +243,7 @@ class Display(logging.Handler):
         return f"[{self._done:{width}}/{self._total}]"
 
     def _show_log(self, log: Path) -> None:
-        """The end of a job's log, indented; a bar that was drawn anew in place shows as it was last."""
+        """Show the end of a job's log, indented. A bar redrawn in place shows in its last state."""
         if not log.is_file():
             return
         text = log.read_bytes().decode("utf-8", errors="replace")
@@ -257,7 +259,7 @@ class Display(logging.Handler):
         if self._failed:
             told += f", {len(self._failed)} failed: {', '.join(self._failed)}"
         elif self._done < self._total:
-            told += ", stopped; the same command goes on from there"
+            told += ", stopped; run the same command again to go on"
         self._say(f"{told}. Snakemake's log: {os.path.relpath(log)}")
 
     def _stop(self) -> None:
@@ -266,7 +268,7 @@ class Display(logging.Handler):
             self._live = None
 
     def _block(self) -> Group:
-        """What is drawn anew on a terminal: a line for the run, and one for each job that runs."""
+        """The block that a terminal redraws: a line for the run, and one for each running job."""
         now = self._clock()
         running = sorted(self._running.copy().values(), key=lambda job: job.started)
         elapsed = now - self._began

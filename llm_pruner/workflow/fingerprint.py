@@ -1,7 +1,8 @@
-"""Digest of the sources a job runs, so that editing them reruns the job and editing others does not.
+"""Digest of the sources that a job runs: editing them reruns the job, editing other sources does not.
 
-Found by following imports of this package from a job's entry points. Modules reached by name at run time (a method,
-a mechanism's job) are entry points of their own, which is what keeps one method's edit from rerunning another.
+The digest covers every module of this package that imports reach from a job's entry points. Modules that a job imports
+by name at run time (a method, a mechanism's job) are entry points of their own, so an edit of one method reruns no
+other method.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ PACKAGE = "llm_pruner"
 
 
 def sources_digest(*entries: str | Path) -> str:
-    """A short digest of the code reached from ``entries``.
+    """A short digest of the code that imports reach from ``entries``.
 
-    Comments, docstrings and formatting do not count: they change no result.
+    Comments, docstrings and formatting change no result and do not count.
 
     Args:
         entries: dotted module names, or paths of scripts.
@@ -44,7 +45,7 @@ def _closure(start: Path) -> set[Path]:
 
 @cache
 def _imports(file: Path) -> tuple[str, ...]:
-    """Modules of this package that a file imports, anywhere but for type checking."""
+    """Modules of this package that a file imports, except for type checking."""
     return tuple(sorted({module for node in _runtime_nodes(_tree(file)) for module in _modules(node)}))
 
 

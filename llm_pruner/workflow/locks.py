@@ -1,4 +1,4 @@
-"""Starting a run where an earlier one was killed: its lock is cleared, its jobs are waited for."""
+"""Start a run in a folder where an earlier run was killed: clear its lock, wait for its jobs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ STATE = Path(".snakemake")
 def clear_stale_lock(folder: Path = STATE) -> IO[str] | None:
     """Delete Snakemake's lock files if no run holds them, and hold this folder's run lock.
 
-    Snakemake's lock files outlive a killed process; a kernel lock does not. Whoever gets the kernel lock knows that the
-    files are left over.
+    Snakemake's lock files outlive a killed process; a kernel lock does not. A process that gets the kernel lock knows
+    that the files are left over.
 
     Returns:
-        The open lock file, to be kept for as long as the run lasts; None if another run holds it.
+        The open lock file, to keep as long as the run lasts; None if another run holds it.
     """
     folder.mkdir(exist_ok=True)
     handle = (folder / "llm_pruner.lock").open("w")
@@ -35,14 +35,14 @@ def clear_stale_lock(folder: Path = STATE) -> IO[str] | None:
 
 
 def wait_for_left_over_jobs(say: Callable[[str], object], folder: Path = STATE, seconds: float = 5) -> None:
-    """Wait for the SLURM jobs of a killed run: they would write what this run makes again.
+    """Wait for the SLURM jobs of a killed run, which would write the same files as this run.
 
-    Only the holder of the run lock may call this: jobs that log into ``folder`` then belong to no living run.
+    Only the holder of the run lock may call this: only then do jobs that log into ``folder`` belong to no living run.
 
     Args:
-        say: gets one message when jobs are found, and one whenever further jobs are.
-        folder: Snakemake's state of the run.
-        seconds: between two looks at the queue.
+        say: called with a message when jobs are found, and again for further jobs.
+        folder: Snakemake's folder for the state of the run.
+        seconds: time between two looks at the queue.
     """
     if shutil.which("squeue") is None:
         return
@@ -56,8 +56,8 @@ def wait_for_left_over_jobs(say: Callable[[str], object], folder: Path = STATE, 
             return
         if jobs - told:
             say(
-                f"Waiting for SLURM jobs that an earlier run left here: {' '.join(sorted(jobs))}. "
-                "What they finish is kept; scancel them to start again without."
+                f"Waiting for SLURM jobs of an earlier run in this folder: {' '.join(sorted(jobs))}. "
+                "This run keeps their results; scancel them to make the results anew."
             )
             told |= jobs
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""Checks of a configuration against its model, made before any job runs, as far as the model is already known."""
+"""Checks of a configuration against its model, made before any job runs if the model's shape is known by then."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from llm_pruner.workflow.config import Config
 
 
 def preflight(config: Config, variants: Iterable[Variant], source: str = "config") -> None:
-    """Refuse what this model cannot give.
+    """Refuse a configuration that asks more than its model can give.
 
     Args:
         config: a valid configuration.
         variants: as ``load_config`` resolved them.
-        source: what to call the configuration in messages.
+        source: the configuration's name in messages.
 
     Raises:
         ConfigError: with every problem: an unsupported or damaged local model, ratios that leave nothing, more
-            layers than there are, rows that N:M does not divide, too few calibration tokens, windows longer than the
-            model's context.
+            layers than the model has, rows that N:M does not divide, too few calibration tokens, windows longer than
+            the model's context.
     """
     if problems := _check_encoders(config):
         raise ConfigError(problems, source)
@@ -65,7 +65,7 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
 
 
 def known_architecture(config: Config) -> Architecture | None:
-    """The base model's shape, if it is known without a download."""
+    """The base model's shape, or None if only a download can tell."""
     model = config.model
     if model.kind == "builtin":
         builtin = {**config.model.builtin.model_dump(), "model_type": "llama", "tie_word_embeddings": True}
@@ -79,7 +79,7 @@ def known_architecture(config: Config) -> Architecture | None:
 
 
 def _check_encoders(config: Config) -> list[str]:
-    """What the classifiers' rows ask of a teacher whose shape is known."""
+    """Problems of the classifiers' rows with a teacher whose shape is known."""
     encoders = config.encoders
     source = encoders.teacher.source
     problems = []
@@ -97,7 +97,7 @@ def _check_encoders(config: Config) -> list[str]:
     for row in encoders.pruned:
         try:
             options = encoders.row_options(row)
-            if not options.start:  # what is left of another row is known when that is made
+            if not options.start:  # another row's shape is known only once that row is made
                 check_pruned_share(encoder, options)
         except PlanError as error:
             problems.append(f"encoders.rows.{row}: {error}")
@@ -110,10 +110,10 @@ def _check_encoders(config: Config) -> list[str]:
 
 
 def check_variant(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
-    """Raise PlanError if a model of this shape cannot give what the variant takes.
+    """Raise PlanError if the variant takes more than a model of this shape has.
 
     Args:
-        tokens: calibration tokens it will see, where that is known.
+        tokens: calibration tokens that the variant will see, if known.
     """
     try:
         get_mechanism(variant.mechanism).check(variant, architecture, tokens)

@@ -1,4 +1,4 @@
-"""What a job asks for: memory, time, cores, GPUs, and the environment variables that all jobs share."""
+"""Resources of a job: memory, time, cores and GPUs, and the environment variables shared by all jobs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from llm_pruner.system.device import visible_gpus
 
 ENVIRONMENT = {
-    # Idle OpenMP threads that spin make everything slower by an order when jobs share cores.
+    # Spinning idle OpenMP threads make everything about ten times slower when jobs share cores.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # glibc maps every large tensor anew and has the kernel clear it page by page, which takes a tenth of a job's time;
-    # up to these sizes (one window's logits) it keeps and reuses what was freed.
+    # By default glibc maps every large tensor anew, and the kernel clears its pages: a tenth of a job's time. Up to these
+    # sizes (one window's logits), glibc keeps and reuses freed memory.
     "MALLOC_MMAP_THRESHOLD_": str(2**27),
     "MALLOC_TRIM_THRESHOLD_": str(2**29),
     "TOKENIZERS_PARALLELISM": "false",
@@ -20,12 +20,13 @@ ENVIRONMENT = {
 
 @dataclass(frozen=True)
 class Needs:
-    """What a job that reads a model asks for; a further attempt asks for more memory and time.
+    """Resources of a job that reads a model. A further attempt requests more memory and time.
 
     Attributes:
         memory_mb: main memory in MB.
-        minutes: time it may take.
-        threads: cores. Jobs on a small model are short: many side by side with one thread each beat few with many.
+        minutes: time limit.
+        threads: cores. Jobs on a small model are short, and many of them with one thread each, side by side, beat few
+            with many threads.
     """
 
     memory_mb: int
@@ -38,15 +39,15 @@ CLASSIFIERS = {"builtin": Needs(2_000, 30, 1), "other": Needs(16_000, 480, 8)}
 
 
 def uses_gpus(device: str, limit: int | None, cluster: bool) -> bool:
-    """Whether jobs that can use a GPU ask for one, found without torch.
+    """Whether jobs that can use a GPU request one, found without torch.
 
-    On a cluster the profile's ``limit`` decides, because the machine that submits says nothing about those that
-    compute; on one machine there has to be a GPU besides.
+    On a cluster the profile's ``limit`` alone decides, because the machine that submits jobs may differ from the nodes
+    that run them. On one machine, that machine must also have a GPU.
 
     Args:
         device: ``model.device`` of the configuration.
         limit: GPUs that the run may hold at once; None for no limit.
-        cluster: whether jobs are submitted elsewhere.
+        cluster: whether the run submits its jobs to a cluster.
     """
     if limit == 0:
         return False

@@ -1,4 +1,4 @@
-"""Undocumented parts of Snakemake that the rules need. Checked on 9.27.1; look here first after an update."""
+"""Undocumented parts of Snakemake that the rules need, checked on 9.27.1. Look here first after an update."""
 
 from __future__ import annotations
 
@@ -8,44 +8,44 @@ from typing import Any, TextIO
 
 
 def cores(workflow: Any) -> int:
-    """Cores of this run; 1 on a cluster, where a run has none of its own and the profile says."""
+    """Cores of this run; 1 on a cluster, where the profile sets the cores of each job."""
     return workflow.global_resources["_cores"].value or 1
 
 
 def on_cluster(workflow: Any) -> bool:
-    """Whether jobs are submitted elsewhere: such a run limits jobs, one on this machine limits cores."""
+    """Whether the run submits its jobs to a cluster: such a run limits jobs, a local run limits cores."""
     return workflow.global_resources["_nodes"].value is not None
 
 
 def gpu_limit(workflow: Any) -> int | None:
-    """GPUs that a run may hold at once, the resource ``gpu`` of the profile; None without one."""
+    """GPUs that a run may hold at once: the profile's resource ``gpu``, or None if the profile sets no limit."""
     limit: int | None = workflow.global_resources.get("gpu").value
     return limit
 
 
 def config_files(workflow: Any) -> list[str]:
-    """Configuration files of this run, as they were named."""
+    """Paths of this run's configuration files, as the user wrote them."""
     return [str(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
 
 
 def submit_at_once(workflow: Any) -> None:
-    """Switch off the limit of submissions per second, which only a queue needs.
+    """Switch off Snakemake's limit of submissions per second, which only clusters need.
 
-    With it, the scheduler looks again every second for each job that has ever finished: a sixth of a core after a
-    hundred jobs, and a second at the end of every run.
+    The limit makes the scheduler look again every second for each finished job: a sixth of a core after a hundred jobs,
+    and a second at the end of every run.
     """
     workflow.scheduler.job_rate_limiter = None
 
 
 def rules_of_run(workflow: Any) -> set[str]:
-    """Rules of which this run has a job, done or to do; known once the run has started."""
+    """Rules with a job in this run, finished or not; known once the run has started."""
     return {job.rule.name for job in workflow.dag.jobs}
 
 
 def replace_terminal_output(workflow: Any, make: Callable[[TextIO], logging.Handler]) -> None:
-    """Let another handler write what Snakemake's own would write to the terminal; its log file stays as it is.
+    """Replace Snakemake's handler for the terminal; its log file stays as it is.
 
-    Nothing changes for a dry run, with a logger plugin, and where other detail than usual was asked for.
+    Nothing changes for a dry run, with a logger plugin, or if the user asked for more or less detail than usual.
     """
     from snakemake.logging import logger
 
@@ -58,5 +58,5 @@ def replace_terminal_output(workflow: Any, make: Callable[[TextIO], logging.Hand
 
 
 def shows_results(workflow: Any) -> bool:
-    """Whether results may be written to the terminal after a run: not where quiet was asked for."""
+    """Whether a run may print its results at the end: not if the user asked for quiet."""
     return not workflow.output_settings.quiet

@@ -125,11 +125,11 @@ def test_every_mistake_is_reported_with_its_key() -> None:
         load_config({"variants": ["Dense"], "encoders": wrong})
     for expected in (
         "encoders.task: 'sst3' is neither a file nor a known data set",
-        "encoders.rows: 'a/b' is no name for a folder",
+        "encoders.rows: 'a/b' cannot name a folder",
         "encoders.rows.B: importance: unknown option; did you mean 'importance_mode'?",
         "encoders.rows.C: final_sparsity: Input should be less than 1",
         "encoders.rows.D: start: no pruned row 'Bb'; did you mean 'B'?",
-        "encoders.rows: start leads in a circle, E → F → E",
+        "encoders.rows: these rows start from each other, E → F → E",
         "encoders.rows.Bb+nf4: no row 'Bb'; did you mean 'B'?",
         "encoders.rows.D+nf5: unknown step '+nf5'; did you mean 'nf4'?",
         "encoders.rows.D+nf4: epochs: unknown option",
@@ -144,12 +144,12 @@ def test_every_mistake_is_reported_with_its_key() -> None:
 @pytest.mark.parametrize(
     ("listed", "expected"),
     [
-        ({"ptq": ["A"]}, "encoders.ptq: no list of its own any more; write 'A+nf4: {}' under encoders.rows"),
+        ({"ptq": ["A"]}, "encoders.ptq: this list is gone; write 'A+nf4: {}' under encoders.rows"),
         (
             {"qkd": ["A", "B"]},
-            "encoders.qkd: no list of its own any more; write 'A+qkd: {}' and 'B+qkd: {}' under encoders.rows",
+            "encoders.qkd: this list is gone; write 'A+qkd: {}' and 'B+qkd: {}' under encoders.rows",
         ),
-        ({"ptq": None}, "encoders.ptq: no list of its own any more; write '<row>+nf4: {}' under encoders.rows"),
+        ({"ptq": None}, "encoders.ptq: this list is gone; write '<row>+nf4: {}' under encoders.rows"),
     ],
 )
 def test_old_lists_are_refused_with_the_rows_to_write(listed: dict[str, Any], expected: str) -> None:

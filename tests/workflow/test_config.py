@@ -269,9 +269,9 @@ def test_steps_that_stood_elsewhere_are_answered_with_their_new_place() -> None:
     [
         (
             {"healing": {"split": "test"}, "variants": ["Dense+lora"]},
-            "healing.source: builtin, split test is also what perplexity is measured on; train on another split",
+            "healing.source: builtin, split test is also the text for perplexity; train on another split",
         ),
-        ({"calibration": {"split": "test"}}, "builtin, split test is also what perplexity is measured on"),
+        ({"calibration": {"split": "test"}}, "builtin, split test is also the text for perplexity"),
         ({"calibration": {"source": "wikitext2", "split": "test"}, "perplexity": {"source": "wikitext2"}}, "also what"),
         ({"calibration": {"source": "wikitext2", "split": "dev"}}, "wikitext2 has no split 'dev'; known: test, train"),
         ({"calibration": {"source": "c5"}}, "neither a file nor a known source; known: builtin, c4, ptb, wikitext2"),
@@ -284,7 +284,7 @@ def test_steps_that_stood_elsewhere_are_answered_with_their_new_place() -> None:
         ({"model": {"source": "smolm2"}}, "did you mean 'smollm2'?"),
         ({"model": {"source": "some/file.gguf"}}, "model.source: no GGUF file 'some/file.gguf'"),
         ({"model": {"gguf_file": "a.gguf"}}, "'smollm2' has no files to choose from, leave out gguf_file 'a.gguf'"),
-        ({"model": {"revision": "main"}}, "model.revision: 'smollm2' has no revisions, models on the hub have"),
+        ({"model": {"revision": "main"}}, "model.revision: 'smollm2' has no revisions; only models on the hub have"),
         ({"variants": []}, "variants: "),
     ],
 )

@@ -109,7 +109,7 @@ def test_an_interrupted_run_blames_no_job() -> None:
     run.send(None, "Complete log(s): run.log")
     assert run.lines[2:] == [
         "Stopping ...",
-        "0 of 2 jobs done in 0 s, stopped; the same command goes on from there. Snakemake's log: run.log",
+        "0 of 2 jobs done in 0 s, stopped; run the same command again to go on. Snakemake's log: run.log",
     ]
 
 

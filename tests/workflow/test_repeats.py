@@ -45,7 +45,7 @@ def test_rows_of_the_first_seed_are_what_they_are_without_others() -> None:
 @pytest.mark.parametrize(
     ("seeds", "more", "message"),
     [
-        ([0, 1, 0], {}, r"calibration\.seeds: .*0 stands there twice"),
+        ([0, 1, 0], {}, r"calibration\.seeds: .*0 is listed twice"),
         (["many"], {}, r"calibration\.seeds"),
         ([-1], {}, r"calibration\.seeds"),
         ([], {}, r"calibration\.seeds"),

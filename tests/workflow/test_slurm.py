@@ -170,7 +170,7 @@ def test_a_killed_run_is_started_again(run: ClusterRun, node: SlurmNode) -> None
     assert left["JobState"] == "RUNNING"
 
     output = run.run().stdout
-    assert f"Waiting for SLURM jobs that an earlier run left here: {left['JobId']}." in output
+    assert f"Waiting for SLURM jobs of an earlier run in this folder: {left['JobId']}." in output
     plan = json.loads((run.run_folder / "baselines" / "Mine_remove_1" / "plan.json").read_text())
     assert plan["kept_layers"] == [1, 2]
     after = run.digests()
