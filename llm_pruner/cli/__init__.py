@@ -1,7 +1,7 @@
 """The command line: thin commands over the library calls that the workflow's scripts make.
 
-Results go to stdout, progress and what went wrong to stderr. Exit codes: 0 fine; 1 refused or failed, with one
-message; 2 wrong usage; 3 finished, but something of many was damaged or missing and is named.
+Results go to stdout, progress and problems to stderr. Exit codes: 0 success; 1 refused or failed, with one message;
+2 wrong usage; 3 finished, but some inputs were damaged or missing, and stderr names them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from llm_pruner.cli.common import Commands
 app = typer.Typer(
     name="llm-pruner",
     cls=Commands,
-    help="Prune language models and compare what is left. Exit codes: 0 fine, 1 an error with its one message, "
-    "2 wrong usage, 3 finished but something of many was damaged or missing.",
+    help="Prune language models and compare the results. Exit codes: 0 success, 1 an error with one message, "
+    "2 wrong usage, 3 finished but some inputs were damaged or missing.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -37,7 +37,7 @@ app.add_typer(distill.app, name="distill", rich_help_panel="Make models")
 
 def main() -> None:
     """Entry point of ``llm-pruner``."""
-    # as in the workflow: idle OpenMP threads that spin make everything slower by an order on shared cores
+    # as in the workflow: spinning idle OpenMP threads make everything about ten times slower on shared cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     app(prog_name="llm-pruner")

@@ -1,4 +1,4 @@
-"""A pruned model from nothing but its base: the workflow's jobs one after the other, all their files in one folder."""
+"""Make a pruned model from its base alone: the workflow's jobs one after the other, with all files in one folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from llm_pruner.workflow.preflight import check_variant
 
 @dataclass(frozen=True)
 class Text:
-    """What samples are drawn from, and how."""
+    """Source of samples, and their number, length and seed."""
 
     source: str
     split: str | None = None
@@ -41,12 +41,15 @@ class Text:
     seed: int = 0
 
     def draw(self, model: Path, output: Path, *, held_out: bool = False) -> Path:
-        """Write the samples as a token file, as the workflow does; ``held_out`` those behind them.
+        """Write the samples as a token file, as the workflow does.
+
+        Args:
+            held_out: draw the samples that follow the calibration samples, instead of these.
 
         Raises:
             ConfigError: for samples longer than the model's context.
-            DataError: for a split that the source has not, or if it has too little text or is damaged.
-            PrunerError: if they would overwrite the token file that they are drawn from, or one not made by this tool.
+            DataError: if the source lacks the split, has too little text or is damaged.
+            PrunerError: if ``output`` is the source itself, or a file that this tool did not make.
         """
         from llm_pruner.data.sampling import SampleSpec, draw_samples
 
@@ -57,7 +60,7 @@ class Text:
             whole = not held_out and held.shape == (samples, length)
             if output.exists() and output.samefile(self.source):
                 if whole:
-                    return output  # drawn before, and its facts say from where
+                    return output  # drawn before; its facts name the source
                 raise PrunerError(f"{output}: would overwrite the input {self.source}; choose another output")
         refuse_foreign_record(output)
         split = split_for(self.source, self.split, "calibration")
@@ -68,25 +71,25 @@ class Text:
 
 
 def check_context(model: Path, length: int) -> None:
-    """Raise ConfigError if a model cannot see so many tokens at once."""
+    """Raise ConfigError if ``length`` tokens do not fit the model's context."""
     context = read_config(model).get("max_position_embeddings")
     if context and length > context:
         raise ConfigError([f"{length} tokens at once, but the model's context is {context}"], str(model))
 
 
 def registered(method: str) -> str:
-    """A method's name as it is registered, whatever the case it was written in."""
+    """A method's registered name, from its name in any case."""
     return next((name for name in METHODS if name.lower() == method.lower()), method)
 
 
 def compose_name(method: str, structure: str | None, ratio: float | None, layers: int | None) -> str:
-    """The name of a variant.
+    """Compose a variant's name from method, structure and amount.
 
     >>> compose_name("wanda", "2:4", None, None), compose_name("GQA", "width", 0.2, None)
     ('Wanda_2of4', 'GQA_2000')
 
     Raises:
-        typer.BadParameter: where structure, ratio and layers do not make one.
+        typer.BadParameter: if structure, ratio and layers contradict each other or leave the amount open.
     """
     method = registered(method)
     if method == DENSE:
@@ -96,8 +99,8 @@ def compose_name(method: str, structure: str | None, ratio: float | None, layers
     structure = structure or mechanism.name
     counts = mechanism.asks == "number"
     if counts and (layers is None) == (ratio is None):
-        ways = "how many with --layers or which share of all parameters with --ratio"
-        raise typer.BadParameter(f"by {structure}, say {ways}", param_hint="--structure")
+        ways = "either a number with --layers or a share of all parameters with --ratio"
+        raise typer.BadParameter(f"for {structure}, give {ways}", param_hint="--structure")
     if layers is not None and not counts:
         numbered = " or ".join(each.name for each in all_mechanisms() if each.asks == "number")
         raise typer.BadParameter(f"is for {numbered}, not for {structure}", param_hint="--layers")
@@ -108,10 +111,10 @@ def compose_name(method: str, structure: str | None, ratio: float | None, layers
 
 
 def find_mechanism(structure: str) -> Mechanism:
-    """The mechanism that ``--structure`` means.
+    """The mechanism that ``--structure`` stands for.
 
     Raises:
-        typer.BadParameter: if there is none.
+        typer.BadParameter: for an unknown structure.
     """
     found = next((mechanism for mechanism in all_mechanisms() if mechanism.owns(structure)), None)
     if found is None:
@@ -130,21 +133,21 @@ def make_variant(
     held_out: Path | None = None,
     runtime: Runtime,
 ) -> PruningRecord:
-    """Draw, score, search where the options ask for it, and prune.
+    """Draw samples, score, search if the options ask for it, and prune.
 
     Args:
-        variant: what to make.
+        variant: the variant to make.
         base: folder of the base model.
         output: folder of the variant.
-        text: the calibration samples, drawn where anything looks at them.
-        scores: files of ``compute_scores`` to plan from instead of making them.
-        held_out: token file that a search is judged by; drawn behind the calibration samples by default.
+        text: source of the calibration samples, drawn if anything needs them.
+        scores: files of ``compute_scores`` to plan from, instead of new scores.
+        held_out: token file that decides a search. By default, further samples of ``text``.
 
     Returns:
         The record of the pruning.
 
     Raises:
-        PrunerError: for scores that are not this variant's, or as the steps do.
+        PrunerError: for scores of another variant, or an error of any of these jobs.
     """
     from llm_pruner.variants.make import prune
 
@@ -173,7 +176,7 @@ def make_variant(
         files["calibration"] = tokens
     record = prune(variant, base, output, **files, **asdict(runtime), check=False)
     if not variant.score:
-        # of a model that this one replaced
+        # a plan of the model that this one replaced
         (output / "plan.json").unlink(missing_ok=True)
     return record
 
@@ -186,16 +189,16 @@ def refuse_existing(
     records: Sequence[str] = ("pruning.json",),
     files: Sequence[str] = (),
 ) -> None:
-    """Replace a variant's model only where that is asked for, and say what is replaced and what is left of the old one.
+    """Refuse to replace a variant without ``force``; otherwise name the replaced and the outdated files on stderr.
 
     Args:
-        inputs: folders and files that it is made from.
-        records: names, within ``output``, of the records and token files that come with the model.
-        files: names of the other files that do.
+        inputs: folders and files that the variant is made from.
+        records: names, within ``output``, of the records and token files beside the model.
+        files: names, within ``output``, of all other files beside the model.
 
     Raises:
-        PrunerError: for a model or a file without ``force``; with or without it for folders and records that this tool
-            did not make, or an output that is, contains or lies in one of ``inputs``.
+        PrunerError: for a model or a file without ``force``. Also, whatever ``force`` says, for folders and records
+            that this tool did not make, and for an output that is, contains or lies in one of ``inputs``.
     """
     if (output / "plan.json").exists():
         Plan.read(output / "plan.json")
@@ -209,14 +212,14 @@ def refuse_existing(
     )
     for part in stale:
         if part.exists() and not any((output / name).is_relative_to(part) for name in (*records, *files)):
-            typer.echo(f"{part}: of the model that is replaced; make it again", err=True)
+            typer.echo(f"{part}: belongs to the replaced model; make it again", err=True)
 
 
 def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
-    """Scores files by the name of the variant's score that each holds.
+    """Map the names of the variant's scores to the files that hold them.
 
     Raises:
-        PrunerError: for a file with other scores.
+        PrunerError: for a file with scores that the variant does not take.
     """
     given = {}
     for file in files:
@@ -224,7 +227,7 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
         found = [score.name for score in variant.scores if _holds(held, score)]
         if not found:
             wanted = " and ".join(score.name for score in variant.scores) or "no scores"
-            raise PrunerError(f"{file}: not scores for {variant.name}, which takes {wanted}")
+            raise PrunerError(f"{file}: holds no scores for {variant.name}, which takes {wanted}")
         given[found[0]] = file
     return given
 
@@ -232,18 +235,18 @@ def match_scores(variant: Variant, files: Sequence[Path]) -> dict[str, Path]:
 def make_scores(
     score: ScoreSpec, base: Path, tokens: Path | None, path: Path, runtime: Runtime, *, replace: bool = False
 ) -> Path:
-    """Scores at ``path`` of a base that is checked; those there are kept if model, tokens and options are the same.
+    """Write scores of a checked base to ``path``, unless they are there already for the same model, tokens and options.
 
     Args:
-        replace: make them anew, whatever is there.
+        replace: make the scores anew in any case.
 
     Raises:
-        PrunerError: for a file that this tool did not make, unless it is to be replaced.
+        PrunerError: for a file at ``path`` that this tool did not make, unless ``replace`` is true.
     """
     from llm_pruner.variants.score import compute_scores
 
     made_from = MadeFrom(
-        # of links, the files they lead to
+        # for links, the size and time of their targets
         model={file.name: (file.stat().st_size, file.stat().st_mtime_ns) for file in checkpoint_files(base)},
         tokens=read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
     )
@@ -251,7 +254,7 @@ def make_scores(
         refuse_foreign_record(path)
         held = read_scores(path)
         if _holds(held, score) and held.made_from == made_from:
-            typer.echo(f"{path}: made before from the same model and tokens, kept", err=True)
+            typer.echo(f"{path}: kept, made before from the same model and tokens", err=True)
             return path
     scores = compute_scores(score, base, tokens, path, **asdict(runtime), check=False)
     scores.model_copy(update={"made_from": made_from}).write(path)

@@ -1,4 +1,4 @@
-"""What commands share: typed options, output for people and for machines, and how errors end."""
+"""Shared by all commands: typed options, output for people and for machines, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from llm_pruner.workflow.config import CalibrationConfig
 Outputs = ParamSpec("Outputs")
 
 DAMAGED = 3
-"""Exit code of a command that finished, though something of many was damaged or missing."""
+"""Exit code of a command that finished although some inputs were damaged or missing."""
 
 CALIBRATION = CalibrationConfig()
 _NAMED = 10
-"""How many files that are replaced are named; of the rest there is the number."""
+"""Largest number of replaced files shown by name; the others are counted."""
 _MACHINE = "Machine"
 _TEXT = "Calibration"
 
@@ -30,7 +30,7 @@ Model = Annotated[Path, typer.Option("--model", exists=True, file_okay=False, he
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace what is there; of folders and records only what this tool made.")
+    bool, typer.Option("--force", help="Replace existing files; folders and records only if this tool made them.")
 ]
 Options = Annotated[
     list[str] | None,
@@ -41,7 +41,7 @@ Batch = Annotated[int, typer.Option("--batch-size", min=1, help="Samples run at 
 
 
 def _libraries_too(progress: bool) -> bool:
-    """Loading and downloading have bars of their own."""
+    """Apply ``--progress`` to the libraries' own bars for loading and downloading too."""
     if not progress:
         os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     return progress
@@ -55,12 +55,12 @@ Source = Annotated[
     typer.Option(
         "--calibration",
         metavar="SOURCE",
-        help="Token file (.safetensors), text or JSONL file, or builtin, wikitext2, c4, ptb.",
+        help="Text to draw from: a token file (.safetensors), text or JSONL file, or builtin, wikitext2, c4, ptb.",
         rich_help_panel=_TEXT,
     ),
 ]
 Split = Annotated[
-    str | None, typer.Option(help="Split of a named source; its usual one by default.", rich_help_panel=_TEXT)
+    str | None, typer.Option(help="Split of a named source. By default the usual split.", rich_help_panel=_TEXT)
 ]
 Samples = Annotated[
     int | None,
@@ -80,11 +80,11 @@ Length = Annotated[
         rich_help_panel=_TEXT,
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Decides which samples are drawn.", rich_help_panel=_TEXT)]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of the draw of samples.", rich_help_panel=_TEXT)]
 
 
 class Commands(TyperGroup):
-    """An error that has a message of its own ends with that message and exit code 1, without a traceback."""
+    """A group of commands that turns a PrunerError into one message and exit code 1, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -95,7 +95,7 @@ class Commands(TyperGroup):
 
 
 def emit(value: Any, text: str, as_json: bool) -> None:
-    """A command's result on stdout: JSON for machines, or text."""
+    """Print a command's result on stdout: JSON for machines, or text for people."""
     typer.echo(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) if as_json else text)
 
 
@@ -111,11 +111,11 @@ def _naming(replaced_by: Callable[Outputs, list[Path]]) -> Callable[Outputs, Non
 
 
 claim = _naming(replaced_by)
-"""Refuses outputs that may not be written, as ``replaced_by`` does, and names on stderr what the others replace."""
+"""Refuses forbidden outputs, as ``replaced_by`` does, and names on stderr the files that the output replaces."""
 
 
 def finish(problems: Iterable[str]) -> None:
-    """Name what was damaged or missing on stderr, and end with the exit code that says so."""
+    """Print the damaged and missing inputs on stderr, and exit with code 3 if there are any."""
     named = list(problems)
     for problem in named:
         typer.echo(problem, err=True)
@@ -124,7 +124,7 @@ def finish(problems: Iterable[str]) -> None:
 
 
 def read_options(pairs: Sequence[str] | None) -> dict[str, Any]:
-    """``key=value`` pairs; a value is read as JSON where it is that, as text otherwise.
+    """Parse ``key=value`` pairs. A value that is no JSON is read as text.
 
     >>> read_options(["samples=16", "split=2:8", "uniform=true"])
     {'samples': 16, 'split': '2:8', 'uniform': True}
@@ -142,25 +142,25 @@ def read_options(pairs: Sequence[str] | None) -> dict[str, Any]:
 
 
 def separated(values: Sequence[str]) -> list[str]:
-    """What is between commas, each once."""
+    """The values between commas, without repeats."""
     return list(dict.fromkeys(part.strip() for value in values for part in value.split(",") if part.strip()))
 
 
 def model_folder(folder: Path) -> Path:
-    """The model of a variant folder; a model folder itself otherwise."""
+    """The model folder inside a variant folder; ``folder`` itself if it is a model folder."""
     return folder / "model" if (folder / "model").is_dir() and not (folder / "config.json").exists() else folder
 
 
 def variant_folder(model: Path) -> Path:
-    """The folder of the variant that a model folder, which may be that itself, belongs to."""
+    """The variant folder that a model folder belongs to; ``model`` itself if it is one."""
     return model.parent if model.name == "model" else model
 
 
 def variant_folders(places: Iterable[Path]) -> list[Path]:
-    """Folders of variants: those given, and those directly below the others, or below their ``baselines``.
+    """Folders of variants: a place itself, or the variants directly below it or below its ``baselines``.
 
     Raises:
-        PrunerError: where there are none.
+        PrunerError: if there are none.
     """
     found: list[Path] = []
     for place in places:

@@ -1,4 +1,4 @@
-"""Commands for classifiers: teacher, pruned student, 4 bits, and how they compare."""
+"""Commands for classifiers: train a teacher, prune a student, store in 4 bits, compare."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Task = Annotated[
     typer.Option(
         "--task",
         metavar="KEY=VALUE",
-        help="What else is to be said about the data set, such as text_column=body or length=64; may be repeated.",
+        help="An option of the data set, such as text_column=body or length=64; may be repeated.",
         rich_help_panel="Data",
     ),
 ]
@@ -43,7 +43,7 @@ LikeTeacher = Annotated[
     str | None,
     typer.Option(
         help=_DATASETS,
-        show_default="the teacher's, by its record",
+        show_default="the data set in the teacher's record",
         rich_help_panel="Data",
     ),
 ]
@@ -65,16 +65,18 @@ Student = Annotated[
 ]
 LayerBits = Annotated[
     list[str] | None,
-    typer.Option(metavar="LAYER=BITS", help="A layer that is stored in 4 or 8 bits; may be repeated."),
+    typer.Option(metavar="LAYER=BITS", help="Bits of one layer, 4 or 8; may be repeated."),
 ]
-Stored = Annotated[QuantizationOptions, Fields(("bits", "double_quant"), help={"bits": "Of all other layers: 4 or 8."})]
+Stored = Annotated[
+    QuantizationOptions, Fields(("bits", "double_quant"), help={"bits": "Bits of other layers: 4 or 8."})
+]
 
 
 @app.command()
 def train(
     output: Output,
     model: Annotated[
-        str, typer.Option(help="builtin, an id on the hub, or a local folder; it is fine-tuned.")
+        str, typer.Option(help="The model to fine-tune: builtin, an id on the hub, or a local folder.")
     ] = BUILTIN,
     dataset: Dataset = BUILTIN,
     task: Task = None,
@@ -84,7 +86,7 @@ def train(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Fine-tune the teacher: OUTPUT/model, record.json, curves.png. A run that was killed goes on where it was.
+    """Fine-tune the teacher: OUTPUT/model, record.json, curves.png. The same command continues a killed run.
 
     llm-pruner distill train --dataset sst2 --model distilbert-base-uncased --output runs/teacher
     """
@@ -103,11 +105,9 @@ def prune(
     teacher: Teacher = None,
     model: Annotated[
         Path | None,
-        typer.Option(
-            exists=True, file_okay=False, help="Model or run folder of what is pruned.", show_default="the teacher"
-        ),
+        typer.Option(exists=True, file_okay=False, help="Model or run folder to prune.", show_default="the teacher"),
     ] = None,
-    name: Annotated[str, typer.Option(help="What the report calls it.")] = PRUNED,
+    name: Annotated[str, typer.Option(help="Name in the report.")] = PRUNED,
     dataset: LikeTeacher = None,
     task: Task = None,
     option: Options = None,
@@ -116,7 +116,7 @@ def prune(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Prune heads and FFN neurons while following the teacher; what goes is cut away.
+    """Prune heads and FFN neurons while imitating the teacher, and cut them away.
 
     llm-pruner distill prune --option importance_mode=l2+kd_grad --option head_final_sparsity=0.4 --output runs/pruned
     """
@@ -141,11 +141,11 @@ def ptq(
     model: Student = None,
     stored: Stored,
     layer_bits: LayerBits = None,
-    name: Annotated[str, typer.Option(help="What the report calls it.")] = "PTQ",
+    name: Annotated[str, typer.Option(help="Name in the report.")] = "PTQ",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Store a trained classifier in few bits as it is: NF4 through bitsandbytes, or 8-bit integers.
+    """Store a trained classifier in few bits, without training: NF4 through bitsandbytes, or 8-bit integers.
 
     llm-pruner distill ptq --model runs/pruned --layer-bits 0=8 --output runs/ptq
     """
@@ -168,7 +168,7 @@ def qat(
     model: Student = None,
     stored: Stored,
     layer_bits: LayerBits = None,
-    name: Annotated[str, typer.Option(help="What the report calls it.")] = "QKD",
+    name: Annotated[str, typer.Option(help="Name in the report.")] = "QKD",
     dataset: LikeTeacher = None,
     task: Task = None,
     option: Options = None,
@@ -177,7 +177,7 @@ def qat(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Train a classifier to work in few bits, following the teacher; the quantised weights are saved.
+    """Train a classifier for few bits while it imitates the teacher, and save the quantised weights.
 
     llm-pruner distill qat --option beta_hidden=0.5 --output runs/qkd
     """
@@ -207,7 +207,7 @@ def qat(
 @with_fields
 def report(
     *,
-    runs: Annotated[list[Path], typer.Option(help="Run folder, or one that holds some; may be repeated.")],
+    runs: Annotated[list[Path], typer.Option(help="Run folder, or a folder of run folders; may be repeated.")],
     output: Annotated[
         Path, typer.Option("--output", "-o", file_okay=False, help="Folder of final_report.json and .png.")
     ] = Path("results"),
@@ -219,7 +219,7 @@ def report(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Compare classifiers on the test split: accuracy against size and latency. A broken one is named (exit code 3).
+    """Compare classifiers on the test split: accuracy against size and latency. Broken runs are named (exit code 3).
 
     llm-pruner distill report --runs runs --output results
     """
@@ -252,7 +252,7 @@ def report(
 
 
 def _refuse(output: Path, force: bool, inputs: list[Path], *, trains: bool = True) -> None:
-    """Refuse to replace a run, as ``refuse_existing`` does."""
+    """Refuse to replace a run without ``force``, as ``refuse_existing`` does."""
     refuse_existing(output, force, inputs, records=[RECORD], files=["curves.png"] if trains else [])
 
 
@@ -261,15 +261,15 @@ def _local(source: str) -> list[Path]:
 
 
 def _texts(task: TaskOptions) -> list[Path]:
-    """Files that the examples are read from."""
+    """Files with the examples."""
     return [Path(path) for path in (task.dataset, task.validation, task.test) if path and Path(path).is_file()]
 
 
 def _task(dataset: str | None, pairs: list[str] | None, teacher: Path | None = None) -> TaskOptions:
-    """What the command line says about the data, on top of what the teacher was trained on.
+    """Options of the data set: from the command line, else from the teacher's record.
 
     Raises:
-        PrunerError: if neither says what it is.
+        PrunerError: if neither names a data set.
     """
     told = read_record(teacher).run.options if teacher is not None and (teacher / RECORD).exists() else {}
     known: dict[str, Any] = {}
@@ -278,7 +278,7 @@ def _task(dataset: str | None, pairs: list[str] | None, teacher: Path | None = N
     elif "task" in told:
         known = told["task"]
     else:
-        raise PrunerError("no record says what is classified; name it with --dataset")
+        raise PrunerError("no record names the data set; name it with --dataset")
     options = checked(TaskOptions, {**known, **read_options(pairs)}, "--task")
     check_dataset(options)
     return options
@@ -289,18 +289,18 @@ def _quantization(stored: QuantizationOptions, layer_bits: list[str] | None) -> 
 
 
 def _model(folder: Path) -> Path:
-    """The model of a run folder; a model folder itself otherwise."""
+    """The model folder inside a run folder; ``folder`` itself if it is a model folder."""
     return folder / "model" if (folder / RECORD).exists() else folder
 
 
 def _runs(place: Path) -> list[Path]:
-    """A run, or all below; a place without any is told by the report."""
+    """A run, or all runs below a folder. The report names a place without runs."""
     found = sorted(path.parent for path in place.rglob(RECORD))
     return found or [place]
 
 
 def _is_teacher(folder: Path) -> bool:
-    """Whether a run's record says so; one that cannot be read is told by the report."""
+    """Whether a run's record is a teacher's. The report names a record that cannot be read."""
     try:
         return read_record(folder).kind == TEACHER
     except DataError:

@@ -46,7 +46,10 @@ def evaluate(
     model: Model,
     output: Output,
     metrics: Annotated[
-        list[str], typer.Option(help=f"Which, separated by commas: {', '.join(METRICS)}. Speed and memory go together.")
+        list[str],
+        typer.Option(
+            help=f"Metrics, separated by commas: {', '.join(METRICS)}. speed and memory are measured together."
+        ),
     ] = ["ppl"],  # noqa: B006 a typer default, never changed
     tokens: Annotated[
         Path | None,
@@ -60,14 +63,14 @@ def evaluate(
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Model folder to compare predictions with: KL divergence and how often the next token is the same.",
+            help="Model folder to compare predictions with: KL divergence, and how often the top next token agrees.",
             rich_help_panel="Perplexity",
         ),
     ] = None,
     tasks: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"lm-eval tasks, separated by commas; {', '.join(BUILTIN_TASKS)} are made from the built-in text.",
+            help=f"lm-eval tasks, separated by commas. {', '.join(BUILTIN_TASKS)} are made from the built-in text.",
             show_default=",".join(REAL_TASKS),
             rich_help_panel="Zero-shot",
         ),
@@ -76,8 +79,8 @@ def evaluate(
     efficiency: Annotated[
         EfficiencyConfig, Fields(("prompt_length", "new_tokens", "repeats", "threads"), panel="Speed and memory")
     ],
-    seed: Annotated[int, typer.Option(min=0, help="Of few-shot examples and built-in tasks.")] = 0,
-    name: Annotated[str | None, typer.Option(help="What to call the model; its folder's name by default.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of few-shot examples and built-in tasks.")] = 0,
+    name: Annotated[str | None, typer.Option(help="Name of the model. By default its folder's name.")] = None,
     device: Device = "auto",
     progress: Progress = True,
     as_json: Json = False,
@@ -101,10 +104,10 @@ def evaluate(
             check_context(one, perplexity.window)
     model_name = name or variant_folder(folder.absolute()).name
     measured: dict[str, Record] = {}
-    # what libraries print is no result
+    # libraries print to stdout, which is for results
     with redirect_stdout(sys.stderr):
         if {"speed", "memory"} & set(wanted):
-            # first, while nothing else has run in this process
+            # before anything else has used memory in this process
             from llm_pruner.evaluation.efficiency import measure_efficiency
 
             measured["efficiency"] = measure_efficiency(
@@ -124,7 +127,7 @@ def evaluate(
             limit_threads(efficiency.threads)
             options: dict[str, Any] = perplexity.model_dump(include={"window", "stride", "max_windows"})
             text = tokens or (_encode_text(perplexity, folder, output) if "ppl" in wanted else None)
-            # before the model is loaded: one at a time is in memory
+            # before the model is loaded, so that only one model is in memory
             known = _predict(folder, other, text, options, chosen, progress) if other and text else None
             loaded = load(folder, device=chosen)
         if "ppl" in wanted and text:
@@ -154,7 +157,7 @@ def _check_request(
         longer = f"{perplexity.stride} is longer than the window, {perplexity.window}"
         raise typer.BadParameter(longer, param_hint="--stride")
     if reference and "ppl" not in wanted:
-        raise typer.BadParameter("needs ppl among --metrics, whose pass compares predictions", param_hint="--reference")
+        raise typer.BadParameter("add ppl to --metrics: its pass compares the predictions", param_hint="--reference")
 
 
 def _encode_text(perplexity: PerplexityConfig, folder: Path, output: Path) -> Path:

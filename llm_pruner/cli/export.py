@@ -1,4 +1,4 @@
-"""Commands that turn a model or a plan into what other tools take."""
+"""Commands that convert a model or a plan for other tools."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from llm_pruner.cli.common import Force, Json, Model, Output, Progress, claim, e
 from llm_pruner.system.errors import PrunerError
 from llm_pruner.variants.records import PruningRecord
 
-app = typer.Typer(help="Turn a model or a plan into what other tools take.", no_args_is_help=True)
+app = typer.Typer(help="Convert a model or a plan for other tools.", no_args_is_help=True)
 
 
 @app.command()
 def mergekit(
     plan: Annotated[Path, typer.Option(dir_okay=False, help="plan.json of a depth variant.")],
-    model_id: Annotated[str, typer.Option(help="The base model as mergekit should find it: a hub id or a folder.")],
+    model_id: Annotated[str, typer.Option(help="The base model for mergekit: a hub id or a folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The YAML to write.")],
     base: Annotated[
         Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the base, to check the plan against.")
     ] = None,
-    dtype: Annotated[str, typer.Option(help="To compute and save in; the base's own changes no weight.")] = "float32",
+    dtype: Annotated[str, typer.Option(help="Dtype of the merge; the base's own dtype keeps its weights.")] = "float32",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write the removal of layers as a mergekit configuration.
+    """Write a depth plan as a mergekit configuration.
 
     llm-pruner export mergekit --plan pruned/plan.json --model-id Qwen/Qwen3-0.6B --output merge.yaml
     """
@@ -38,7 +38,7 @@ def mergekit(
     if not plan.exists() and record.exists():
         made = PruningRecord.read(record)
         raise PrunerError(
-            f"{plan}: {made.variant} was made by {made.mechanism} and has no plan; "
+            f"{plan}: {made.variant} has no plan, since its mechanism is {made.mechanism}; "
             "mergekit can only leave out whole layers"
         )
     bases = [path for path in (base, Path(model_id)) if path and path.exists()]
@@ -56,7 +56,7 @@ def uniform(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Pad layers of different widths with zeros to one shape, for serving engines; the logits stay.
+    """Pad layers of different widths with zeros to one shape, for serving engines. The logits stay the same.
 
     llm-pruner export uniform --model pruned/model --output uniform
     """
@@ -83,7 +83,7 @@ def legacy(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a pickled state dict into a model folder. Nothing in the file is executed; files that need it are refused.
+    """Convert a pickled state dict to a model folder, without executing code. Files that need execution are refused.
 
     llm-pruner export legacy --legacy-bin pruned_model.bin --config base --output model
     """

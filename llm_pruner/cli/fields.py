@@ -1,4 +1,4 @@
-"""Command-line options made from pydantic models: a field's name, type, bounds, default and help stand there alone."""
+"""Command-line options made from the fields of pydantic models: name, type, bounds, default and help."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from llm_pruner.variants.grammar import checked
 
 @dataclass(frozen=True)
 class Fields:
-    """Marks a parameter whose model is filled from the command line: ``Annotated[Model, Fields("window")]``.
+    """Marks a parameter whose model the command line fills: ``Annotated[Model, Fields(("window",))]``.
 
     Attributes:
-        names: fields of the model that become options; the others keep their defaults.
-        panel: under which the help shows them.
-        help: texts that replace a field's description.
+        names: fields of the model that become options; the other fields keep their defaults.
+        panel: the help's panel for these options.
+        help: texts that replace the fields' descriptions.
     """
 
     names: tuple[str, ...]
@@ -33,7 +33,7 @@ class Fields:
 
 
 def with_fields(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field that a ``Fields`` parameter names; the command itself gets the model.
+    """Give a command an option for each field that a ``Fields`` parameter names, and pass it the filled model.
 
     Raises:
         ConfigError: when called, if the model refuses the values.

@@ -1,4 +1,4 @@
-"""The command that lists everything that can be chosen, and its options."""
+"""The command that lists methods, allocations, refinements and repairs, with their options."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from llm_pruner.variants.variant import load_class
 
 
 def methods(as_json: Json = False) -> None:
-    """List methods, allocations, refinements and repairs: what each does, to what, its options, defaults and paper."""
+    """List methods, allocations, refinements and repairs with purpose, mechanisms, options, defaults and papers."""
     listed = {
         "methods": [_method(name) for name in METHODS],
         "allocations": _entries(ALLOCATION),
@@ -76,9 +76,9 @@ def _show(listed: Mapping[str, Any]) -> None:
     console = Console()
     for heading, mechanisms in (
         ("Method", "Prunes by"),
-        ("Allocation", "Shares what goes by"),
-        ("Refinement", "Refines masks of"),
-        ("Repair", "Repairs what is kept of"),
+        ("Allocation", "For mechanisms"),
+        ("Refinement", "For mechanisms"),
+        ("Repair", "For mechanisms"),
     ):
         table = Table(
             heading, "What it does, and its paper", mechanisms, Column("Options", overflow="fold"), show_lines=True

@@ -1,4 +1,4 @@
-"""Commands that make models: prune, score, and the steps after them."""
+"""Commands that make models: prune, score, and the steps after pruning."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ from llm_pruner.variants.variant import DENSE, Variant, load_class
 
 
 def _methods_like(incomplete: str) -> list[tuple[str, str]]:
-    """For the shell: the methods whose names begin so, as typed up to there, and what each does."""
+    """Completion for the shell: methods whose names begin with ``incomplete``, and a description of each."""
     begun = [name for name in METHODS if name.lower().startswith(incomplete.lower())]
     return [(incomplete + name[len(incomplete) :], load_class(METHODS[name]).title) for name in begun]
 
@@ -70,12 +70,12 @@ _TEXT = "Calibration"
 
 
 def _steps_like(incomplete: str) -> list[tuple[str, str]]:
-    """For the shell: the steps whose names begin so, and what each does."""
+    """Completion for the shell: steps whose names begin with ``incomplete``, and a description of each."""
     return [(name, step_class(STEPS[name]).title) for name in STEPS if name.startswith(incomplete)]
 
 
 DenseFolder = Annotated[
-    Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model; kd follows it.")
+    Path | None, typer.Option(exists=True, file_okay=False, help="Folder of the dense model, which kd imitates.")
 ]
 StepOption = Annotated[
     list[str] | None,
@@ -99,23 +99,23 @@ def prune(
         str | None,
         typer.Option(
             help="width, depth, slice, unstructured, or N:M such as 2:4.",
-            show_default="depth with --layers, or width or slice, whichever the method does",
+            show_default="depth with --layers, else width or slice, by the method",
         ),
     ] = None,
     ratio: Annotated[
         float | None,
         typer.Option(
-            help="Share to remove, such as 0.5; in steps of 0.0001. Of all parameters for width, of the "
-            "blocks' linear weights for unstructured, of the hidden width for slice."
+            help="Share to remove, such as 0.5, a multiple of 0.0001. It counts all parameters for width and depth, "
+            "the blocks' linear weights for unstructured, the hidden width for slice."
         ),
     ] = None,
-    layers: Annotated[int | None, typer.Option(min=1, help="How many layers go, for depth.")] = None,
+    layers: Annotated[int | None, typer.Option(min=1, help="Number of layers to remove, for depth.")] = None,
     option: Options = None,
     name: Annotated[
         str | None,
         typer.Option(
-            help="The variant's name as in config.yaml, such as GQA_uniform_2000; alone, or as a label for "
-            "what the other options say."
+            help="The variant's name as in config.yaml, such as GQA_uniform_2000: alone, or with a label and the "
+            "same method and amount as the other options."
         ),
     ] = None,
     calibration: Source = CALIBRATION.source,
@@ -125,14 +125,15 @@ def prune(
     seed: Seed = CALIBRATION.seed,
     scores: Annotated[
         list[Path] | None,
-        typer.Option(exists=True, dir_okay=False, help="Scores made before; may be repeated.", rich_help_panel=_TEXT),
+        typer.Option(exists=True, dir_okay=False, help="Scores to use; may be repeated.", rich_help_panel=_TEXT),
     ] = None,
     held_out: Annotated[
         Path | None,
         typer.Option(
             exists=True,
             dir_okay=False,
-            help="Token file that a search for a split is judged by; drawn behind the calibration samples by default.",
+            help="Token file that decides a search for a split. By default, samples drawn beside the calibration "
+            "samples.",
             rich_help_panel=_TEXT,
         ),
     ] = None,
@@ -144,7 +145,7 @@ def prune(
 ) -> None:
     """Make one pruned model: OUTPUT/model, pruning.json and plan.json.
 
-    Calibration tokens and scores are kept in OUTPUT too; scores that are there and fit are used again.
+    OUTPUT also keeps the calibration tokens and the scores. A second run uses scores again if they fit.
 
     llm-pruner prune --model base --strategy wanda --structure 2:4 --output pruned
     """
@@ -175,7 +176,7 @@ def score(
     strategy: Annotated[str, STRATEGY],
     output: Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="The JSON to write.")],
     structure: Annotated[
-        str | None, typer.Option(help="width or depth.", show_default="the first that the method can")
+        str | None, typer.Option(help="width or depth.", show_default="the method's first mechanism")
     ] = None,
     option: Options = None,
     calibration: Source = CALIBRATION.source,
@@ -191,7 +192,7 @@ def score(
 ) -> None:
     """Score a model's key-value groups and channels, or its layers, for every amount at once.
 
-    The file is what `prune --scores` takes. Calibration tokens are kept beside it.
+    `prune --scores` takes the file. The calibration tokens are kept beside it.
 
     llm-pruner score --model base --strategy shortgpt --output shortgpt.json
     """
@@ -208,7 +209,7 @@ def score(
     wanted = resolve(registered(strategy) + mechanism.examples[0], options).score
     if wanted is None:
         what = structure or mechanism.name
-        raise PrunerError(f"{registered(strategy)}: nothing is scored ahead for {what}; prune decides on the way")
+        raise PrunerError(f"{registered(strategy)}: {what} has no scores before pruning; run llm-pruner prune directly")
     text = Text(calibration, split, samples, length, seed)
     tokens = text.draw(base, sampled) if wanted.calibrated else None
     make_scores(wanted, base, tokens, output, Runtime(device, batch_size, progress), replace=force)
@@ -222,13 +223,13 @@ def step(
     output: Output,
     base: DenseFolder = None,
     calibration: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Token file of calibration (.safetensors).")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Token file of calibration samples (.safetensors).")
     ] = None,
     tokens: Annotated[
         Path | None, typer.Option(exists=True, dir_okay=False, help="Token file to train on (.safetensors).")
     ] = None,
     held_out: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="Token file that training is judged by.")
+        Path | None, typer.Option(exists=True, dir_okay=False, help="Token file to check the training with.")
     ] = None,
     option: StepOption = None,
     device: Device = "auto",
@@ -236,9 +237,9 @@ def step(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Make a model of a finished one: OUTPUT/model, step.json, pruning.json; of a training also healing.png.
+    """Apply a step to a finished model: OUTPUT/model, step.json, pruning.json, and healing.png after a training.
 
-    Which files a step needs it says when one is missing.
+    If a step lacks a file, the error names it.
 
     llm-pruner step nf4 --model pruned --option double_quant=true --output small
     """
@@ -251,9 +252,7 @@ def heal(
     model: Model,
     step: Annotated[str, typer.Option(help=f"How: {either(_HEALING)}.")],
     tokens: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Token file to train on (.safetensors).")],
-    held_out: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="Token file that the healing is judged by.")
-    ],
+    held_out: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Token file to check the training with.")],
     output: Output,
     teacher: DenseFolder = None,
     option: StepOption = None,
@@ -264,12 +263,12 @@ def heal(
 ) -> None:
     """Train a pruned model to win back quality: OUTPUT/model, step.json, pruning.json, healing.png.
 
-    A run that was killed is started again with the same command and goes on from its last check.
+    The same command continues a killed run from its last check.
 
     llm-pruner heal --model pruned --step lora --tokens train.safetensors --held-out check.safetensors --output healed
     """
     if step == "kd" and teacher is None:
-        raise typer.BadParameter("needed for kd, which follows it", param_hint="--teacher")
+        raise typer.BadParameter("needed for kd, which imitates the teacher", param_hint="--teacher")
     given: dict[Need, Path | None] = {"base": teacher, "healing": tokens, "held_out": held_out}
     taking = _Taking("--step", _HEALING, model, output, given, read_options(option))
     _take(step, taking, Runtime(device, progress=progress), force=force, as_json=as_json)
@@ -292,21 +291,21 @@ def quantize(
 
 
 class _Taking(NamedTuple):
-    """What the command line says of a step."""
+    """A step as the command line describes it."""
 
     where: str
-    """Its name was given."""
+    """Place of the step's name on the command line, for messages."""
     known: Collection[str]
-    """Names that may be given there."""
+    """Steps allowed at this place."""
     model: Path
     output: Path
     files: Mapping[Need, Path | None]
-    """What it may need."""
+    """Files that steps may need."""
     options: dict[str, Any]
 
 
 def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: bool) -> None:
-    """Take a step, and say what came of it."""
+    """Apply a step, and print its result."""
     from llm_pruner.variants.step import take_step
 
     if name not in given.known:
@@ -333,7 +332,7 @@ def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: 
         runtime=runtime,
     )
     if (parent.folder / "plan.json").exists():
-        # it says which layers of the base are left, and a step changes no shape
+        # the plan names the base's layers that are left, and a step changes no shape
         Plan.read(parent.folder / "plan.json").write(output / "plan.json")
     last = record.steps[-1]
     if last.held_out:
@@ -351,7 +350,7 @@ def _variant(
     options: dict[str, Any],
     name: str | None,
 ) -> Variant:
-    """The variant that the command line describes, or names, or both."""
+    """The variant from the command line: by its name, by the other options, or by both."""
     if strategy is None:
         if name is None or not structure is ratio is layers is None:
             raise typer.BadParameter("needed, or --name alone", param_hint="--strategy")
@@ -364,7 +363,7 @@ def _variant(
         return variant
     named = resolve(name, options)
     if replace(named, name=variant.name) != variant:
-        raise typer.BadParameter(f"'{name}' is not what the other options say, {variant.name}", param_hint="--name")
+        raise typer.BadParameter(f"'{name}' contradicts the other options: {variant.name}", param_hint="--name")
     return named
 
 
@@ -381,7 +380,7 @@ def mechanisms_of(method: str) -> Sequence[str]:
 
 
 class _Parent(NamedTuple):
-    """What a step after pruning starts from."""
+    """The model that a step starts from."""
 
     variant: Variant
     folder: Path

@@ -1,4 +1,4 @@
-"""The quick way, without a command: one model, one method, its usual amount, and what that gains and loses."""
+"""The quick way, without a command: prune one model by a method's usual amount, and print gains and losses."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Variant
 
 SHARE = 0.2
-"""What goes where the mechanism takes a share."""
+"""Share to remove, for mechanisms that take a share."""
 SPARSE = "2:4"
 BEFORE = "before"
-"""Folder, within the output, of what was measured of the base."""
+"""Folder, within the output, of the base's measurements."""
 _SAMPLES, _LENGTH = 16, 64
 _SAMPLES_OF_MANY_PASSES = 4
 _WINDOW, _WINDOWS = 256, 8
@@ -62,11 +62,10 @@ def quick(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Prune a model by a method's usual amount, a fifth, and print what that gains and loses.
+    """Prune a model by a method's usual amount, a fifth, and print gains and losses.
 
-    Calibrates on little text and measures little, in one go: model/, plan.json, pruning.json, evaluation/, before/,
-    analysis/, figures/, gains.json and, where whole layers went, mergekit.yaml in OUTPUT. The commands do each step
-    in full.
+    Calibration and measurements are short. OUTPUT gets model/, plan.json, pruning.json, evaluation/, before/,
+    analysis/, figures/, gains.json and, if whole layers went, mergekit.yaml. The commands do each part in full.
 
     llm-pruner --model base --strategy smart --output pruned
     """
@@ -100,18 +99,18 @@ def quick(
 
 
 def usual_variant(strategy: str, num_layers: int) -> Variant:
-    """A method's variant that removes a fifth by its first mechanism; 2 of 4 weights where that is sparsity.
+    """The variant that removes a fifth by the method's first mechanism; 2 of 4 weights if the mechanism is sparse.
 
-    Layers are chosen as by ``BasePruner.select_layers``, and those at the ends stay.
+    Layers are chosen as by ``BasePruner.select_layers``: the first and last layers stay.
 
     Raises:
-        ConfigError: for an unknown method, or one that removes nothing.
+        ConfigError: for an unknown method, or a method that removes nothing.
     """
     from llm_pruner.objects.pruners import USUAL_ENDS, USUAL_SHARE, share_of_layers
 
     mechanism = get_mechanism(mechanisms_of(strategy)[0])
     if mechanism.asks == "nothing":
-        raise ConfigError(["removes nothing; `llm-pruner methods` lists what does"], DENSE)
+        raise ConfigError(["removes nothing; `llm-pruner methods` lists the methods"], DENSE)
     if mechanism.masks:
         return resolve(compose_name(strategy, SPARSE, None, None))
     if mechanism.asks == "ratio":
@@ -120,7 +119,7 @@ def usual_variant(strategy: str, num_layers: int) -> Variant:
     ends = USUAL_ENDS.model_dump(include={"protect_first", "protect_last"})
     named = resolve(compose_name(strategy, mechanism.name, None, count), ends)
     if "steps" in named.method_options:
-        # each takes a pass over the model for every layer that is left, so no more than can be needed
+        # each ranked layer costs a pass over the model for every layer left, so rank no more than can be needed
         few = {"steps": min(count + sum(ends.values()), num_layers - 1), "samples": _SAMPLES_OF_MANY_PASSES}
         return resolve(named.name, {**ends, **few})
     return named
@@ -131,7 +130,7 @@ def _refuse(context: typer.Context, message: str) -> NoReturn:
 
 
 def _prune(variant: Variant, base: Path, output: Path, runtime: Runtime) -> PruningRecord:
-    """The pruned model, and what says how it was made."""
+    """Make the pruned model, and return its record."""
     from llm_pruner.analysis.comparison import write_analysis
     from llm_pruner.exports.mergekit import base_dtype, write_mergekit_yaml
     from llm_pruner.objects.plots import plot_layer_importance
@@ -161,7 +160,7 @@ def _context(base: Path) -> int:
 
 
 def _gains(base: Path, output: Path, runtime: Runtime) -> dict[str, dict[str, Any]]:
-    """What was measured of both models, by name: ``before``, ``after``, the larger ``stderr`` where there is one."""
+    """Measurements of both models by name: ``before``, ``after``, and the larger ``stderr`` if there is one."""
     from llm_pruner.data.sampling import encode_evaluation
     from llm_pruner.data.sources import split_for
     from llm_pruner.objects.plots import plot_holistic_benchmark
@@ -213,7 +212,7 @@ def _speed(folder: Path, output: Path, name: str, runtime: Runtime) -> Efficienc
 def _quality(
     folder: Path, output: Path, name: str, tokens: Path, runtime: Runtime
 ) -> tuple[PerplexityResult, dict[str, Any]]:
-    """Perplexity on text and answers to the packaged questions of a model, which is loaded once."""
+    """Perplexity and answers to the packaged questions of a model, loaded once."""
     from llm_pruner.evaluation.quality import measure_perplexity
     from llm_pruner.objects.holistic import HolisticEvaluator
     from llm_pruner.objects.questions import PACKAGED, load_eval_dataset

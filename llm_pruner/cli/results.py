@@ -1,4 +1,4 @@
-"""Commands that compare models by what is on disk: analyze, summarize, compare, table, show, plot. None needs torch."""
+"""Commands that compare models by files: analyze, summarize, compare, table, show, plot. None imports torch."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ Results = Annotated[
 
 def analyze(
     model: Model,
-    base: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the model it was made from.")],
+    base: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of its base model.")],
     output: Output,
     plan: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="plan.json it was cut by.", show_default="beside the model, if any"
+            exists=True, dir_okay=False, help="plan.json of the model.", show_default="beside the model, if any"
         ),
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the model; its folder's name by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the model. By default its folder's name.")] = None,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
@@ -64,7 +64,7 @@ def analyze(
     claim(files=[output / name for name in ANALYSIS_FILES], inputs=inputs, force=force)
     comparison = write_analysis(model_folder(base), folder, plan, output, name or variant.name)
     if plan is None and comparison.num_layers.before != comparison.num_layers.after:
-        typer.echo("no plan.json: the layers are taken for the first ones of the base", err=True)
+        typer.echo("no plan.json: the model's layers are compared with the base's first layers", err=True)
     emit(comparison.to_dict(), describe_layers(comparison).rstrip(), as_json)
 
 
@@ -73,15 +73,15 @@ def analyze_batch(
     base_model: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the base model.")],
     output_dir: Annotated[
         Path | None,
-        typer.Option(file_okay=False, help="Write NAME/analysis/ of each there.", show_default="the folder of models"),
+        typer.Option(file_okay=False, help="Folder for each NAME/analysis/.", show_default="the folder of models"),
     ] = None,
     merge_results: Annotated[
-        bool, typer.Option("--merge-results", help="Also write models_structure_summary.json and .txt of all.")
+        bool, typer.Option("--merge-results", help="Also write models_structure_summary.json and .txt.")
     ] = False,
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Analyse every variant below a folder, each into an analysis/; a broken one is named and the rest goes on.
+    """Analyse every variant below a folder, each into its analysis/. Broken variants are named and skipped.
 
     llm-pruner analyze-batch --models-dir baselines --base-model base --merge-results
     """
@@ -124,15 +124,15 @@ def summarize(
         typer.Argument(exists=True, file_okay=False, metavar="[DIR]...", help="Folders of variants, or variants."),
     ] = None,
     dirs: Annotated[
-        list[Path] | None, typer.Option(exists=True, file_okay=False, help="The same; further ones may follow it.")
+        list[Path] | None, typer.Option(exists=True, file_okay=False, help="The same; further folders may follow.")
     ] = None,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="NAME", help="NAME.json and NAME.txt are written.")
+        Path, typer.Option("--output", "-o", metavar="NAME", help="Write NAME.json and NAME.txt.")
     ] = Path("models_structure_summary"),
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Sum up the analyses that are there; a model without one is listed with how to make it.
+    """Sum up all analyses. For a model without an analysis, the command to make it is listed.
 
     llm-pruner summarize --dirs baselines results --output summary
     """
@@ -171,7 +171,7 @@ def compare(
     ],
     as_json: Json = False,
 ) -> None:
-    """Print what was measured of models as one Markdown table.
+    """Print the measurements of models as one Markdown table.
 
     llm-pruner compare baselines/Dense baselines/Wanda_2000
     """
@@ -191,7 +191,7 @@ def table(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Write what was measured of all models as a workbook, a CSV file, Markdown or a page to look through in a browser.
+    """Write the measurements of all models as a workbook, a CSV file, Markdown or an interactive page.
 
     llm-pruner table --result-dir baselines --output summary.xlsx
     """
@@ -222,9 +222,9 @@ def show(
     ] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Print what a run prints at its end: the table, the best models at three sizes, where the files lie.
+    """Print a run's results: the table, the best models at three sizes, and the files' places.
 
-    The terminal's width decides how many columns there are. Rows are those of the run's table, in its order.
+    The terminal's width decides the number of columns. Rows and their order are as in the run's table.
 
     llm-pruner show runs/quick
     """
@@ -260,7 +260,7 @@ def plot(
     force: Force = False,
     as_json: Json = False,
 ) -> None:
-    """Draw the figures of a run: quality against size, what each layer lost, what the scores say.
+    """Draw the figures of a run: quality against size, losses by layer, scores by layer.
 
     llm-pruner plot --result-dir baselines --output figures
     """
@@ -285,13 +285,13 @@ def plot(
 
 
 def _read_from(variants: Sequence[Path]) -> list[Path]:
-    """What tables and summaries of variants are made from."""
+    """Files that tables and summaries of variants read."""
     parts = ("model", "analysis", "evaluation", "pruning.json", "step.json", "plan.json")
     return [folder / part for folder in variants for part in parts]
 
 
 def _rows_of_run(run: Path) -> list[Path]:
-    """Folders of the variants in a run's table, in its order, and their repeats; all there are where it has none."""
+    """Folders of the variants in a run's table, in its order, with repeats; all variants if the run has no table."""
     folders = {folder.name: folder for folder in variant_folders([run])}
     summary = run / "results" / "summary.csv"
     if not summary.exists():
@@ -303,14 +303,14 @@ def _rows_of_run(run: Path) -> list[Path]:
 
 
 def _is_base_elsewhere(variant: Path) -> bool:
-    """Whether a variant is the base itself, taken apart from it: its model is links, which then lead nowhere."""
+    """Whether a variant is the base itself without its files: its model consists of links, here broken."""
     record = variant / "pruning.json"
     links = [file for file in (variant / "model").glob("*") if file.is_symlink() and not file.exists()]
     return bool(links) and record.exists() and PruningRecord.read(record).variant == DENSE
 
 
 def _plan_of(variant: Path) -> Path | None:
-    """The plan that a variant was cut by, or that what it was healed from was cut by."""
+    """The plan of a variant, or of the variant that its steps began with."""
     places = (variant, variant.with_name(variant.name.partition("+")[0]))
     return next((place / "plan.json" for place in places if (place / "plan.json").exists()), None)
 
@@ -320,7 +320,7 @@ def _how_to_analyze(folder: Path) -> str:
 
 
 def _readable(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
-    """Folders whose results can be read, and what is wrong with the others."""
+    """Folders with readable results, and the problems of all others."""
     from llm_pruner.report.table import read_results
 
     whole, damaged = [], []
@@ -335,9 +335,9 @@ def _readable(folders: Sequence[Path]) -> tuple[list[Path], list[str]]:
 
 
 def _refuse_namesakes(folders: Sequence[Path]) -> None:
-    """Raise PrunerError where two folders would have one name in a table."""
+    """Raise PrunerError if two folders would have the same name in a table."""
     seen: dict[str, Path] = {}
     for folder in folders:
         other = seen.setdefault(folder.name, folder)
         if other != folder:
-            raise PrunerError(f"{other} and {folder} have one name; rename one or leave it out")
+            raise PrunerError(f"{other} and {folder} have the same name; rename one or leave one out")

@@ -61,8 +61,8 @@ class ModelConfig(Options):
     gguf_file: str | None = None
     """Name of the GGUF file to read, if the folder or the hub's repository holds GGUF files."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """The weights' dtype. A checkpoint in another dtype is converted once; ``auto`` keeps the checkpoint's dtype. A GGUF
-    file is dequantised to this dtype; there ``auto`` means float32, or the half precision that the file is stored
+    """The weights' dtype. A checkpoint in another dtype is converted once; ``auto`` keeps the checkpoint's dtype. A
+    GGUF file is dequantised to this dtype; there ``auto`` means float32, or the half precision that the file is stored
     in."""
     device: str = "auto"
     """Where models run: ``auto`` (the GPU with most free memory, else the CPU), ``cpu``, ``cuda``, ``cuda:1`` or
@@ -517,8 +517,8 @@ def _check_texts(config: Config) -> list[str]:
             problems.append(f"{use}.source: {what} is also the text for perplexity; {verb} on another split")
     if (perplexity.stride or 0) > perplexity.window:
         problems.append(
-            f"perplexity.stride: {perplexity.stride} is longer than the window of {perplexity.window} and would skip the "
-            "tokens between windows"
+            f"perplexity.stride: {perplexity.stride} is longer than the window of {perplexity.window}; tokens between "
+            "windows would be skipped"
         )
     return problems
 

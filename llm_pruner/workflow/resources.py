@@ -9,8 +9,8 @@ from llm_pruner.system.device import visible_gpus
 ENVIRONMENT = {
     # Spinning idle OpenMP threads make everything about ten times slower when jobs share cores.
     "OMP_WAIT_POLICY": "PASSIVE",
-    # By default glibc maps every large tensor anew, and the kernel clears its pages: a tenth of a job's time. Up to these
-    # sizes (one window's logits), glibc keeps and reuses freed memory.
+    # By default glibc maps every large tensor anew, and the kernel clears its pages: a tenth of a job's time. Up to
+    # these sizes (one window's logits), glibc keeps and reuses freed memory.
     "MALLOC_MMAP_THRESHOLD_": str(2**27),
     "MALLOC_TRIM_THRESHOLD_": str(2**29),
     "TOKENIZERS_PARALLELISM": "false",

@@ -114,7 +114,7 @@ def test_prune_keeps_its_tokens_and_scores(make_model: Callable[..., Path], toke
     # a model without a plan in its place
     (output / "analysis").mkdir()
     replaced = run("prune", *place[:-4], "--strategy", "magnitude", "--structure", "2:4", "--force")
-    assert "analysis: of the model that is replaced" in replaced.stderr and not (output / "plan.json").exists()
+    assert "analysis: belongs to the replaced model" in replaced.stderr and not (output / "plan.json").exists()
 
 
 def test_scores_made_before_are_used(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
@@ -126,9 +126,9 @@ def test_scores_made_before_are_used(make_model: Callable[..., Path], token_file
     run("prune", *given, "--strategy", "GQA", "--output", tmp_path / "gqa")
     assert not (tmp_path / "gqa" / "scores").exists() and not (tmp_path / "gqa" / "calibration.safetensors").exists()
     wrong = run("prune", *given, "--strategy", "magnitude", "--output", tmp_path / "other", code=1)
-    assert wrong.stderr == f"{scores}: not scores for Magnitude_3000, which takes Magnitude\n"
+    assert wrong.stderr == f"{scores}: holds no scores for Magnitude_3000, which takes Magnitude\n"
     nothing = run("score", *place, "--strategy", "wanda", "--structure", "2:4", "--output", scores, code=1)
-    assert "prune decides on the way" in nothing.stderr
+    assert "has no scores before pruning" in nothing.stderr
 
 
 def test_a_split_is_searched_for(make_model: Callable[..., Path], token_file: Path, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_drawn_samples_are_those_of_the_workflow(
         (["--strategy", "wanda"], 2, "--ratio"),
         (["--strategy", "wanda", "--ratio", "x"], 2, "--ratio"),
         (["--ratio", "0.3"], 2, "--strategy"),
-        (["--strategy", "shortgpt", "--structure", "depth"], 2, "--layers or which share"),
+        (["--strategy", "shortgpt", "--structure", "depth"], 2, "--layers or a share"),
         (["--strategy", "wanda", "--structure", "width", "--layers", "2"], 2, "is for depth"),
         (["--strategy", "wanda", "--structure", "2:4", "--ratio", "0.3"], 2, "removes 0.5"),
         (["--strategy", "wanda", "--structure", "wide", "--ratio", "0.3"], 2, "N:M"),
