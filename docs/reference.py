@@ -1,7 +1,7 @@
-"""Writes what the sources already say into the pages, so that the two cannot disagree.
+"""Generates reference pages from the sources, so that pages and sources cannot disagree.
 
-Whole files are configuration.md, command_line.md, records.md and config.schema.json. In others a region between
-``<!-- generated: NAME -->`` and ``<!-- end -->`` is written, and the rest is left to people.
+It writes the whole of configuration.md, command_line.md, records.md and config.schema.json. In other pages it writes
+the regions between ``<!-- generated: NAME -->`` and ``<!-- end -->``; people write the rest.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ DOCS = Path(__file__).parent
 
 
 def render() -> dict[Path, str]:
-    """The content of every page that is generated, wholly or in part."""
+    """The content of every page with generated parts."""
     pages = {DOCS / "configuration.md": _configuration(), DOCS / "command_line.md": _command_line()}
     pages[DOCS / "records.md"] = _records_page()
     pages[DOCS / "config.schema.json"] = json.dumps(_schema(), indent=2, ensure_ascii=False) + "\n"
@@ -72,7 +72,7 @@ def render() -> dict[Path, str]:
 
 
 def method_page(name: str) -> Path:
-    """Where a method is described."""
+    """The page of a method."""
     return DOCS / "methods" / f"{name.lower()}.md"
 
 
@@ -91,22 +91,22 @@ def _filled(page: Path, regions: dict[str, str]) -> str:
 
 
 def _configuration() -> str:
-    parts = ["# Configuration", "Every key may be left out but `variants`. Unknown keys are refused.", "## Top level"]
+    parts = ["# Configuration", "Only `variants` is required. Unknown keys are refused.", "## Top level"]
     parts.append(_table(Config))
     parts += _sections(Config)
-    parts += ["## Variants", f"A name says what is done: {GRAMMAR}. Options by mechanism:"]
+    parts += ["## Variants", f"The name of a variant is {GRAMMAR}. Options by mechanism:"]
     for mechanism in all_mechanisms():
         if mechanism.Options.model_fields:
             parts += [f"### {mechanism.name}", _table(mechanism.Options)]
-    parts.append("What `allocation` may be, with the options of each: [Allocations](allocations.md).")
-    parts.append("What `repair` and `refine` may be, with the options of each: [Repairs](repairs.md).")
+    parts.append("Values of `allocation`, with their options: [Allocations](allocations.md).")
+    parts.append("Values of `repair` and `refine`, with their options: [Repairs](repairs.md).")
     links = ", ".join(f"[{name}](methods/{method_page(name).name}#options)" for name in METHODS)
-    parts += ["## Methods", f"Options of a method stand on its page: {links}."]
+    parts += ["## Methods", f"The page of a method has its options: {links}."]
     return "\n\n".join(parts) + "\n"
 
 
 def _sections(model: type[BaseModel], path: str = "") -> list[str]:
-    """A heading and a table for every part of the configuration that has keys of its own, parts of parts included."""
+    """A heading and a table for every section of the configuration, sections within sections included."""
     parts = []
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -162,7 +162,7 @@ def _schema() -> dict[str, Any]:
 
     for mechanism in all_mechanisms():
         properties = of(mechanism.Options).get("properties", {})
-        if "allocation" in properties:  # written once, however many methods have it
+        if "allocation" in properties:  # written once for all methods
             definitions[f"{mechanism.name}.allocation"] = properties["allocation"]
             properties["allocation"] = {"$ref": f"#/$defs/{mechanism.name}.allocation"}
 
@@ -189,7 +189,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _merged(properties: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Properties of several models; of a key that two have, either form."""
+    """Properties of several models; a key of two models may have either form."""
     merged: dict[str, Any] = {}
     for key, value in (item for part in properties for item in part.items()):
         merged[key] = {"anyOf": [merged[key], value]} if merged.get(key, value) != value else value
@@ -204,7 +204,7 @@ def _methods() -> str:
         (f"[{name}]({method_page(name).name})", method.title, ", ".join(method.mechanisms))
         for name, method in ((name, load_class(METHODS[name])) for name in METHODS)
     ]
-    return _markdown(rows, ["method", "what goes, or stays", "mechanisms"])
+    return _markdown(rows, ["method", "criterion", "mechanisms"])
 
 
 def _allocations() -> str:
@@ -289,10 +289,10 @@ def _command_line() -> str:
 _INTRODUCTION = """\
 # Result files
 
-Every result file is JSON and is what one class reads and writes: `PerplexityResult.read(path)` gives the file as an
-object, or one error that names every place where it is damaged. In a path, `{variant}` is a row of the table,
+Every result file is JSON, and one class reads and writes it: `PerplexityResult.read(path)` returns the file as an
+object, or raises one error that names every damaged place. In a path, `{variant}` is a row of the table,
 `{score}` the name of scores that rows share, `{row}` and `{seed}` a row of the [classifiers](encoders.md). Commands
-write the same files to where they are told to. `plan.json` says what stays, not what came out:
+write the same files to the output that you name. `plan.json` is no result but a plan, the list of parts that stay:
 [How it works](architecture.md)."""
 _WORDS: Mapping[Any, tuple[str, str]] = {
     int: ("whole number", "whole numbers"),
@@ -310,14 +310,14 @@ def _records_page() -> str:
     parts: dict[type[Part], None] = {}
     sections = [section for record in records for section in _record_section(record, parts)]
     tables: dict[str, list[str]] = {}
-    while part := next((part for part in parts if part.__name__ not in tables), None):  # one may bring further ones
+    while part := next((part for part in parts if part.__name__ not in tables), None):  # a part may add further parts
         tables[part.__name__] = [_docstring(part), _fields_table(part.model_fields, part.__name__, parts)]
     names = [*tables, *(record.__name__ for record in records)]
     if len(set(names)) < len(records) + len(parts):
-        raise ValueError(f"two records or parts of one name, which no link can tell apart: {sorted(names)}")
+        raise ValueError(f"two records or parts have the same name, so links are ambiguous: {sorted(names)}")
     rows = [(f"`{record.file}`", _to_section(record), _sentence(record)) for record in records]
-    lines = [_INTRODUCTION, _markdown(rows, ["file", "record", "what it says"]), *sections]
-    lines += ["## Parts", "What stands within records, by name."]
+    lines = [_INTRODUCTION, _markdown(rows, ["file", "record", "contents"]), *sections]
+    lines += ["## Parts", "Parts of records, by name."]
     lines += [line for name in sorted(tables) for line in (f"### {name}", *tables[name])]
     return "\n\n".join(lines) + "\n"
 
@@ -347,7 +347,7 @@ def _record_section(record: type[Record], parts: dict[type[Part], None]) -> list
             for name, field in fields.items()
             if name not in known or repr(field.annotation) != repr(known[name].annotation)
         }
-        lines.append(f"It has the fields of {_to_section(parent)}, and of its own:")
+        lines.append(f"It has the fields of {_to_section(parent)}, and these:")
     return [*lines, _fields_table(fields, record.__name__, parts)]
 
 
@@ -375,7 +375,7 @@ def _default_in_words(default: Any) -> str:
 
 
 def _in_words(annotation: Any, parts: dict[type[Part], None], *, many: bool = False) -> str:
-    """A type as people say it. Parts that are met are noted."""
+    """A type in words. Adds the parts in it to ``parts``."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and issubclass(annotation, Part):
         generic = annotation.__pydantic_generic_metadata__

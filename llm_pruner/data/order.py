@@ -1,4 +1,4 @@
-"""In which order samples are trained on."""
+"""The order of training samples."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 
 
 def sample_order(samples: int, shape: tuple[int, ...], seed: int) -> torch.Tensor:
-    """Which sample goes where: int64 of ``shape``, filled with one random order of all samples after the other.
+    """Indices of the samples of every batch: int64 of ``shape``, one random order of all samples after the other.
 
     Epochs follow each other without a gap, so every batch is full.
 
     Args:
-        shape: steps first, the samples of a batch last.
+        shape: updates first, the samples of a batch last.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Text to tokens, once a run: calibration samples and the stream perplexity is measured on."""
+"""Text to tokens, once in a run: samples for calibration and training, and the stream of tokens for perplexity."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ if TYPE_CHECKING:
     import torch
 
 _RUN = 16
-"""Tokens in a row that make two samples the same text in part."""
+"""Length of a run of tokens. Two samples that share a run of this length share text."""
 
 
 @dataclass(frozen=True)
 class SampleSpec:
-    """Which samples are drawn."""
+    """A draw of samples."""
 
     source: str
-    """See ``load_texts``; a token file is checked and taken as it is."""
+    """The text, as for ``load_texts``; a token file is checked and used unchanged."""
     split: str | None
-    """Of a named source."""
+    """Split of a named source."""
     samples: int
-    """How many; fewer are the first of more, and every consumer takes its first n."""
+    """Number of samples. A smaller draw is the beginning of a larger draw, so every consumer uses its first n."""
     length: int
-    """Tokens in each."""
+    """Tokens in a sample."""
     seed: int
-    """Decides which."""
+    """Seed of the draw."""
     skip: int = 0
-    """Leave out so many that would be drawn first; another call takes those."""
+    """Number of first samples to leave out, which another call draws."""
 
 
 def draw_samples(
@@ -50,7 +50,7 @@ def draw_samples(
 
     Args:
         model: folder whose tokenizer is used.
-        held_out: token file; what shares a run of tokens with it is left out, whatever the source and the length.
+        held_out: token file. Samples that share a run of tokens with it are left out, for any source and length.
         trust_remote_code: let the tokenizer run code of its own.
 
     Raises:
@@ -67,11 +67,11 @@ def draw_samples(
 
 
 def draw_windows(spec: SampleSpec, tokenizer: Any, exclude: torch.Tensor | None = None) -> torch.Tensor:
-    """Samples in memory.
+    """Draw samples in memory.
 
     Args:
-        tokenizer: encodes the text; not looked at for a token file.
-        exclude: int64 [samples, length]; what shares a run of 16 tokens with it is left out.
+        tokenizer: encodes the text; not used for a token file.
+        exclude: int64 [samples, length]. Samples that share a run of 16 tokens with it are left out.
 
     Returns:
         int64 [samples, length].
@@ -89,8 +89,8 @@ def draw_windows(spec: SampleSpec, tokenizer: Any, exclude: torch.Tensor | None 
         tokens = tokens[[allowed(row) for row in tokens.tolist()]]
         if tokens.shape[0] < wanted or tokens.shape[1] != length:
             raise DataError(
-                f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, {wanted} of {length} are "
-                "asked for; set samples, length and held_out to what the file holds"
+                f"{source}: holds {tokens.shape[0]} samples of {tokens.shape[1]} tokens, not {wanted} of {length}; "
+                "set samples, length and held_out to match the file"
             )
         return tokens[spec.skip : wanted]
     texts = load_texts(source, split)
@@ -104,13 +104,13 @@ def draw_windows(spec: SampleSpec, tokenizer: Any, exclude: torch.Tensor | None 
     if len(windows) < wanted:
         raise DataError(
             f"{source}{f' ({split})' if split else ''}: has text for {len(windows)} samples of {length} tokens, "
-            f"not {wanted}; ask for fewer or shorter ones"
+            f"not {wanted}; ask for fewer or shorter samples"
         )
     return torch.tensor(windows[spec.skip : wanted], dtype=torch.int64)
 
 
 def cut_windows(tokenizer: Any, texts: Sequence[str], separator: str, length: int) -> list[Sequence[int]]:
-    """Texts joined into one and cut into windows without overlap; the last tokens that fill none are left out."""
+    """Join texts and cut them into windows without overlap. Last tokens that fill no window are left out."""
     ids = _encode(tokenizer, separator.join(texts))
     return [ids[start : start + length] for start in range(0, len(ids) - length + 1, length)]
 
@@ -120,7 +120,7 @@ def encode_evaluation(
 ) -> None:
     """Encode a whole evaluation text as one stream of tokens, int64 [1, tokens].
 
-    Bytes a token are kept beside it, for bits per byte. A token file is checked and taken as it is.
+    The file also keeps the bytes per token, for bits per byte. A token file is checked and used unchanged.
     """
     import torch
 
@@ -141,12 +141,12 @@ def _separator(source: str) -> str:
 
 
 def _encode(tokenizer: Any, text: str) -> list[int]:
-    # a text longer than the model's context is meant here, so the tokenizer's warning is not
+    # not verbose: the text may be longer than the model's context here, and the tokenizer would warn
     return tokenizer(text, verbose=False)["input_ids"]
 
 
 def _apart_from(tokens: torch.Tensor | None) -> Callable[[Sequence[int]], bool]:
-    """Whether a sample shares no run of tokens with any of those given."""
+    """A function that tells whether a sample shares no run of tokens with ``tokens``."""
     if tokens is None:
         return lambda _: True
     run = min(_RUN, tokens.shape[1])
@@ -166,7 +166,7 @@ def _single_documents(
     generator: random.Random,
     allowed: Callable[[Sequence[int]], bool],
 ) -> list[Sequence[int]]:
-    """One window from each of the first documents, in random order, that are long enough."""
+    """One window from each document that is long enough, in random order, until there are enough windows."""
     windows: list[Sequence[int]] = []
     for index in generator.sample(range(len(texts)), len(texts)):
         ids = _encode(tokenizer, texts[index])

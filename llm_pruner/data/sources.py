@@ -1,4 +1,4 @@
-"""Where text comes from: the built-in corpus, data sets of the hub, text and JSONL files."""
+"""Sources of text: the built-in corpus, data sets of the hub, text and JSONL files."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Source:
     healing_split: str
     evaluation_split: str
     load: Callable[[str], list[str]]
-    """Split to texts, in a fixed order."""
+    """Maps a split to its texts, in a fixed order."""
     joined: bool = True
-    """Read as one long text; otherwise a sample comes from a single document that is long enough."""
+    """Whether all documents are one long text. If not, each sample comes from a single document that is long enough."""
     separator: str = "\n\n"
 
 
@@ -75,19 +75,19 @@ def is_file(source: str) -> bool:
 
 
 Use = Literal["calibration", "healing", "evaluation"]
-"""What text is read for."""
+"""Purpose of a text."""
 
 
 def split_for(source: str, split: str | None, use: Use) -> str | None:
-    """The split of a source that is read: the one asked for, or its usual one for this use; None of a file.
+    """The split to read of a source: ``split`` itself, or by default the usual split for this use. None for a file.
 
     Raises:
-        DataError: for a source that is neither a name nor a file, or a split that it has not.
+        DataError: for a source that is neither a name nor a file, or a split that the source lacks.
     """
     if is_file(source):
         _check_exists(source)
         if split:
-            raise DataError(f"{source} is a file and has no splits, leave out '{split}'")
+            raise DataError(f"{source} is a file and has no splits; leave out '{split}'")
         return None
     known = SOURCES[source]
     if split and split not in known.splits:
@@ -105,7 +105,7 @@ def load_texts(source: str, split: str | None) -> list[str]:
 
     Args:
         source: a name in ``SOURCES``, a ``.jsonl`` file with a ``text`` key on each line, or any other text file.
-        split: of a named source; files have none.
+        split: split of a named source; None for a file.
 
     Raises:
         DataError: for a missing, empty or malformed file.
@@ -117,7 +117,7 @@ def load_texts(source: str, split: str | None) -> list[str]:
     path = Path(source)
     texts = _jsonl(path) if path.suffix == ".jsonl" else [path.read_text(encoding="utf-8")]
     if not any(text.strip() for text in texts):
-        raise DataError(f"{path}: no text in it")
+        raise DataError(f"{path}: holds no text")
     return texts
 
 

@@ -1,4 +1,4 @@
-"""Token files: samples drawn once, kept as safetensors, so that any run can be repeated on exactly the same tokens."""
+"""Token files: samples as safetensors, drawn once, so that every run can be repeated on exactly the same tokens."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read_tokens(path: str | os.PathLike[str]) -> torch.Tensor:
 
 
 def write_tokens(path: str | os.PathLike[str], tokens: torch.Tensor, facts: dict[str, Any]) -> None:
-    """Write token ids, int64 [samples, length], with the facts about where they come from in the header."""
+    """Write token ids, int64 [samples, length], with facts about their origin in the header."""
     from safetensors.torch import save_file
 
     with staged_file(path) as staged:
@@ -52,7 +52,7 @@ def write_tokens(path: str | os.PathLike[str], tokens: torch.Tensor, facts: dict
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The facts written beside the tokens; empty for a file made elsewhere."""
+    """The facts about the tokens' origin; empty for a file made elsewhere."""
     from safetensors import safe_open
 
     with safe_open(path, framework="np") as handle:
@@ -60,7 +60,7 @@ def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def digest(tokens: torch.Tensor) -> str:
-    """SHA-256 of token ids, whatever file they are in."""
+    """SHA-256 of token ids, independent of their file."""
     return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
 
 
@@ -72,5 +72,5 @@ def check_vocabulary(tokens: torch.Tensor, model: Path, source: str) -> None:
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= size:
         raise DataError(
-            f"{source}: token ids {low} … {high} do not fit a vocabulary of {size}; another model's tokens?"
+            f"{source}: token ids {low} … {high} do not fit a vocabulary of {size}; use this model's tokenizer"
         )

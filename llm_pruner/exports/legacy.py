@@ -1,4 +1,4 @@
-"""Weights that were pickled, such as ``pruned_model.bin``, turned into a model folder without executing anything."""
+"""Convert pickled weights, such as ``pruned_model.bin``, to a model folder without executing code."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import staged_directory
 
 _RECOMPUTED = "rotary_emb.inv_freq"
-"""Old state dicts hold it; models make it themselves."""
+"""A tensor of old state dicts, which models compute themselves."""
 
 
 def convert_legacy(file: Path, config_folder: Path, output: Path) -> int:
     """Write a pickled state dict as a model folder.
 
     Args:
-        file: the pickle; only tensors are read from it.
-        config_folder: folder with the config.json that the weights belong to, and its tokenizer.
+        file: the pickle; only its tensors are read.
+        config_folder: folder with the config.json of the weights, and the tokenizer.
         output: the new folder; it appears only when complete.
 
     Returns:
         The number of tensors written.
 
     Raises:
-        CheckpointError: for a file that holds anything but tensors, that is damaged, or whose tensors are not those
-            of the configuration.
+        CheckpointError: if the file is damaged, holds anything but tensors, or holds other tensors than the
+            configuration describes.
     """
     config = read_config(config_folder)
     weights = {name: tensor for name, tensor in _read(file).items() if not name.endswith(_RECOMPUTED)}
@@ -49,11 +49,11 @@ def _read(file: Path) -> dict[str, Any]:
 
     try:
         held = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception:  # of many kinds; none of them says anything about the file that a reader could act on
+    except Exception:  # torch raises many kinds; none tells a reader what to do about the file
         raise CheckpointError(
-            f"{file}: damaged, or holds more than tensors, which only executing code from the file could read; it is "
-            "not read"
+            f"{file}: damaged, or holds more than tensors; reading that would execute code from the file, so it is "
+            "refused"
         ) from None
     if not isinstance(held, dict) or not all(isinstance(value, torch.Tensor) for value in held.values()) or not held:
-        raise CheckpointError(f"{file}: not a state dict, which is tensors by name")
+        raise CheckpointError(f"{file}: not a state dict, a mapping from names to tensors")
     return held

@@ -18,15 +18,15 @@ def mergekit_yaml(
 ) -> str:
     """A ``passthrough`` merge of the layers that a plan keeps.
 
-    mergekit writes a new ``num_hidden_layers`` but leaves ``layer_types`` as long as it was, so that 0.1.5 with
-    transformers 5 stops at Qwen2 and Qwen3 models; and it leaves out the biases of a Llama that has them.
+    mergekit 0.1.5 with transformers 5 fails for Qwen2 and Qwen3 models: it writes a new ``num_hidden_layers`` but keeps
+    the length of ``layer_types``. It also leaves out the biases of a Llama that has biases.
 
     Args:
-        plan: of whole layers.
-        model_id: the base model, as mergekit should find it.
-        dtype: to compute and save in, such as ``float32`` or ``bfloat16``; the base's own changes no weight.
-        architecture: of the base. Without it a plan that cuts all layers alike, down to their first units, is not
-            told from one that leaves them whole.
+        plan: a plan that keeps or removes whole layers.
+        model_id: the base model, as a hub id or a folder for mergekit.
+        dtype: dtype of the merge, such as ``float32`` or ``bfloat16``; the base's own dtype changes no weight.
+        architecture: shape of the base. Without it, a plan that keeps the same first units of every layer looks like a
+            plan that keeps layers whole.
 
     Raises:
         PlanError: if the plan cuts layers in width or drops blocks, which mergekit cannot do, or does not fit
@@ -41,9 +41,9 @@ def mergekit_yaml(
         units = [range(len(kept)) for kept in (first.groups, first.channels)]
         whole = alike and [first.groups, first.channels] == list(map(tuple, units))
     if any(layer.dropped for layer in plan.layers):
-        raise PlanError("this plan drops blocks of layers, mergekit can only leave out whole layers")
+        raise PlanError("this plan drops blocks of layers; mergekit can only leave out whole layers")
     if not whole:
-        raise PlanError("this plan cuts layers in width, mergekit can only leave out whole layers")
+        raise PlanError("this plan cuts layers in width; mergekit can only leave out whole layers")
     lines = ["slices:"]
     for start, end in kept_ranges(plan):
         lines += ["  - sources:", f"      - model: {json.dumps(model_id)}", f"        layer_range: [{start}, {end}]"]
@@ -58,17 +58,17 @@ def write_mergekit_yaml(
     *,
     architecture: Architecture | None = None,
 ) -> None:
-    """Write ``mergekit_yaml``; run it with ``mergekit-yaml PATH FOLDER``."""
+    """Write the configuration of ``mergekit_yaml`` to a file, for ``mergekit-yaml PATH FOLDER``."""
     write_text(path, mergekit_yaml(plan, model_id, dtype, architecture=architecture))
 
 
 def base_dtype(config: Mapping[str, Any]) -> str:
-    """What the weights of a model with this configuration are stored in."""
+    """The dtype of the stored weights of a model with this configuration."""
     return str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
 
 
 def kept_ranges(plan: Plan) -> list[tuple[int, int]]:
-    """Runs of consecutive kept layers, (first, the one behind the last)."""
+    """Runs of consecutive kept layers, as (first, last + 1)."""
     ranges: list[tuple[int, int]] = []
     for index in plan.kept_layers:
         if ranges and ranges[-1][1] == index:

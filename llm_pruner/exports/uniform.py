@@ -1,4 +1,4 @@
-"""Layers of different widths padded with zeros to one shape, so that any serving engine loads the model."""
+"""Pad layers of different widths with zeros to one shape, so that any serving engine loads the model."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[str, Any]:
-    """Write ``model`` with the key-value groups and MLP channels of its widest layers in every layer.
+    """Write ``model`` with as many key-value groups and MLP channels in every layer as its widest layers have.
 
-    What is added is zero and stands behind what is there: a group whose values and output weights are zero, a channel
-    whose down weights are, add nothing to the residual stream, so the logits stay.
+    The added groups and channels follow the existing ones, and all their weights are zero. They add nothing to the
+    residual stream, so the logits stay.
 
     Args:
         model: model folder.
@@ -34,13 +34,13 @@ def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[
 
     Raises:
         CheckpointError: if ``model`` cannot be read.
-        PlanError: if hidden dimensions are sliced, a layer lacks a block, layers have biases beside the family's or
-            different numbers of query heads in a group, or transformers' own class refuses the number of heads that it
-            comes to.
+        PlanError: if hidden dimensions are sliced, a layer lacks a block, layers have biases that the family lacks or
+            different numbers of query heads in a group, or transformers' own class refuses the resulting number of
+            heads.
     """
     architecture = read_architecture(model)
     if architecture.config.get("sliced"):
-        raise PlanError(f"{model}: its hidden dimensions are sliced, which no padding makes an ordinary shape of")
+        raise PlanError(f"{model}: its hidden dimensions are sliced, and padding cannot undo slices")
     if added := architecture.config.get(ADDED_BIASES):
         raise PlanError(
             f"{model}: its {' and '.join(added)} have a bias, which transformers' own {architecture.family} has no "
@@ -67,7 +67,7 @@ def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[
 def pad_parameter(
     name: str, tensor: torch.Tensor, architecture: Architecture, groups: int, channels: int
 ) -> torch.Tensor:
-    """A parameter with zeros behind it, as far as its layer is narrower than ``groups`` and ``channels``."""
+    """Pad a parameter with zeros to ``groups`` and ``channels``."""
     import torch
 
     index, _ = component(name)
@@ -88,7 +88,7 @@ def pad_parameter(
 
 
 def _widest(architecture: Architecture) -> tuple[int, int]:
-    """Key-value groups and MLP channels that every layer will have."""
+    """Key-value groups and MLP channels of every padded layer."""
     architecture.check_blocks()
     heads = {layer.heads_per_group for layer in architecture.layers}
     if len(heads) > 1:
@@ -96,7 +96,7 @@ def _widest(architecture: Architecture) -> tuple[int, int]:
     groups = max(layer.key_value_groups for layer in architecture.layers)
     if not architecture.accepts_heads(groups * max(heads)):
         raise PlanError(
-            f"{architecture.folder}: padded to {groups * max(heads)} query heads a layer, which {architecture.family} "
+            f"{architecture.folder}: would need {groups * max(heads)} query heads a layer, which {architecture.family} "
             f"refuses: they must divide the hidden size of {architecture.hidden_size}; prune with uniform=true instead"
         )
     return groups, max(layer.channels for layer in architecture.layers)

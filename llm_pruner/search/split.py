@@ -1,7 +1,8 @@
 """Search for the attention : MLP split with the lowest held-out perplexity; no checkpoint is written.
 
-To try a plan, the outputs of the units that would go are zeroed in the dense model, before the output projections: the
-logits are those of the pruned model. Coarse steps first, then ever smaller ones around the best.
+To try a plan, the search zeroes the outputs of the units to remove in the dense model, before the output projections.
+The logits are then those of the pruned model. It tries splits in coarse steps first, then in ever smaller steps around
+the best.
 """
 
 from __future__ import annotations
@@ -48,24 +49,24 @@ def search_split(
 ) -> SplitSearch:
     """Find the attention : MLP split of a variant's budget with the lowest perplexity on held-out samples.
 
-    Trials are kept beside ``output`` as they are made, so that a search that was stopped goes on where it was.
+    Each trial is saved at once beside ``output``, so that an interrupted search continues.
 
     Args:
-        variant: a width variant; its own ``split`` is not looked at.
+        variant: a width variant; its own ``split`` is ignored.
         base: folder of the base model, which is loaded once.
         output: the JSON to write.
         scores: JSON of ``compute_scores``.
-        held_out: token file; neither what scores were computed on nor what perplexity is reported on.
-        importance: layer scores, where the variant's options ask for them.
-        coarse: first step in percent of the budget.
-        fine: smallest step in percent.
-        patience: stop going up after so many different plans in a row that are no better.
+        held_out: token file with other samples than those of the scores and of the reported perplexity.
+        importance: JSON of layer scores, if the variant's options ask for them.
+        coarse: first distance between splits, in percent of the budget.
+        fine: smallest distance between splits, in percent.
+        patience: number of different plans in a row that may fail to improve before the search stops going up.
 
     Returns:
-        What is written: ``best``, ``trials`` in the order made, and whether the search ``stopped_early``.
+        The written record: ``best``, ``trials`` in their order, and whether the search ``stopped_early``.
 
     Raises:
-        PlanError: if the amount cannot be reached at all.
+        PlanError: if the amount is out of reach for every split.
     """
     runtime = runtime.start()
     run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=runtime.device)
@@ -105,7 +106,7 @@ def search_split(
 
 
 class _Journal:
-    """Trials of a search, on disk after each; those of another search under the same name are not taken up."""
+    """Trials of a search, saved after each trial. Trials of another search under the same name are ignored."""
 
     def __init__(self, path: Path, variant: Variant, *sources: Path) -> None:
         self.path = path
@@ -123,7 +124,7 @@ class _Journal:
 
 
 class _Search:
-    """Tries splits; two that come to the same plan are measured once."""
+    """Tries splits; two splits with the same plan are measured once."""
 
     def __init__(
         self,
@@ -139,7 +140,8 @@ class _Search:
         self.plans: dict[Plan, Trial] = {plan_of(trial.split): trial for trial in reversed(journal.trials)}
 
     def run(self, coarse: int, fine: int, patience: int, progress: bool) -> bool:
-        """Try one rate for both, go up in coarse steps, then close in; whether going up was stopped early."""
+        """Try one rate for both blocks, go up in coarse steps, then close in. Returns whether going up stopped
+        early."""
         even = best = self.trial(None)
         worse = 0
         steps = list(range(0, 101, coarse))
@@ -156,7 +158,7 @@ class _Search:
         step = coarse
         while step > fine:
             step = max(fine, step // 2)
-            # one rate is a split too, of its own share
+            # one rate is a split too, with its own share
             share_of_best = best.attention_share
             center = round(even.reached_share) if share_of_best is None else share_of_best
             for share in (center - step, center + step):
@@ -165,7 +167,7 @@ class _Search:
         return worse == patience and share != steps[-1]
 
     def trial(self, share: int | None) -> Trial:
-        """The trial of a share of the budget, in percent for attention; None gives both components one rate."""
+        """The trial of attention's share of the budget, in percent; None gives both blocks one rate."""
         for made in self.journal.trials:
             if made.attention_share == share:
                 return made
@@ -184,7 +186,7 @@ class _Search:
         return trial
 
     def _attention_share(self, plan: Plan) -> float:
-        """Of the parameters that go, those of attention, in percent."""
+        """Attention's share of the removed parameters, in percent."""
         gone = sum(
             (shape.key_value_groups - len(kept.groups)) * shape.group_parameters
             for shape, kept in zip(self.architecture.layers, plan.layers, strict=True)
@@ -194,9 +196,9 @@ class _Search:
 
 @contextmanager
 def masked(model: PreTrainedModel, architecture: Architecture, plan: Plan) -> Iterator[None]:
-    """Let a dense model compute what a plan that keeps all layers leaves of it.
+    """Let a dense model compute the logits of the model that a plan cuts from it. The plan must keep all layers.
 
-    What the units that go feed into the output projections is zero, so the logits are those of the cut model.
+    The outputs of the units to remove are zeroed before the output projections.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""What a step is: it makes a finished model of another. Files, records, rules and commands are shared by all steps."""
+"""Steps, which change a finished model into another. All steps share files, records, rules and commands."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ if TYPE_CHECKING:
     from llm_pruner.steps.records import StepRecord
 
 Need = Literal["base", "calibration", "healing", "held_out"]
-"""What a step may read besides its parent: the folder of the dense model, the token files of calibration and healing,
-and the token file that decisions on the way are judged by."""
+"""An input of a step besides its parent: the folder of the dense model, or the token file of calibration samples, of
+healing samples or of held-out samples."""
 
 
 @dataclass(frozen=True)
 class StepInputs:
-    """What a step is applied to, and where."""
+    """Inputs of a step."""
 
     parent: Path
-    """Folder of the model it starts from."""
+    """Folder of the parent model."""
     files: Mapping[Need, Path]
-    """What it ``needs``, and nothing else."""
+    """Files that the step ``needs``, and no others."""
     name: str
-    """Of the variant that is made, for progress bars."""
+    """Name of the new variant, for progress bars."""
     sparse: bool
-    """Whether zeros of the parent are to stay zero."""
+    """Whether zeros of the parent must stay zero."""
     resume_point: Path | None = None
-    """Folder for what an interrupted training goes on from; removed once the step is done."""
+    """Folder for the resume point of a training; removed once the step is done."""
     runtime: Runtime = ON_CPU
 
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What came of a step, as plain values."""
+    """Results of a step, as plain values."""
 
     summary: dict[str, Any]
-    """The few numbers that ``pruning.json`` keeps; ``bytes``, ``before`` and ``after``, of weights in few bits."""
+    """The few numbers for ``pruning.json``; ``bytes`` with ``before`` and ``after`` for weights in few bits."""
     details: dict[str, Any]
-    """Everything, for ``step.json``; ``history`` of a training is drawn."""
+    """All numbers, for ``step.json``; a figure shows the ``history`` of a training."""
 
 
 class NamedStep(ABC):
-    """What every step of either track says of itself: its name stands behind a plus."""
+    """A step of either track; its name follows a plus."""
 
     title: ClassVar[str]
-    """What it does, in a few words for people."""
+    """A short description for people."""
     Options: ClassVar[type[AnyOptions]] = AnyOptions
     terminal: ClassVar[bool] = False
-    """Whether no step can follow it."""
+    """Whether no step can follow this step."""
     gpu: ClassVar[bool] = False
-    """Whether it can use a GPU; any other runs on the CPU."""
+    """Whether the step can use a GPU; if not, it runs on the CPU."""
 
     options: AnyOptions
 
@@ -65,21 +65,21 @@ class NamedStep(ABC):
 
 
 class Step(NamedStep):
-    """A step, made from its options. Importing its module must not import torch."""
+    """A step of language models, made from its options. Importing its module must not import torch."""
 
     needs: ClassVar[tuple[Need, ...]] = ()
 
     @abstractmethod
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
-        """Make the model folder ``output``, which appears only when complete; import what is heavy here.
+        """Make the model folder ``output``, which appears only when complete. Import heavy packages here.
 
         Raises:
-            PrunerError: if it cannot be made; no model is written then.
+            PrunerError: if the model cannot be made. Then no model is written.
         """
 
     @abstractmethod
     def describe(self, taken: StepRecord) -> str:
-        """What came of it as one line for people."""
+        """The step's result, as one line for people."""
 
 
 def step_class(implementation: str) -> type[Step]:

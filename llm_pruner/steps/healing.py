@@ -1,4 +1,4 @@
-"""What healing steps share: they train a low-rank change of the linear layers and merge it."""
+"""The base of healing steps, which train a low-rank change of the linear layers and merge it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm_pruner.training.options import HealingOptions
 
 
 class Healing(Step):
-    """Trains on the healing tokens, and judges itself by the held-out ones."""
+    """Trains on the healing tokens, and measures its progress on the held-out tokens."""
 
     needs: ClassVar[tuple[Need, ...]] = ("healing", "held_out")
     gpu = True

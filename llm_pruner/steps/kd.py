@@ -7,7 +7,7 @@ from llm_pruner.training.options import HealByDistillationOptions
 
 
 class Distillation(Healing):
-    """Trains on what the dense model predicts for the text."""
+    """Trains on the dense model's predictions for the text."""
 
     title = "Low-rank adapters trained on the dense model's predictions"
     Options = HealByDistillationOptions

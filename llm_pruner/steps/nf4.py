@@ -17,20 +17,20 @@ from llm_pruner.system.options import Options
 from llm_pruner.system.records import Pair
 
 KEPT = (HEAD, *SHORTCUTS)
-"""Linear layers of causal models that are no attention or MLP weights; they are not quantised."""
+"""Linear layers of causal models outside attention and MLP, which are not quantised."""
 
 
 class NF4Options(Options):
     """Options of storing a model in 4 bits; unknown keys are refused."""
 
     double_quant: bool = False
-    """Quantise the scales of the blocks of 64 weights too, which saves 0.4 bits a weight."""
+    """Quantise the scales of the blocks of 64 weights too, which saves 0.4 bits per weight."""
     compute_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """What products are computed in; the dtype the model was stored in by default."""
+    """Dtype of matrix products; ``auto`` is the dtype of the parent's weights."""
 
 
 class NF4(Step):
-    """Stores weights in fewer bits, after which nothing can be trained or cut."""
+    """Stores weights in fewer bits. The result cannot be trained or cut."""
 
     title = "Storage in 4 bits"
     Options = NF4Options
@@ -48,7 +48,7 @@ class NF4(Step):
 
 
 def quantize_model(parent: Path, output: Path, options: NF4Options) -> Pair[int]:
-    """Store a causal model with the linear layers of its blocks in NF4. What else there is stays as it is.
+    """Store the linear layers of a causal model's blocks in NF4. Everything else stays unchanged.
 
     Args:
         parent: model folder of any kind this project writes.
@@ -58,7 +58,7 @@ def quantize_model(parent: Path, output: Path, options: NF4Options) -> Pair[int]
         Bytes on disk.
 
     Raises:
-        CheckpointError: if the parent cannot be read, or is quantised already.
+        CheckpointError: if the parent cannot be read, or is stored in few bits already.
     """
     from llm_pruner.models.nf4 import nf4_config
     from llm_pruner.models.packed import load_packed

@@ -1,4 +1,4 @@
-"""What records say of the steps a model went through."""
+"""Records of the steps that a model went through."""
 
 from __future__ import annotations
 
@@ -11,39 +11,39 @@ from llm_pruner.training.healed import Healed
 
 
 class StepRecord(Part):
-    """One step that a model went through; what else the step tells of itself stands beside."""
+    """One step that a model went through. A step may add further fields."""
 
     model_config = ConfigDict(extra="allow")
 
     name: str
-    """As written behind the plus."""
+    """Name of the step, as behind the plus."""
     options: dict[str, Any]
-    """Of the step, defaults included."""
+    """Options of the step, defaults included."""
     bytes: Pair[int] | None = None
-    """On disk; of a step that stores weights in few bits."""
+    """Bytes on disk, of a step that stores weights in few bits."""
     held_out: Pair[float] | None = None
-    """Perplexity on held-out text; of a step that trains."""
+    """Perplexity on held-out text, of a step that trains."""
     run: RunRecord
-    """The job that took it."""
+    """The job of the step."""
 
 
 class StepFile(Record):
-    """Everything that a step tells of itself; what only one kind of step tells stands beside."""
+    """All results of a step. A step may add further fields."""
 
     model_config = ConfigDict(extra="allow")
     file: ClassVar[str] = "baselines/{variant}/step.json"
 
     variant: str
-    """The model it made."""
+    """The variant that the step made."""
     name: str
-    """As written behind the plus."""
+    """Name of the step, as behind the plus."""
     options: dict[str, Any]
-    """Of the step, defaults included."""
+    """Options of the step, defaults included."""
     run: RunRecord
-    """The job that took it."""
+    """The job of the step."""
 
 
 class HealingFile(Healed, StepFile):
-    """Everything that a step which trains tells of itself."""
+    """All results of a step that trains."""
 
     model_config = ConfigDict(extra="forbid")

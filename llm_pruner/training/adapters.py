@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def attach(model: PreTrainedModel, options: HealingOptions) -> Any:
-    """The model with trainable adapters, float32 also where it is bfloat16; everything else is frozen."""
+    """Add trainable float32 adapters to a model of any dtype, and freeze everything else."""
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
@@ -25,5 +25,5 @@ def attach(model: PreTrainedModel, options: HealingOptions) -> Any:
 
 
 def merge(model: Any) -> PreTrainedModel:
-    """The adapters' change added to the weights, in the weights' dtype."""
+    """Add the adapters' change to the weights, in the weights' dtype."""
     return model.merge_and_unload()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 _WORDS = r" ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\n+|\s+"
-_SHARDS = 2  # parts of a batch whose gradients are computed side by side
+_SHARDS = 2  # parts of a batch, with gradients computed side by side
 _CHECKS = 7  # validation points on the curve before the end
 _CHECK_WINDOWS = 48
 
@@ -40,13 +40,13 @@ def train_builtin(
 ) -> BuiltinTraining:
     """Train tokenizer and model on the built-in corpus and write them to ``output`` as a Hugging Face folder.
 
-    ``record`` is the returned description as JSON: losses in nats per token, validation perplexity over
+    ``record`` is the file for the returned record: losses in nats per token, validation perplexity over
     non-overlapping windows of ``sequence_length``, bits per byte.
 
-    The same seed gives the same weights, to the bit, on the same machine, however many threads there are.
+    On one machine, the same seed gives the same weights to the bit, with any number of threads.
 
     Raises:
-        CheckpointError: if the training diverges; nothing is written then.
+        CheckpointError: if the training diverges. Then nothing is written.
     """
     import torch
 
@@ -100,7 +100,7 @@ def _schedule(spec: BuiltinModel) -> Schedule:
 
 
 def train_tokenizer(texts: Sequence[str], vocab_size: int, model_max_length: int) -> PreTrainedTokenizerFast:
-    """Byte-level BPE: every string round-trips, and no special token is added unasked."""
+    """Train a byte-level BPE tokenizer: every string round-trips, and no special token is added by default."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -130,7 +130,7 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, model_max_length: int
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[str]) -> torch.Tensor:
-    """All documents as one sequence of ids, each between its own bos and eos."""
+    """Encode all documents as one sequence of ids, each document between bos and eos."""
     import torch
 
     rows = tokenizer(list(texts), verbose=False)["input_ids"]
@@ -163,8 +163,8 @@ def _new_model(spec: BuiltinModel, tokenizer: PreTrainedTokenizerFast) -> LlamaF
 def _pool() -> Iterator[Executor]:
     """Workers for whole shards, each with single-threaded kernels.
 
-    At this size one kernel is too short to be worth splitting over cores: two workers halve the wall time,
-    while kernels of two threads lose it again in waking each other up.
+    At this size a kernel is too short to split over cores: two workers halve the wall time, while kernels of two
+    threads lose the gain in waking each other up.
     """
     import torch
 
@@ -178,7 +178,7 @@ def _pool() -> Iterator[Executor]:
 
 
 class _Task(TrainingTask):
-    """The next token; a batch's gradients are computed in shards, side by side."""
+    """Training on the next token, with the gradients of a batch computed in shards, side by side."""
 
     remedy = "lower the learning rates"
 
@@ -230,7 +230,7 @@ def _step(optimizer: torch.optim.Optimizer) -> None:
 
 
 def _batches(tokens: torch.Tensor, spec: BuiltinModel, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Endless batches ``[batch_size, sequence_length]``, cut elsewhere and reshuffled each epoch."""
+    """Endless batches ``[batch_size, sequence_length]``; each epoch cuts the text at other places and reshuffles."""
     import torch
 
     length = spec.sequence_length
@@ -245,7 +245,7 @@ def _batches(tokens: torch.Tensor, spec: BuiltinModel, generator: torch.Generato
 def _set_gradients(
     model: LlamaForCausalLM, parameters: list[torch.nn.Parameter], batch: torch.Tensor, pool: Executor
 ) -> float:
-    """Set the gradients of the batch's mean loss, and return that loss."""
+    """Set the gradients of the batch's mean loss, and return the loss."""
     import torch
 
     def shard_gradients(shard: torch.Tensor) -> tuple[float, tuple[torch.Tensor, ...]]:

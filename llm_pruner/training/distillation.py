@@ -1,4 +1,4 @@
-"""What a student loses against its teacher, in nats."""
+"""The loss of a student against its teacher, in nats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn import functional
 def distillation_loss(logits: torch.Tensor, teacher_logits: torch.Tensor, temperature: float) -> torch.Tensor:
     """KL(teacher‖student) at a temperature τ, times τ², averaged over all tokens.
 
-    The factor keeps the gradient's size alike at every temperature (Hinton et al., 2015, arXiv:1503.02531).
+    The factor τ² keeps the gradient's size similar at every temperature (Hinton et al., 2015, arXiv:1503.02531).
 
     Args:
         logits, teacher_logits: [samples, length, vocabulary], any float dtype; computed in float32.

@@ -1,4 +1,4 @@
-"""Training for few bits: layers compute with quantised weights while the whole ones are trained."""
+"""Training for few bits: layers compute with quantised weights, while training changes the full-precision weights."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from torch import nn
 
 
 def straight_through(weight: torch.Tensor, quantized: torch.Tensor) -> torch.Tensor:
-    """``quantized`` going forward, the gradient of ``weight`` going back (Bengio et al., 2013, arXiv:1308.3432)."""
-    return quantized.detach() + (weight - weight.detach())  # adds zeros, so that the value is exact
+    """``quantized`` in the forward pass, with its gradient passed to ``weight`` (Bengio et al., 2013,
+    arXiv:1308.3432)."""
+    return quantized.detach() + (weight - weight.detach())  # the difference is zero, so the value is exact
 
 
 class FakeQuantize(nn.Module):
-    """A parametrization: a linear layer computes with what quantising leaves of its weight, and trains the weight."""
+    """Parametrization of a linear layer: the layer computes with its quantised weight, and trains the full weight."""
 
     def __init__(self, quantize: Callable[[torch.Tensor], torch.Tensor]) -> None:
         super().__init__()

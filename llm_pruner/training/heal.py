@@ -41,25 +41,25 @@ def heal(
 ) -> Healed:
     """Heal the model in ``parent`` and write it to ``output``: the same shapes, names, dtypes and configuration.
 
-    The base is frozen; adapters are float32 whatever the model's dtype. Tensors outside the targets are copied bit
-    for bit. On a CPU the same seed and number of threads give the same bytes, also where a killed healing goes on
-    from ``resume_point``.
+    The model's weights are frozen; adapters are float32 for every dtype of the model. Tensors outside the targets are
+    copied bit for bit. On a CPU the same seed and number of threads give the same bytes, also if a killed healing
+    continues from ``resume_point``.
 
     Args:
         parent: model folder of any kind this project writes.
-        train: int64 [samples, length], gone through in seeded random orders.
+        train: int64 [samples, length], used in seeded random orders.
         held_out: int64 [samples, length], for the curve alone.
-        options: ``LoraOptions`` for the next-token loss, ``HealByDistillationOptions`` to follow ``teacher``.
-        keep_zeros: zeros of the targets' weights stay zero (MaskLoRA); for sparse models.
-        teacher: folder of the dense model, needed for distillation and otherwise not looked at.
-        resume_point: folder written at every point of the curve; that of another healing is not taken up.
-        name: what the progress bar calls it.
-        device: where both models go.
+        options: ``LoraOptions`` for the next-token loss, ``HealByDistillationOptions`` to imitate ``teacher``.
+        keep_zeros: keep zeros of the targets' weights at zero (MaskLoRA); for sparse models.
+        teacher: folder of the dense model, needed for distillation, else unused.
+        resume_point: folder written at every point of the curve. A resume point of another healing is ignored.
+        name: the healing's name on the progress bar.
+        device: device of both models.
 
     Raises:
         DataError: if tokens have the wrong shape or do not fit the vocabulary.
         ConfigError: if distillation lacks its teacher.
-        CheckpointError: if a model cannot be read, training diverges or a zero was lost; no model is written then.
+        CheckpointError: if a model cannot be read, training diverges or a zero was lost. Then no model is written.
     """
     import torch
 
@@ -114,7 +114,9 @@ def _load_teacher(options: HealingOptions, teacher: Path | None, parent: Path, d
         raise ConfigError(["distillation needs a teacher, the dense model's folder"], source="healing")
     theirs, ours = (read_config(folder)["vocab_size"] for folder in (teacher, parent))
     if theirs != ours:
-        raise CheckpointError(f"{teacher}: a vocabulary of {theirs} cannot teach {parent}, which has {ours}")
+        raise CheckpointError(
+            f"{teacher}: its vocabulary of {theirs} differs from {ours} of {parent}; take the parent's dense model"
+        )
     return load(teacher, device=device).requires_grad_(False)
 
 
@@ -126,7 +128,7 @@ def _identity(
     keep_zeros: bool,
     teacher: Path | None,
 ) -> str:
-    """What a healing depends on, the models' content included."""
+    """Digest of everything that a healing depends on, the contents of the models included."""
     models = [parent, teacher] if teacher and isinstance(options, HealByDistillationOptions) else [parent]
     described = {
         "options": options.model_dump(mode="json"),
@@ -138,7 +140,7 @@ def _identity(
 
 
 def _schedule(options: HealingOptions) -> Schedule:
-    """The checks before the last, which comes after merging."""
+    """The schedule, with all checks except the last, which follows merging."""
     from llm_pruner.training.loop import Schedule
 
     return Schedule(
@@ -150,7 +152,7 @@ def _schedule(options: HealingOptions) -> Schedule:
 
 
 def _write(model: PreTrainedModel, parent: Path, output: Path, options: HealingOptions, keep_zeros: bool) -> int:
-    """Write the parent's folder anew with the targets' weights as they are now; the zeros in the linear weights."""
+    """Write the parent's folder with the healed weights, and return the number of zeros in the linear weights."""
     healed = dict(model.named_parameters())
     count = 0
     weights = WeightReader(parent)
@@ -163,7 +165,7 @@ def _write(model: PreTrainedModel, parent: Path, output: Path, options: HealingO
                 if name.split(".")[-2] in options.targets:
                     tensor = healed[name].detach().to("cpu", tensor.dtype)
                 if keep_zeros and tensor[zeros].any():
-                    raise CheckpointError(f"{parent}: healing changed zeros of '{name}', which were to stay")
+                    raise CheckpointError(f"{parent}: healing changed zeros of '{name}', which must stay zero")
             writer.add(name, tensor)
         write_config(folder, read_config(parent))
         copy_companions(parent, folder)

@@ -1,4 +1,4 @@
-"""What came of a healing, as part of a file."""
+"""The result of a healing, as part of a file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ class Point(Part):
     """A measurement during a training."""
 
     step: int
-    """Updates before it."""
+    """Updates before the measurement."""
     loss: float
-    """What is minimised, in nats per token."""
+    """The minimised loss, in nats per token."""
     perplexity: float
-    """Of the next token."""
+    """Perplexity of the next token."""
 
 
 class HealingHistory(Part):
@@ -22,17 +22,17 @@ class HealingHistory(Part):
     train: tuple[float, ...]
     """Loss of every update, in nats per token."""
     held_out: tuple[Point, ...]
-    """On held-out text: the first before healing, the last of the model as written."""
+    """Measurements on held-out text: the first before healing, the last of the written model."""
 
 
 class Healed(Part):
-    """What came of a healing."""
+    """The result of a healing."""
 
     trainable_parameters: int
-    """Of the low-rank change."""
+    """Parameters of the low-rank change."""
     history: HealingHistory
     """The course of the training."""
     perplexity: Pair[float]
-    """On held-out text."""
+    """Perplexity on held-out text."""
     zeros: int | None
-    """That the linear weights of the blocks hold; null where zeros need not stay."""
+    """Zeros in the linear weights of the blocks; null if zeros need not stay."""

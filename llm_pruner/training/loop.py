@@ -1,4 +1,4 @@
-"""The training loop: seeded, early to stop, keeps the best weights, and goes on after it was killed."""
+"""The training loop: seeded, with early stopping, best weights kept, and resume points."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from llm_pruner.system.progress import track
 from llm_pruner.system.runtime import ON_CPU, Runtime
 
 _FORMAT = 2
-"""Of a resume point; one of another format is not taken up."""
+"""Format of a resume point. A resume point of another format is ignored."""
 
 
 class TrainingTask:
-    """What one kind of training is made of.
+    """One kind of training: its optimisers, gradients and measurements.
 
     Attributes:
-        trained: everything that learns.
-        remedy: what a diverging training's error advises.
+        trained: the modules that learn.
+        remedy: advice in the error of a diverging training.
     """
 
     trained: nn.Module
     remedy = "lower the learning rate"
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
-        """Those of all that learns; their learning rates are the peaks."""
+        """Optimisers of ``trained``; their learning rates are the peaks."""
         raise NotImplementedError
 
     def gradients(self, step: int) -> float:
@@ -40,53 +40,53 @@ class TrainingTask:
         raise NotImplementedError
 
     def measure(self, step: int) -> dict[str, Any]:
-        """A point of the curve after so many updates."""
+        """A point of the curve after ``step`` updates."""
         raise NotImplementedError
 
     def score(self, point: Mapping[str, Any]) -> float | None:
-        """How good a point is, more being better; None where the last weights are kept, not the best."""
+        """Score of a point, higher is better. None keeps the last weights instead of the best."""
         return None
 
     def begin(self, step: int) -> None:
-        """Before the gradients of an update."""
+        """Hook before the gradients of an update."""
 
     def after_backward(self) -> None:
-        """While gradients are there, before they are clipped."""
+        """Hook after the gradients are set, before they are clipped."""
 
     def update(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
-        """Change the weights."""
+        """Update the weights from their gradients."""
         for optimizer in optimizers:
             optimizer.step()
 
     def checked(self, point: Mapping[str, Any]) -> None:
-        """After a point of the curve."""
+        """Hook after a point of the curve."""
 
     def is_eligible(self, step: int) -> bool:
-        """Whether the weights after so many updates may be the best."""
+        """Whether the weights after ``step`` updates may count as the best."""
         return True
 
     def tensors(self) -> dict[str, torch.Tensor]:
-        """What a resume point holds besides weights and moments."""
+        """Tensors of a resume point besides weights and moments."""
         return {}
 
     def state(self) -> dict[str, Any]:
-        """The same, as JSON."""
+        """Further state of a resume point, as JSON."""
         return {}
 
     def restore(self, tensors: Mapping[str, torch.Tensor], state: Mapping[str, Any], step: int) -> None:
-        """Take up what ``tensors`` and ``state`` gave after so many updates."""
+        """Restore the state that ``tensors`` and ``state`` returned after ``step`` updates."""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long a training goes, and when it is looked at.
+    """Length, learning rate and checks of a training.
 
     Attributes:
         steps: updates.
         factor: share of the peak learning rate at an update, counted from 0.
-        checks: after how many updates a point is measured; 0 stands for before the first.
+        checks: numbers of updates after which a point is measured; 0 means before the first update.
         clip: largest norm of an update's gradient.
-        patience: checks in a row without a better score after which to stop; None for never.
+        patience: checks in a row without a better score that stop the training; None for no early stop.
     """
 
     steps: int
@@ -102,11 +102,11 @@ class History:
 
     Attributes:
         step: updates made at the last check.
-        losses: of every update made.
-        points: what was measured, in order.
+        losses: loss of every update.
+        points: measured points, in order.
         best: the point whose weights were kept, if the task scores points.
-        worse: checks since then.
-        stopped_early: whether patience ended.
+        worse: checks since the best point.
+        stopped_early: whether patience stopped the training.
     """
 
     step: int = 0
@@ -126,15 +126,15 @@ def fit(
     name: str = "training",
     runtime: Runtime = ON_CPU,
 ) -> History:
-    """Train in place. A scored task ends with the weights of its best point, any other with the last.
+    """Train in place. A scored task ends with the weights of its best point, every other task with the last weights.
 
-    A training that was killed goes on from ``resume_point`` and ends as if nothing had been: on a CPU the same seed and
-    number of threads give the same bytes. The caller seeds.
+    A killed training continues from ``resume_point`` and ends as without the interruption: on a CPU the same seed and
+    number of threads give the same bytes. The caller sets the seed.
 
     Args:
         resume_point: folder written at every check, in safetensors and JSON.
-        identity: what a resume point must belong to; another's is not taken up.
-        runtime: its device is where a resume point's tensors go.
+        identity: digest of this training. A resume point with another digest is ignored.
+        runtime: its device receives a resume point's tensors.
 
     Raises:
         CheckpointError: if the loss is not finite.
@@ -188,7 +188,7 @@ class _Loop:
         return self.history
 
     def _check(self, step: int) -> dict[str, Any]:
-        """Measure, remember the best, write a resume point."""
+        """Measure, remember the best weights, write a resume point."""
         task, history = self.task, self.history
         point = task.measure(step)
         history.points.append(point)
@@ -230,12 +230,12 @@ class _Loop:
             "task": self.task.state(),
         }
         with staged_directory(folder) as staged:
-            # cloned, since tensors that share memory are refused
+            # cloned, because save_file refuses tensors that share memory
             save_file({key: value.detach().clone() for key, value in tensors.items()}, staged / "tensors.safetensors")
             write_json(staged / "state.json", state)
 
     def _resume(self) -> bool:
-        """Go on from the resume point, if there is one of this very training."""
+        """Load the resume point if it belongs to this training; whether it did."""
         folder = self.resume_point
         if folder is None or not (folder / "state.json").exists():
             return False

@@ -1,4 +1,4 @@
-"""Low-rank adapters that leave zeros alone: the weights become W + M∘(B·A)·alpha/rank, M being zero where W is.
+"""Low-rank adapters that keep zeros: the weights become W + M∘(B·A)·alpha/rank, and M is zero where W is zero.
 
 MaskLoRA of Zimmer et al., PERP: Rethinking the Prune-Retrain Paradigm in the Era of LLMs, 2023 (arXiv:2312.15230).
 """
@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 class MaskedLowRank(nn.Module):
-    """Gives a weight [out_features, in_features] its change; adapters are float32, the result has the weight's dtype.
+    """Parametrization that adds a masked low-rank change to a weight [out_features, in_features].
 
-    What a forward pass uses is what merging saves, rounding included.
+    Adapters are float32; the result has the weight's dtype. Merging saves the same weights that a forward pass uses,
+    rounding included.
     """
 
     zeros: torch.Tensor
@@ -45,7 +46,7 @@ class MaskedLowRank(nn.Module):
 
 
 def attach(model: PreTrainedModel, options: HealingOptions) -> PreTrainedModel:
-    """The model with trainable adapters in its linear layers' weights; everything else is frozen."""
+    """Add trainable adapters to the weights of the targeted linear layers, and freeze everything else."""
     model.requires_grad_(False)
     for name, linear in decoder_layers(model).named_modules():
         if isinstance(linear, nn.Linear) and name.rpartition(".")[2] in options.targets:
@@ -54,8 +55,8 @@ def attach(model: PreTrainedModel, options: HealingOptions) -> PreTrainedModel:
 
 
 def merge(model: PreTrainedModel) -> PreTrainedModel:
-    """The weights as a forward pass in evaluation mode uses them, ordinary parameters again."""
-    model.eval()  # or dropout would be merged too
+    """Turn the weights into ordinary parameters again, as a forward pass in evaluation mode uses them."""
+    model.eval()  # otherwise dropout would be merged too
     for module in list(model.modules()):
         if parametrize.is_parametrized(module, "weight"):
             parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)

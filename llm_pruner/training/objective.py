@@ -1,4 +1,4 @@
-"""Healing as the training loop sees it: what is minimised, in nats per token, and what is measured."""
+"""Healing as a task of the training loop: the minimised loss, in nats per token, and the measurements."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def next_token_loss(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
 
 
 class HealingTask(TrainingTask):
-    """AdamW on the loss that the options ask for; only what wants gradients is trained, and kept in a resume point.
+    """AdamW on the loss of the options. Only parameters that require gradients are trained and kept in resume points.
 
     Attributes:
-        model: what is measured; once it is trained, the merged model takes its place.
+        model: the measured model; after training, the caller replaces it with the merged model.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class HealingTask(TrainingTask):
         return self._finite(total, step)
 
     def loss(self, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The loss of a batch, int64 [samples, length], and the logits it comes from."""
+        """The loss of a batch, int64 [samples, length], and its logits."""
         logits = self.model(input_ids=ids, use_cache=False).logits
         if not isinstance(self.options, HealByDistillationOptions):
             return next_token_loss(logits, ids), logits
@@ -122,9 +122,9 @@ class HealingTask(TrainingTask):
             return value
         if step == 0:
             raise CheckpointError(
-                f"{name} {value} before healing began; the model's weights overflow in this dtype or are damaged"
+                f"{name} is {value} before healing; the model's weights overflow in this dtype or are damaged"
             )
         raise CheckpointError(
-            f"healing diverged: {name} {value} at step {step}; lower healing's learning_rate, "
-            f"which is {self.options.learning_rate:g}"
+            f"healing diverged: {name} {value} at update {step}; lower healing's learning_rate, "
+            f"now {self.options.learning_rate:g}"
         )

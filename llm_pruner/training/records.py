@@ -1,4 +1,4 @@
-"""How the built-in base model was trained, as a file."""
+"""The training of the built-in base model, as a file."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ class TokenCounts(Part):
     """Tokens of the built-in text."""
 
     train: int
-    """To train on."""
+    """Tokens for training."""
     validation: int
-    """To check the training by."""
+    """Tokens for validation."""
     seen: int
-    """Trained on, each time anew."""
+    """Tokens trained on, repeats included."""
 
 
 class Validation(Part):
     """The trained model on validation text."""
 
     loss: float
-    """In nats per token."""
+    """Loss in nats per token."""
     perplexity: float
-    """Its exponential."""
+    """Exponential of the loss."""
     bits_per_byte: float
-    """Of the text."""
+    """Loss in bits per byte of the text."""
 
 
 class LossPoint(Part):
     """A measurement during the training."""
 
     step: int
-    """Updates before it."""
+    """Updates before the measurement."""
     loss: float
-    """On validation text, in nats per token."""
+    """Loss on validation text, in nats per token."""
 
 
 class LossHistory(Part):
@@ -44,16 +44,16 @@ class LossHistory(Part):
     train: tuple[float, ...]
     """Loss of every update, in nats per token."""
     validation: tuple[LossPoint, ...]
-    """On validation text, the last of the finished model."""
+    """Measurements on validation text, the last of the finished model."""
 
 
 class BuiltinTraining(Record):
-    """How the built-in base model was trained."""
+    """The training of the built-in base model."""
 
     file: ClassVar[str] = "resources/model.json"
 
     parameters: int
-    """Of the model."""
+    """Parameters of the model."""
     tokens: TokenCounts
     """Of the built-in text."""
     validation: Validation

@@ -40,8 +40,8 @@ class Document:
 
 SPLITS = ("train", "calibration", "validation", "test")
 
-# Upper ends of the held-out slices of the hash range. They are wider than the shares of text they yield,
-# because the large documents all go to train.
+# Upper ends of the held-out slices of the hash range. The slices are wider than their shares of the text,
+# because all large documents go to train.
 _HELD_OUT = (("test", 0.10), ("calibration", 0.19), ("validation", 0.23))
 _LARGE = 30_000  # characters
 _NGRAM = 8  # words
@@ -148,7 +148,7 @@ def _member_docstrings(module: types.ModuleType) -> list[str]:
 
 
 def _comments(source: str) -> Iterator[str]:
-    """Blocks of whole-line comments, without those that are code put out of action."""
+    """Blocks of whole-line comments, except commented-out code."""
     block: list[str] = []
     for line in (*source.splitlines(), ""):
         if match := _COMMENT.fullmatch(line):

@@ -17,7 +17,7 @@ class BuiltinModel(Options):
     """A small Llama with a byte-level tokenizer of its own."""
 
     vocab_size: int = Field(default=2048, ge=256 + len(SPECIAL))
-    """Tokens: at least every byte and the special ones."""
+    """Tokens: at least every byte and the special tokens."""
     hidden_size: PositiveInt = 128
     """Width of the residual stream."""
     num_hidden_layers: PositiveInt = 8
@@ -25,7 +25,7 @@ class BuiltinModel(Options):
     num_attention_heads: PositiveInt = 8
     """Query heads of a layer."""
     num_key_value_heads: PositiveInt = 4
-    """Key-value heads of a layer; the query heads are a multiple of them."""
+    """Key-value heads of a layer. The number of query heads must be a multiple of this number."""
     head_dim: PositiveInt = 16
     """Width of a head."""
     intermediate_size: PositiveInt = 384
@@ -37,15 +37,15 @@ class BuiltinModel(Options):
     batch_size: PositiveInt = 8
     """Samples in an update."""
     sequence_length: int = Field(default=128, ge=2)
-    """Tokens in a sample; at most the longest text."""
+    """Tokens in a sample; at most ``max_position_embeddings``."""
     muon_learning_rate: Positive = 0.03
     """Peak learning rate of the layers' matrices."""
     adamw_learning_rate: Positive = 0.03
     """Peak learning rate of embeddings and norms."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Of both optimisers."""
+    """Weight decay of both optimisers."""
     warmup: float = Field(default=0.05, ge=0, le=1)
-    """Share of the steps in which the learning rates rise; then they fall to zero. Both linearly."""
+    """Share of the updates in which the learning rates rise linearly; then they fall linearly to zero."""
     clip: Positive = 1.0
     """Largest norm of an update's gradient."""
 

@@ -16,11 +16,11 @@ from llm_pruner.system.files import staged_directory
 
 CHOICES = 4
 
-# Short, because time goes by tokens. Choices of one token each share a single pass of their context.
+# Short, because the time grows with the tokens. Choices of one token each share a single pass over their context.
 _CONTEXT_WORDS = 12
 _COMMON = 4  # documents
 _PREPOSITIONS = ("as", "at", "by", "for", "from", "in", "of", "on", "to", "with")
-_PASSAGE_WORDS = range(24, 61)  # the shortest of whole clauses
+_PASSAGE_WORDS = range(24, 61)  # a passage is the fewest whole clauses of such a length
 
 _PLAIN_WORD = re.compile(r"[a-z]{4,}")
 _LAST_OF_CLAUSE = re.compile(r".*[.!?;:][\"')]*")
@@ -29,10 +29,7 @@ _LAST_WORD = re.compile(r"([A-Za-z]{4,})[.!?;:]")
 
 @dataclass(frozen=True)
 class Item:
-    """One question: which of ``choices`` comes after ``text``; ``choices[label]`` is right.
-
-    A space goes between them.
-    """
+    """One question: which of ``choices`` comes after ``text`` and a space; ``choices[label]`` is right."""
 
     text: str
     choices: list[str]
@@ -41,7 +38,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Passage:
-    """A text and the word after it, a space between them."""
+    """A text and the word that comes after it and a space."""
 
     text: str
     word: str
@@ -49,22 +46,22 @@ class Passage:
 
 @dataclass(frozen=True)
 class ZeroShotTask:
-    """How a task's items are made, and what lm-eval does with their fields."""
+    """A task: a function that makes its items, and lm-eval's definition and metrics for them."""
 
     build: Callable[[Sequence[Document], random.Random], Sequence[Item | Passage]]
     definition: dict[str, str]
     metrics: dict[str, str]
-    """Names of lm-eval's metrics, and how they are aggregated."""
+    """lm-eval's metrics and their aggregations, by name."""
 
 
 def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
     """Write the tasks as a folder for lm-eval's ``TaskManager(include_path=...)`` and return their names.
 
     The task files name their data by absolute path, because lm-eval resolves a relative one against the
-    working directory: a folder that was moved must be written anew.
+    working directory. So a moved folder must be written anew.
 
     Raises:
-        DataError: if the held-out text is too short for so many items.
+        DataError: if the held-out text is too short for ``items``.
     """
     import yaml
 
@@ -97,9 +94,9 @@ def _definition(name: str, task: ZeroShotTask, data: Path) -> dict[str, object]:
 
 
 def _prepositions(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """A preposition after the words before it, and three others.
+    """Items whose right choice is a preposition, with three other prepositions as wrong choices.
 
-    Every preposition is right equally often, so preferring the common ones gains nothing.
+    Every preposition is right equally often, so a preference for common prepositions gains nothing.
     """
     places: dict[str, list[str]] = {preposition: [] for preposition in _PREPOSITIONS}
     for document in documents:
@@ -117,10 +114,10 @@ def _prepositions(documents: Sequence[Document], rng: random.Random) -> list[Ite
 
 
 def _content_words(documents: Sequence[Document], rng: random.Random) -> list[Item]:
-    """A word after the words before it, and three words that are right elsewhere in the same document.
+    """Items whose right choice is a word, with three words from other items of the document as wrong choices.
 
-    Right and wrong choices come from the same places, so how common a word is tells nothing. Words that few documents
-    have are left out: they would be several tokens long, which counts against a choice.
+    Right and wrong choices come from the same places, so the frequency of a word tells nothing. Rare words are left
+    out: they would be several tokens long, which counts against a choice.
     """
     found_in = Counter(word for document in documents for word in set(document.text.split()))
     questions = []
@@ -141,7 +138,7 @@ def _content_words(documents: Sequence[Document], rng: random.Random) -> list[It
 
 
 def _words_in_context(document: Document) -> Iterator[tuple[str, str]]:
-    """Every word that has enough words of its paragraph before it, with the nearest of these."""
+    """(context, word) for every word of a document with enough words of its paragraph before it."""
     for words in map(str.split, document.paragraphs):
         for place in range(_CONTEXT_WORDS, len(words)):
             yield " ".join(words[place - _CONTEXT_WORDS : place]), words[place]
@@ -154,10 +151,9 @@ def _item(text: str, right: str, wrong: Sequence[str], rng: random.Random) -> It
 
 
 def _last_words(documents: Sequence[Document], rng: random.Random) -> list[Passage]:
-    """Passages of whole clauses without their last word, which stands earlier in the passage.
+    """Passages of whole clauses without their last word, which also occurs earlier in the passage.
 
-    As in LAMBADA, where that holds for most: such a word can be told from the passage, but not from the words just
-    before it.
+    As in most passages of LAMBADA, the whole passage tells the last word, but the words just before it do not.
     """
     passages = []
     for document in documents:
@@ -183,7 +179,7 @@ _CHOICE = {
 _WORD = {
     "output_type": "loglikelihood",
     "doc_to_text": "text",
-    # the space is part of what is scored; lm-eval puts its own only in front of the answers of solved examples
+    # the space is scored too; lm-eval adds its own space only before the answers of solved examples
     "doc_to_target": "{{' ' + word}}",
     "target_delimiter": "",
 }
