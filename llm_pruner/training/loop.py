@@ -169,7 +169,7 @@ class _Loop:
             task.trained.train()
             loss = task.gradients(step)
             if not math.isfinite(loss):
-                raise CheckpointError(f"training diverged: loss {loss} at step {step}; {task.remedy}")
+                raise CheckpointError(f"training diverged: loss {loss} at update {step}; {task.remedy}")
             self.history.losses.append(loss)
             task.after_backward()
             torch.nn.utils.clip_grad_norm_(self.parameters, schedule.clip)

@@ -156,7 +156,7 @@ def test_jsonl(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"text\.jsonl, line 2: not a JSON object with a 'text'"):
         load_texts(str(file), None)
     file.write_text("\n")
-    with pytest.raises(DataError, match="no text in it"):
+    with pytest.raises(DataError, match="holds no text"):
         load_texts(str(file), None)
 
 

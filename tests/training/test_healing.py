@@ -256,7 +256,7 @@ def test_the_teacher_itself_has_nothing_to_learn(make_model: Callable[..., Path]
 def test_distillation_wants_a_fitting_teacher(make_model: Callable[..., Path], run: Callable[..., Healed]) -> None:
     with pytest.raises(ConfigError, match="needs a teacher"):
         run(make_model("llama"), HealByDistillationOptions(**QUICK))
-    with pytest.raises(CheckpointError, match="vocabulary of 120 cannot teach"):
+    with pytest.raises(CheckpointError, match="vocabulary of 120 differs from"):
         run(make_model("llama"), HealByDistillationOptions(**QUICK), teacher=make_model("llama", vocab_size=120))
 
 
@@ -317,7 +317,7 @@ def test_divergence_leaves_nothing_behind(
 ) -> None:
     wild = QUICK | {"learning_rate": 1e30, "warmup": 0.0}
     for steps in (1, 4):
-        with pytest.raises(CheckpointError, match=r"diverged.*lower healing's learning_rate, which is 1e\+30"):
+        with pytest.raises(CheckpointError, match=r"diverged.*lower healing's learning_rate, now 1e\+30"):
             run(make_model("llama"), LoraOptions(**(wild | {"steps": steps})))
     assert not list(tmp_path.iterdir())
 
@@ -326,7 +326,7 @@ def test_damaged_parent_is_not_blamed_on_the_learning_rate(run: Callable[..., He
     model = build_model("llama")
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
     model.save_pretrained(tmp_path / "parent")
-    with pytest.raises(CheckpointError, match="before healing began"):
+    with pytest.raises(CheckpointError, match="before healing;"):
         run(tmp_path / "parent")
     assert not list(tmp_path.glob("*healed*"))
 

@@ -102,7 +102,7 @@ def test_a_resume_point_of_something_else_is_not_taken_up(tmp_path: Path) -> Non
 def test_a_diverging_training_ends_with_advice() -> None:
     task = Pull()
     torch.nn.init.constant_(task.trained.weight, float("inf"))
-    with pytest.raises(CheckpointError, match=r"diverged: loss .* at step 0; lower the learning rate"):
+    with pytest.raises(CheckpointError, match=r"diverged: loss .* at update 0; lower the learning rate"):
         fit(task, schedule())
 
 
