@@ -1,4 +1,4 @@
-# Reads the configuration, and what every rule shares. Parsing imports neither torch nor transformers.
+# The configuration, and functions shared by all rules. Parsing imports neither torch nor transformers.
 import os
 import re
 from dataclasses import asdict
@@ -34,7 +34,7 @@ CONFIG_NAME = ", ".join(snakemake_private.config_files(workflow)) or "config"
 
 
 def show_results():
-    """Print what a run made that was asked for tables; nothing after a run that was asked for less, or to be quiet."""
+    """Print the results of a run that makes tables; print nothing after a smaller or a quiet run."""
     rules_run = snakemake_private.rules_of_run(workflow)
     if not snakemake_private.shows_results(workflow) or not rules_run & {"summary", "encoder_report"}:
         return
@@ -51,7 +51,7 @@ def show_results():
 
 
 def display(stream):
-    """What shows a run on the terminal, in Snakemake's place."""
+    """The handler that shows a run on the terminal instead of Snakemake's own."""
     from llm_pruner.workflow.display import Display
 
     return Display(stream, nothing_to_do=show_results)
@@ -68,7 +68,7 @@ except PrunerError as error:
     raise WorkflowError(str(error)) from None
 
 if not CONFIG.needs_hub:
-    # nothing may wait for a network that nothing needs
+    # no job may wait for a network that this run does not need
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 REPEATS = repeats(VARIANTS, CONFIG.calibration.further_seeds)
@@ -80,7 +80,7 @@ SEARCHED = [name for name in PLANNED if MODELS_MADE[name].options.get("split") =
 
 
 def one_of(names):
-    """A wildcard that takes these names and no other; names hold plus signs."""
+    """A wildcard's pattern for exactly these names, which may contain plus signs."""
     return "|".join(map(re.escape, names)) or "none"
 
 
@@ -90,13 +90,13 @@ wildcard_constraints:
 
 
 def code(script, *modules):
-    """Digest of the sources a job runs; in params, so that editing them reruns it."""
+    """Digest of a job's sources, for its params: an edit of the sources reruns the job."""
     return sources_digest(ROOT / "workflow_scripts" / script, *modules)
 
 
 @cache
 def method_code(script, implementation, *job):
-    """Digest of the sources of a job that runs a method, and of its mechanism the modules ``job``."""
+    """Digest of the sources of a job that runs a method, including the mechanism's modules ``job``."""
     modules = [module_of(implementation), *job]
     if not modules[0].startswith("llm_pruner."):
         modules.append("llm_pruner.objects.pruners")
@@ -104,11 +104,11 @@ def method_code(script, implementation, *job):
 
 
 def all_cores():
-    """All cores of this run, for a job whose clock must not be shared."""
+    """All cores of this run, for a job that measures time and must run alone."""
     return snakemake_private.cores(workflow)
 
 
-# decided by the run, told to its jobs wherever they are
+# the run decides once, and an environment variable tells its jobs, also on other nodes
 if workflow.is_main_process:
     cluster, limit = snakemake_private.on_cluster(workflow), snakemake_private.gpu_limit(workflow)
     os.environ["LLM_PRUNER_GPUS"] = str(int(resources.uses_gpus(CONFIG.model.device, limit, cluster)))
@@ -124,7 +124,7 @@ def gpus(count=1):
 
 
 def growing(needed):
-    """A resource that every further attempt asks for once more."""
+    """A resource that grows with each attempt: ``needed`` times the number of the attempt."""
     return lambda wildcards, attempt: needed * attempt
 
 
@@ -137,12 +137,12 @@ if RUN_LOCK:
 
 
 def scores_file(score):
-    """Where scores are kept; nothing where there are none."""
+    """The scores file; an empty list without scores."""
     return f"resources/scores/{score.name}.json" if score else []
 
 
 def plan_file(variant):
-    """The plan that a variant was cut by, or that what it was made from was cut by."""
+    """The plan of a variant, or of the variant that its steps began with."""
     root = MODELS_MADE[variant].root
     return f"baselines/{root}/plan.json" if root in PLANNED else []
 
@@ -155,7 +155,7 @@ MEASURED_FILES = dict(
     efficiency="baselines/{variant}/evaluation/efficiency.json",
 )
 MEASURED = {role: expand(file, variant=VARIANTS) for role, file in MEASURED_FILES.items()}
-# what a row is measured by again where it is calibrated again: speed and structure do not depend on the samples
+# measurements of repeats, which are calibrated on other samples; speed and structure do not depend on the samples
 MEASURED_AGAIN = dict(
     again=expand(MEASURED_FILES["records"], variant=REPEATS),
     measured_again=expand([MEASURED_FILES["perplexity"], MEASURED_FILES["zero_shot"]], variant=REPEATS),
@@ -163,25 +163,25 @@ MEASURED_AGAIN = dict(
 
 
 def calibration_text(samples, skip=0, seed=CONFIG.calibration.first_seed):
-    """What is drawn from the calibration source."""
+    """Parameters of a draw from the calibration source."""
     text = CONFIG.calibration
     split = split_for(text.source, text.split, "calibration")
     return dict(source=text.source, split=split, samples=samples, length=text.length, seed=seed, skip=skip)
 
 
 def calibration_file(name):
-    """The samples that a variant, or a score, is calibrated on."""
+    """The calibration samples of a variant, or of scores, by name."""
     _, seed = split_repeat(name)
     return "resources/calibration.safetensors" if seed is None else f"resources/calibration{AT}{seed}.safetensors"
 
 
 def samples_wanted(wildcards):
-    """The samples that a pruning job itself looks at."""
+    """The calibration samples that a pruning job itself reads."""
     return calibration_file(wildcards.variant) if MODELS_MADE[wildcards.variant].samples_wanted else []
 
 
 def text_file(text):
-    """A text or token file as an input of the job that reads it; named sources are none."""
+    """A text or token file as a job's input; an empty list for a named source."""
     return text.source if is_file(text.source) else []
 
 
@@ -189,7 +189,7 @@ PACKAGES = {**MODELS, **PRETRAINED_ENCODERS}
 
 
 def package_folder(name):
-    """Where the model of a package is fetched to; nothing where there is none."""
+    """The folder of a packaged model; None for other models."""
     return f"resources/packages/{name}" if name else None
 
 
@@ -204,7 +204,7 @@ STEP_FILES = {
 
 
 def step_inputs(wildcards):
-    """The model that a step starts from, and what else it reads."""
+    """The parent model of a step, and further files that the step reads."""
     parent = f"baselines/{MODELS_MADE[wildcards.variant].parent}"
     needed = {need: STEP_FILES[need] for need in STEPPED[wildcards.variant].needs}
     return {"parent": f"{parent}/model", "record": f"{parent}/pruning.json", **needed}

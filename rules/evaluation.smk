@@ -35,7 +35,7 @@ rule evaluate:
         "../workflow_scripts/evaluate.py"
 
 
-# What the dense model predicts, which every model is compared with.
+# The dense model's predictions, for comparison with every model.
 rule base_predictions:
     input:
         model="resources/model",
@@ -73,7 +73,7 @@ rule efficiency:
         "logs/benchmarks/efficiency/{variant}.tsv"
     conda:
         "../envs/torch.yaml"
-    # all cores of the run, so that nothing else shares them while the clock runs
+    # all cores of the run, so that no other job runs during the measurement
     threads: all_cores()
     resources:
         mem_mb=memory_mb,

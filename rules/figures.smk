@@ -1,4 +1,4 @@
-# The figures people look at: one small rule each, from what other jobs left as JSON.
+# Figures, with one small rule each, drawn from the JSON files of other jobs.
 SHOWN = {
     RUN: [{}],
     "base": [{}] if CONFIG.model.kind == "builtin" else [],
@@ -23,7 +23,7 @@ def figure_log(figure):
     return f"logs/figures/{figure.output.removeprefix('results/').removeprefix('figures/').removesuffix('.png')}.log"
 
 
-# which script draws is read when a job runs, after the loop: one loop for each
+# two loops, one for each script: a rule reads the script's name when a job runs, after the loop
 for name, figure in FIGURES.items():
     if figure.shows == RUN:
 

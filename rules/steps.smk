@@ -1,4 +1,4 @@
-# Models made of finished ones, by the steps behind the plus. The result is again an ordinary folder.
+# Models that a step, behind the plus, makes from finished models. The result is again an ordinary folder.
 rule step:
     input:
         unpack(step_inputs),

@@ -1,10 +1,10 @@
-# The tables people read.
+# Tables for people.
 rule summary:
     input:
         **MEASURED,
         **MEASURED_AGAIN,
         encoders="results/final_report.json" if CONFIG.encoders.rows else [],
-        # not read, but whoever asks for the tables gets the figures with them
+        # not read by the job, but a run that makes the tables makes the figures too
         figures=list(FIGURE_FILES.values()),
     output:
         workbook=report(
@@ -40,7 +40,7 @@ rule summary:
         "../workflow_scripts/summary.py"
 
 
-# The same to look through in a browser.
+# The same results as a page for a browser.
 rule page:
     input:
         **MEASURED,
@@ -65,7 +65,7 @@ rule page:
     params:
         variants=list(VARIANTS),
         code=code("page.py"),
-        # what it is put together from: no source that a digest of Python follows
+        # parts of the page, which a digest of Python sources does not cover
         files=[sha256(file) for file in page_files()],
     script:
         "../workflow_scripts/page.py"

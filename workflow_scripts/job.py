@@ -1,4 +1,4 @@
-"""What every script does around its one library call: log to a file, hold a GPU, and fail with one clear message."""
+"""The frame of every script around its one library call: log to a file, claim GPUs, and fail with one clear message."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from llm_pruner.system.errors import PrunerError
 
 @contextmanager
 def job(snakemake: Any, *, device: str = "auto") -> Iterator[None]:
-    """Send what is printed to the job's log. A ``PrunerError`` ends the job with its message alone.
+    """Send all output to the job's log. A ``PrunerError`` ends the job with its message alone.
 
-    A job whose rule asks for GPUs gets its own, any other sees none.
+    A job whose rule requests GPUs gets its own GPUs; every other job sees none.
 
     Args:
-        snakemake: the object Snakemake gives every script.
-        device: what the job will run on, as the configuration names it.
+        snakemake: Snakemake's object in every script.
+        device: the job's device, as in the configuration.
     """
-    # importing torch and transformers makes so many objects, none of them garbage, that looking for it takes a sixth
+    # importing torch and transformers makes many objects and no garbage; collections would take a sixth of the time
     gc.set_threshold(10_000, 10, 10)
     with Path(snakemake.log[0]).open("w", encoding="utf-8", buffering=1) as log:
         os.dup2(log.fileno(), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""Sums Snakemake's benchmark files by rule: where the time of a run went."""
+"""Sum Snakemake's benchmark files by rule, which shows where a run spends its time."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ with job(snakemake, device=snakemake.params.job["device"]):
         Path(snakemake.input.model),
         Path(snakemake.output.record).parent,
         progress=True,
-        # done when the base was prepared
+        # checked when the base was prepared
         check=False,
         **sources,
         **snakemake.params.job,

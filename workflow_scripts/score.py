@@ -12,7 +12,7 @@ with job(snakemake, device=snakemake.params.job["device"]):
         Path(calibration) if calibration else None,
         Path(snakemake.output[0]),
         progress=True,
-        # done when the base was prepared
+        # checked when the base was prepared
         check=False,
         **snakemake.params.job,
     )

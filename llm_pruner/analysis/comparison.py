@@ -1,4 +1,4 @@
-"""A pruned model beside its base: what went, layer by layer, and the files that say so."""
+"""Compare a pruned model with its base, layer by layer, and write the comparison as files."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ _LEGEND = "removed: share of the parameters that are no longer stored; zeros: sh
 
 
 def reduction_ratio(before: int, after: int) -> float:
-    """Share of ``before`` that is gone; 0 where there was nothing, below 0 where something was added."""
+    """Share of ``before`` that is gone: 0 if ``before`` is 0, below 0 if ``after`` is larger."""
     return (before - after) / before if before else 0.0
 
 
 def compare(base: ModelStructure, pruned: ModelStructure) -> ModelComparison:
-    """Two results of ``analyze_model`` side by side.
+    """Compare two results of ``analyze_model``.
 
-    Two ratios answer two questions, and neither stands in for the other:
+    Two ratios answer two questions, and neither replaces the other:
 
-    - ``reduction_ratio`` is structural: the share of parameters that are no longer stored. It is what makes a
-      model smaller and faster without special kernels, and it is 0 for a sparse model, whose shapes stay.
-    - ``nonzero_reduction_ratio`` is the share of non-zero parameters that were removed or zeroed: the measure
-      that structured and sparse models have in common.
+    - ``reduction_ratio`` is structural: the share of parameters that are no longer stored. Only this share makes a
+      model smaller and faster without special kernels. It is 0 for a sparse model, whose shapes stay.
+    - ``nonzero_reduction_ratio`` is the share of non-zero parameters that were removed or zeroed. It compares
+      structured with sparse models.
     """
     before, after = base.totals, pruned.totals
     kept = {layer.layer_idx: layer for layer in pruned.layers}
@@ -70,7 +70,7 @@ def compare(base: ModelStructure, pruned: ModelStructure) -> ModelComparison:
 
 
 def describe_layers(comparison: ModelComparison) -> str:
-    """The comparison as an aligned table of text, one line per layer of the base and one of totals."""
+    """The comparison as an aligned table of text, with one line for each layer of the base and one line of totals."""
     totals = comparison.totals
     lines = [
         f"{comparison.model} compared with {comparison.base}",
@@ -117,10 +117,11 @@ def write_analysis(
     """Analyse a model, compare it with its base and write the five analysis files into ``output``.
 
     Args:
-        plan_path: the plan.json that the model was pruned by, or None where all layers are kept.
-        name: what to call the pruned model; ``base_name`` is what to call its base.
-        original: the base's analysis if it is there already (``original_model_analysis.json`` of any variant,
-            or ``pruned_model_analysis.json`` of the base itself), so that its zeros are counted only once.
+        plan_path: plan.json of the pruned model, or None if it has all layers.
+        name: name of the pruned model.
+        base_name: name of its base.
+        original: the base's analysis if it exists already (``original_model_analysis.json`` of any variant,
+            or ``pruned_model_analysis.json`` of the base itself), so that the base's zeros are counted only once.
 
     Returns:
         The comparison.
@@ -146,7 +147,7 @@ def _quantity(before: int, after: int) -> Quantity:
 
 
 class _Changes(TypedDict):
-    """What every ``BlockComparison`` says."""
+    """Fields of every ``BlockComparison``."""
 
     parameters: Pair[int]
     nonzero: Pair[int]

@@ -1,4 +1,4 @@
-"""What models hold and what went of them, as files."""
+"""Structures of models and comparisons of structures, as files."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from llm_pruner.system.records import Pair, Part, Record
 
 
 class Sizes(Part):
-    """How much is stored, and how much of it is not zero."""
+    """Stored parameters, and how many of them are not zero."""
 
     parameters: int
-    """Stored."""
+    """Stored parameters."""
     nonzero: int
-    """Of those, the ones that are not zero."""
+    """Stored parameters that are not zero."""
 
 
 class AttentionSizes(Sizes):
     """An attention block."""
 
     heads: int
-    """Query heads; 0 where the block is gone."""
+    """Query heads; 0 if the block is gone."""
     key_value_groups: int
-    """Key-value heads with the query heads that read them; 0 where the block is gone."""
+    """Key-value heads with the query heads that read them; 0 if the block is gone."""
     head_dim: int
     """Dimensions of a head."""
 
@@ -31,34 +31,34 @@ class MLPSizes(Sizes):
     """An MLP block."""
 
     channels: int
-    """Width between its projections; 0 where the block is gone."""
+    """Width between the MLP's projections; 0 if the block is gone."""
 
 
 class LayerNumber(Part):
-    """Which layer it is."""
+    """Number of a layer."""
 
     layer_idx: int
-    """Its number in the base."""
+    """Number of the layer in the base."""
 
 
 class LayerPlace(LayerNumber):
-    """Which layer it is, and where."""
+    """Number and position of a layer."""
 
     position: int | None
-    """Its number in the model; null where it is gone."""
+    """Number of the layer in the model; null if the layer is gone."""
 
 
 class LayerStructure(Sizes, LayerPlace):
-    """A layer of the base, as a model holds it."""
+    """A layer of the base, as stored in a model."""
 
     attention: AttentionSizes
-    """Its attention block, without the norm."""
+    """Attention block, without the norm."""
     mlp: MLPSizes
-    """Its MLP block, without the norm."""
+    """MLP block, without the norm."""
     shortcut: Sizes = Sizes(parameters=0, nonzero=0)
-    """What carries the residual from one sliced basis to the next."""
+    """Matrices that carry the residual stream from one sliced basis to the next."""
     sparsity: float
-    """Share of its stored parameters that are zero."""
+    """Share of the layer's stored parameters that are zero."""
 
 
 class Totals(Sizes):
@@ -67,50 +67,50 @@ class Totals(Sizes):
     sparsity: float
     """Share of the stored parameters that are zero."""
     bytes_on_disk: int
-    """Of the weights."""
+    """Bytes of the weights."""
     parts: dict[str, Sizes]
-    """By what they are part of: embedding, attention, mlp, shortcut, norm, lm_head, other."""
+    """Sizes of the parts: embedding, attention, mlp, shortcut, norm, lm_head, other."""
 
 
 class ModelStructure(Record):
-    """What a model holds, in total and by layer of the base.
+    """Sizes of a model, in total and by layer of the base.
 
-    The base's own lies beside each model's, ``original_model_analysis.json``.
+    Beside it lies the record of the base, ``original_model_analysis.json``.
     """
 
     file: ClassVar[str] = "baselines/{variant}/analysis/pruned_model_analysis.json"
 
     name: str
-    """Of the model."""
+    """Name of the model."""
     model_type: str
-    """Of its configuration."""
+    """``model_type`` of the model's configuration."""
     hidden_size: int
-    """Of the residual stream."""
+    """Width of the residual stream."""
     num_layers: int
-    """Stored."""
+    """Stored layers."""
     totals: Totals
     """The model as a whole."""
     layers: tuple[LayerStructure, ...]
-    """One entry a layer of the base, those that are gone included."""
+    """One entry for each layer of the base, removed layers included."""
 
 
 class TensorEntry(Part):
     """A tensor of a checkpoint."""
 
     name: str
-    """As in the checkpoint."""
+    """Name in the checkpoint."""
     shape: tuple[int, ...]
-    """Sizes of its dimensions."""
+    """Sizes of the dimensions."""
     dtype: str
-    """As in the checkpoint."""
+    """Dtype in the checkpoint."""
     parameters: int
-    """Elements."""
+    """Number of elements."""
     component: str
-    """What it is part of."""
+    """Part of the model that the tensor belongs to."""
     layer: int | None
-    """Position of its layer in the model; null outside the layers."""
+    """Position of the tensor's layer in the model; null outside the layers."""
     layer_idx: int | None
-    """Number of that layer in the base."""
+    """Number of the tensor's layer in the base; null outside the layers."""
 
 
 class TensorList(Record):
@@ -119,35 +119,35 @@ class TensorList(Record):
     file: ClassVar[str] = "baselines/{variant}/analysis/model_structure.json"
 
     name: str
-    """Of the model."""
+    """Name of the model."""
     tensors: tuple[TensorEntry, ...]
-    """In the order of the layers."""
+    """All tensors, in the order of the layers."""
 
 
 class Quantity(Pair[int]):
     """A quantity before and after."""
 
     reduction_ratio: float
-    """Share that is gone; below 0 where something was added."""
+    """Share that is gone; below 0 if the quantity grew."""
 
 
 class BlockComparison(Part):
-    """What went of a part of the model."""
+    """A part of the model, before and after."""
 
     parameters: Pair[int]
-    """Stored."""
+    """Stored parameters."""
     nonzero: Pair[int]
-    """Stored, and not zero."""
+    """Stored parameters that are not zero."""
     sparsity: Pair[float]
     """Share of the stored parameters that are zero."""
     reduction_ratio: float
     """Share of the parameters that are no longer stored."""
     nonzero_reduction_ratio: float
-    """Share of the non-zero parameters that were removed or zeroed: the measure that all models have in common."""
+    """Share of the non-zero parameters that were removed or zeroed, which compares all kinds of models."""
 
 
 class AttentionComparison(BlockComparison):
-    """What went of an attention block."""
+    """An attention block, before and after."""
 
     heads: Pair[int]
     """Query heads."""
@@ -156,40 +156,40 @@ class AttentionComparison(BlockComparison):
 
 
 class MLPComparison(BlockComparison):
-    """What went of an MLP block."""
+    """An MLP block, before and after."""
 
     channels: Pair[int]
-    """Width between its projections."""
+    """Width between the MLP's projections."""
 
 
 class LayerComparison(BlockComparison, LayerPlace):
-    """What went of a layer."""
+    """A layer, before and after."""
 
     is_zero_layer: bool
-    """Whether it cannot change its input any more: it is gone, or its blocks hold nothing but zeros."""
+    """Whether the layer can no longer change its input: it is gone, or its blocks hold only zeros."""
     attention: AttentionComparison
-    """Its attention block, without the norm."""
+    """Attention block, without the norm."""
     mlp: MLPComparison
-    """Its MLP block, without the norm."""
+    """MLP block, without the norm."""
     shortcut: Pair[int]
-    """Parameters of what carries the residual from one sliced basis to the next."""
+    """Parameters of the matrices that carry the residual stream from one sliced basis to the next."""
 
 
 class TotalsComparison(Part):
-    """What went of the model as a whole."""
+    """The model as a whole, before and after."""
 
     parameters: Quantity
-    """Stored."""
+    """Stored parameters."""
     nonzero: Quantity
-    """Stored, and not zero."""
+    """Stored parameters that are not zero."""
     bytes_on_disk: Quantity
-    """Of the weights."""
+    """Bytes of the weights."""
     sparsity: Pair[float]
     """Share of the stored parameters that are zero."""
 
 
 class ModelComparison(Record):
-    """A model beside its base: what went, in total, by part and by layer."""
+    """A model compared with its base, in total, by part and by layer."""
 
     file: ClassVar[str] = "baselines/{variant}/analysis/model_comparison.json"
 
@@ -198,30 +198,30 @@ class ModelComparison(Record):
     model: str
     """Name of the model."""
     num_layers: Pair[int]
-    """Stored."""
+    """Stored layers."""
     totals: TotalsComparison
     """The model as a whole."""
     parts: dict[str, BlockComparison]
-    """By what they are part of: embedding, attention, mlp, shortcut, norm, lm_head, other."""
+    """Comparisons of the parts: embedding, attention, mlp, shortcut, norm, lm_head, other."""
     layers: tuple[LayerComparison, ...]
-    """One entry a layer of the base."""
+    """One entry for each layer of the base."""
 
 
 class ModelParameters(Part):
-    """How large a model is."""
+    """Size of a model."""
 
     total: int
-    """Parameters stored."""
+    """Stored parameters."""
     before: int
-    """Of its base."""
+    """Stored parameters of the base."""
     nonzero: int
-    """Of those stored."""
+    """Stored parameters that are not zero."""
     num_layers: int
-    """Stored."""
+    """Stored layers."""
 
 
 class Reduction(Part):
-    """How much is gone."""
+    """Shares of parameters that are gone."""
 
     reduction_ratio: float
     """Share of the parameters that are no longer stored."""
@@ -230,50 +230,50 @@ class Reduction(Part):
 
 
 class LayerReduction(Reduction, LayerNumber):
-    """How much of a layer is gone."""
+    """Shares of a layer's parameters that are gone."""
 
     is_zero: bool
-    """Whether it cannot change its input any more."""
+    """Whether the layer can no longer change its input."""
 
 
 class ModelSummary(Part):
-    """A model among those of a run."""
+    """One model of a run."""
 
     name: str
-    """Of its folder."""
+    """Name of the model's folder."""
     params: ModelParameters
-    """How large it is."""
+    """Size of the model."""
     pruning: Reduction
-    """How much is gone."""
+    """Shares of the model's parameters that are gone."""
     layer_pruning: tuple[LayerReduction, ...]
-    """The same by layer of the base."""
+    """The same shares by layer of the base."""
 
 
 class Statistics(Part):
-    """One number over all models."""
+    """A statistic over all models."""
 
     params_total: float
-    """Of the parameters stored."""
+    """The statistic of the stored parameters."""
     params_nonzero: float
-    """Of those that are not zero."""
+    """The statistic of the stored parameters that are not zero."""
     reduction_ratio: float
-    """Of the share of the parameters that are no longer stored."""
+    """The statistic of the share of parameters that are no longer stored."""
 
 
 class StructureSummary(Record):
-    """All models of a run."""
+    """Structures of all models of a run."""
 
     file: ClassVar[str] = "results/models_structure_summary.json"
 
     timestamp: str
-    """When it was made, ISO 8601, UTC."""
+    """Date and time of the summary, ISO 8601, UTC."""
     total_models: int
-    """Models that are analysed."""
+    """Number of analysed models."""
     missing: tuple[str, ...]
-    """Models that are not."""
+    """Models without an analysis."""
     statistics: dict[str, Statistics]
-    """``minimum``, ``maximum`` and ``mean`` over all models, the base among them; empty without models."""
+    """``minimum``, ``maximum`` and ``mean`` over all models, the base included; empty without models."""
     models: tuple[ModelSummary, ...]
-    """In the order of the run."""
+    """Analysed models, in the order of the run."""
     damaged: dict[str, str] | None = None
-    """What is wrong with analyses that cannot be read, by model."""
+    """Problems of analyses that cannot be read, by model."""

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, layer by layer: parameters, non-zeros and widths, without loading the model."""
+"""The structure of a checkpoint, layer by layer: parameters, non-zeros and widths, without loading the model."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import CheckpointError, PlanError
 
 PARTS = ("embedding", "attention", "mlp", "shortcut", "norm", "lm_head", "other")
-"""Every parameter belongs to one of these; a tied output embedding is counted once, as ``embedding``. A shortcut
-carries the residual from one sliced basis to the next."""
+"""Parts of a model. Every parameter belongs to one part; a tied output embedding counts once, as ``embedding``. A
+shortcut carries the residual stream from one sliced basis to the next."""
 
 
 def sparsity(parameters: int, nonzero: int) -> float:
-    """Share of the stored parameters that are zero; 0 where nothing is stored."""
+    """Share of the stored parameters that are zero; 0 if nothing is stored."""
     return (parameters - nonzero) / parameters if parameters else 0.0
 
 
 def empty_layer(layer_idx: int, head_dim: int) -> LayerStructure:
-    """The record of a layer that is not in the checkpoint any more."""
+    """The record of a layer that the checkpoint no longer has."""
     return _layer_record(layer_idx, None, Counter(), Counter(), {"head_dim": head_dim})
 
 
 def original_indices(plan: Plan | None, num_layers: int) -> tuple[Sequence[int], int]:
-    """The base model's index of each stored layer, and how many layers the base has.
+    """The base model's index of each stored layer, and the number of layers of the base.
 
     Without a plan the layers map one to one.
 
@@ -52,13 +52,13 @@ def original_indices(plan: Plan | None, num_layers: int) -> tuple[Sequence[int],
 
 
 def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None = None) -> ModelStructure:
-    """Count what the checkpoint in ``folder`` holds, in total, by part and by layer.
+    """Count the parameters of the checkpoint in ``folder``, in total, by part and by layer.
 
     Args:
         folder: a Hugging Face model folder with safetensors.
-        name: what to call the model in the result.
-        plan: the plan it was pruned by. It tells which layer of the base each stored layer was; layers that
-            it does not keep appear at their original index with nothing in them.
+        name: name of the model in the result.
+        plan: the plan of the pruned model, which tells the base's number of each stored layer. Removed layers appear
+            at their original index, empty.
 
     Raises:
         CheckpointError: for a missing, truncated or inconsistent checkpoint.
@@ -98,8 +98,8 @@ def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None =
 def list_tensors(folder: str | os.PathLike[str], plan: Plan | None = None) -> list[TensorEntry]:
     """Every tensor of a checkpoint, in the order of the layers.
 
-    ``layer`` is the position that the tensor's own name carries, ``layer_idx`` the layer of the base it was;
-    both are None outside the blocks.
+    ``layer`` is the position in the tensor's own name, ``layer_idx`` the number of this layer in the base. Both are
+    None outside the layers.
     """
     architecture = read_architecture(folder)
     indices, _ = original_indices(plan, architecture.num_layers)
@@ -122,7 +122,7 @@ def list_tensors(folder: str | os.PathLike[str], plan: Plan | None = None) -> li
 
 
 def _reading_order(tensor: TensorEntry) -> tuple[int, int, int, str]:
-    """Embedding, blocks in order, then what follows them."""
+    """Sort key: embedding, layers in order, then all other tensors."""
     layer, part = tensor.layer, PARTS.index(tensor.component)
     section = 1 if layer is not None else 0 if tensor.component == "embedding" else 2
     return section, -1 if layer is None else layer, part, tensor.name
@@ -143,7 +143,7 @@ _Counts = Counter[tuple[int | None, str]]
 
 
 def _count(architecture: Architecture) -> tuple[_Counts, _Counts]:
-    """All elements, and those that are not zero."""
+    """Counts of all elements, and of the elements that are not zero."""
     _check_positions(architecture)
     stored: _Counts = Counter()
     nonzero: _Counts = Counter()
@@ -169,7 +169,7 @@ def _layer_record(
     nonzero: Counter[str],
     widths: Mapping[str, int],
 ) -> LayerStructure:
-    # A block that was taken out as a whole has no width, whatever the configuration still says.
+    # A removed block has no width, whatever the configuration still says.
     attention = widths if stored["attention"] else {}
     mlp = widths if stored["mlp"] else {}
     return LayerStructure(

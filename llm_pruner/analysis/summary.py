@@ -1,4 +1,4 @@
-"""All models of a run in one structural summary, from the analyses that are there."""
+"""Summarise the structures of all models of a run, from their analyses."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ SUMMARY_FILE = "models_structure_summary"
 def summarize_structures(model_dirs: Sequence[str | os.PathLike[str]]) -> StructureSummary:
     """Sizes and per-layer reductions of every model, from ``<model_dir>/analysis/model_comparison.json``.
 
-    A model that has no analysis yet is named under ``missing`` and counts nowhere.
+    A model without an analysis is named under ``missing`` and counts nowhere.
     ``reduction_ratio`` is structural, ``nonzero_reduction_ratio`` also counts zeroed parameters (see
     ``comparison.compare``). Both are shares between 0 and 1.
 
     Raises:
-        DataError: for a damaged analysis, or a file that is none, naming it.
+        DataError: for a damaged analysis, or a file that is no analysis, naming the file.
     """
     folders = [Path(folder) for folder in model_dirs]
     files = {folder.name: folder / "analysis" / COMPARISON_FILE for folder in folders}
@@ -117,7 +117,7 @@ def _summarize(name: str, comparison: ModelComparison) -> ModelSummary:
 
 
 def _statistics(models: Sequence[ModelSummary]) -> dict[str, Statistics]:
-    """Minimum, maximum and mean over all models, the base among them; empty without models."""
+    """Minimum, maximum and mean over all models, the base included; empty without models."""
     if not models:
         return {}
     measures: dict[str, Callable[[Iterable[float]], float]] = {"minimum": min, "maximum": max, "mean": fmean}

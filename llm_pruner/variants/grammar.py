@@ -1,4 +1,4 @@
-"""Names of pruned models and what they mean.
+"""Names of variants and their meaning.
 
 Dense                          the base itself
 Magnitude_2000                 width: 20.00 % of all parameters
@@ -34,7 +34,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def either(names: Iterable[str]) -> str:
-    """Names in a sentence.
+    """Join names for a sentence.
 
     >>> either(["lora", "kd", "nf4"])
     'lora, kd or nf4'
@@ -50,10 +50,10 @@ GRAMMAR = (
 
 
 def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
-    """The variant a name and its options stand for, every default filled in.
+    """Resolve a name and its options to a variant, with every default filled in.
 
     Raises:
-        ConfigError: for a name outside the grammar, an unknown method, a mechanism the method has not, an
+        ConfigError: for a name outside the grammar, an unknown method, a mechanism that the method lacks, an
             impossible amount, or unknown or wrong options; all problems of the name at once.
     """
     own = dict(options or {})
@@ -115,10 +115,10 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
 
 
 def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None) -> Variant:
-    """The variant that a step makes of another, such as ``GQA_2000+lora`` of ``GQA_2000``.
+    """The variant that a step makes from its parent, such as ``GQA_2000+lora`` from ``GQA_2000``.
 
     Raises:
-        ConfigError: for an unknown step, one that cannot follow the parent's, or unknown or wrong options.
+        ConfigError: for an unknown step, a step that cannot follow the parent's last step, or unknown or wrong options.
     """
     name = f"{parent.name}+{step}"
     check_step(name, {known: step_class(implementation) for known, implementation in STEPS.items()})
@@ -143,10 +143,13 @@ def check_step(name: str, steps: Mapping[str, type[NamedStep]]) -> None:
 
 
 def checked(model: type[Checked], options: Mapping[str, Any], name: str) -> Checked:
-    """Options of a model that refuses what it does not know.
+    """Validate options with a model that refuses unknown keys.
+
+    Args:
+        name: owner of the options, for messages.
 
     Raises:
-        ConfigError: with every unknown or wrong option; ``name`` says of what.
+        ConfigError: with every unknown or wrong option.
     """
     known = model.model_fields
     problems = [f"{key}: unknown option{nearest(key, known)}" for key in options if key not in known]
@@ -166,7 +169,7 @@ def score_of(
     mechanism_options: BaseModel | None = None,
     implementation: str | None = None,
 ) -> ScoreSpec:
-    """The scores that a method gives with these options; ``implementation`` of one that is not registered."""
+    """The request for a method's scores with these options; ``implementation`` names an unregistered method."""
     implementation = implementation or METHODS[method]
     cls = load_class(implementation)
     pruner = cls(**options)
@@ -185,11 +188,11 @@ def score_of(
 def _counted(
     given: dict[str, Any], known: set[str], counted: str | None, mechanism: Mechanism, suffix: str
 ) -> list[str]:
-    """What is wrong with the option ``of``; puts into ``given`` what the amount's way of writing says."""
+    """Check the option ``of`` against the form of the amount, and add to ``given`` the quantity of this form."""
     if "of" not in known:
         unit, asked = mechanism.unit({}), given.pop("of", None)
         wrong = asked is not None and asked != unit
-        return [f"of: an amount by {mechanism.name} counts {unit or 'nothing'} and nothing else"] if wrong else []
+        return [f"of: an amount by {mechanism.name} always counts {unit or 'nothing'}; leave 'of' out"] if wrong else []
     if counted and given.setdefault("of", counted) != counted:
         ways = either(f"Method{example}" for example in mechanism.examples)
         return [f"of: an amount written _{suffix} counts {counted}, not {given['of']}; write {ways}"]
@@ -197,7 +200,7 @@ def _counted(
 
 
 def _importance(options: MechanismOptions, mechanism: Mechanism) -> ScoreSpec | None:
-    """The layer scores that the options ask for: those of a method that ranks layers, or an allocation's measure."""
+    """The request for layer scores in the options: for a method that ranks layers, or an allocation's measure."""
     if (ranking := options.ranking) is None:
         return None
     if ranking.implementation:
@@ -216,7 +219,7 @@ def _importance(options: MechanismOptions, mechanism: Mechanism) -> ScoreSpec | 
 
 
 def unknown_option(key: str, known: Iterable[str], mechanisms: Iterable[Mechanism]) -> str:
-    """What is said of an option that nothing understands: where it is written instead, or the nearest one."""
+    """The message about an unknown option: the place to write the option instead, or the nearest known option."""
     asked = list(mechanisms)
     for mechanism in asked:
         if place := mechanism.Options.elsewhere(key):
@@ -228,7 +231,7 @@ def unknown_option(key: str, known: Iterable[str], mechanisms: Iterable[Mechanis
 
 
 def shared_options(method: str, options: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Of options for all variants of a method, those that some variant understands; and what is wrong with the rest."""
+    """Options for all variants of a method that some variant understands, and the problems of all others."""
     cls = load_class(METHODS[method])
     mechanisms = [get_mechanism(name) for name in cls.mechanisms]
     known = {key for model in [cls.Options, *(each.Options for each in mechanisms)] for key in model.model_fields}
@@ -237,7 +240,7 @@ def shared_options(method: str, options: Mapping[str, Any]) -> tuple[dict[str, A
 
 
 def understood(name: str, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """Of options for all variants of a method, those that have a meaning for this one, or for none."""
+    """Options for all variants of a method that have a meaning for this variant, or for none of the variants."""
     try:
         bare = resolve(name)
     except ConfigError:
@@ -257,7 +260,7 @@ def understood(name: str, shared: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def score_name(method: str, defaults: Mapping[str, Any], options: Mapping[str, Any]) -> str:
-    """What a method's scores are called: its name and the options that are not the default.
+    """The name of a method's scores: the method and the options that differ from their defaults.
 
     >>> score_name("GQA", {"samples": None}, {"samples": 16})
     'GQA-samples=16'
@@ -272,11 +275,11 @@ class _Parsed(NamedTuple):
     method: str
     suffix: str
     mechanisms: list[Mechanism]
-    """Those whose amounts are written so; a method has one of them at most."""
+    """Mechanisms that write amounts in this form; a method has at most one of them."""
 
 
 def _parse(name: str) -> _Parsed:
-    """The parts of a name. A label is what stands between the method and the amount."""
+    """Split a name into its parts. A label between the method and the amount is dropped."""
     mechanisms = all_mechanisms()
     if name == DENSE:
         method, suffix = DENSE, ""

@@ -1,4 +1,4 @@
-"""Make a pruned model, whatever its mechanism."""
+"""Make a pruned model by any mechanism."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ def prune(
     progress: bool = False,
     check: bool = True,
 ) -> PruningRecord:
-    """Make one pruned model: ``output/model/``, ``output/pruning.json`` and, where there is one, ``output/plan.json``.
+    """Make one pruned model: ``output/model/``, ``output/pruning.json`` and, if there is a plan, ``output/plan.json``.
 
     A repair that trains, and was killed, goes on from its last block, and ends as if nothing had been.
 
     Args:
-        variant: what to make.
+        variant: the variant to make.
         base: folder of the base model.
         output: folder of the variant.
         scores: JSON of ``compute_scores``, for width and depth.
-        importance: JSON of the layer scores that decide how much each layer may lose, where the options ask for them.
-        search: JSON of ``search_split``, where the options ask for it.
+        importance: JSON of layer scores that limit each layer's loss, if the options ask for them.
+        search: JSON of ``search_split``, if the options ask for a search.
         calibration: token file, for sparse and slicing methods that look at data, and for repairs.
-        check: look all the base's weights over first; not needed where that was done before.
+        check: check all weights of the base first; not needed if they were checked before.
 
     Raises:
-        PlanError: if the amount cannot be reached.
+        PlanError: if the amount is out of reach.
         CheckpointError: if the base cannot be read, or its weights are not those of its config.json, or not finite.
     """
     refuse_quantized(base)
@@ -82,10 +82,10 @@ def prune(
 
 
 def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float = 0.0) -> PruningRecord:
-    """What ``pruning.json`` says.
+    """The record for ``pruning.json``.
 
     Args:
-        scoring: seconds that scores took, which variants share.
+        scoring: seconds of the scores, which variants share.
     """
     unit = get_mechanism(variant.mechanism).unit(variant.options)
     return PruningRecord(

@@ -1,4 +1,4 @@
-"""How a variant was made, as a file."""
+"""The making of a variant, as a file."""
 
 from __future__ import annotations
 
@@ -14,73 +14,73 @@ from llm_pruner.system.records import Part, Record, RunRecord
 
 
 class AmountRecord(Part):
-    """How much goes."""
+    """An amount to remove, or removed."""
 
     amount: float
-    """A share, or a number."""
+    """Share or number."""
     of: str
-    """What it is a share or a number of."""
+    """Quantity that ``amount`` counts."""
 
 
 class SecondsRecord(Part):
-    """Where the time went."""
+    """Times of the jobs."""
 
     scoring: float
-    """Of the scores it was planned from, which variants share."""
+    """Seconds of the scores, which variants share."""
     pruning: float
-    """Of the job that made the pruned model."""
+    """Seconds of the job that made the pruned model."""
     total: float
-    """All of it."""
+    """Sum of all seconds."""
     steps: float = 0.0
-    """Of the steps after pruning."""
+    """Seconds of the steps after pruning."""
 
 
 class LayerShareRecord(Part):
-    """The linear weights that a layer lost."""
+    """Share of a layer's linear weights that became zero."""
 
     index: int
-    """Of the layer, from 0."""
+    """Number of the layer, from 0."""
     asked: float
-    """The share that was to become zero, by the allocation."""
+    """Requested share, by the allocation."""
     reached: float
-    """The share that is."""
+    """Reached share."""
 
 
 class PruningRecord(Record):
-    """How a variant was made."""
+    """The making of a variant: method, mechanism, amount, options and times."""
 
     file: ClassVar[str] = "baselines/{variant}/pruning.json"
 
     variant: str
     """Name of the variant, such as ``GQA_2000+lora``."""
     method: str
-    """What decided what goes."""
+    """Method, the criterion of the pruning."""
     mechanism: str
-    """What could go."""
+    """Mechanism, the kind of pruning."""
     structure: str
-    """The mechanism, or the form of its amount: ``unstructured`` or ``N:M``."""
+    """The mechanism, ``unstructured``, or a pattern ``N:M``."""
     parent: str | None
-    """The variant it was made from; null for the base."""
+    """Variant that this variant was made from; null for the base."""
     asked: AmountRecord | None
-    """How much was to go; null where nothing was."""
+    """Requested amount; null if nothing was to be removed."""
     reached: AmountRecord | None
-    """How much went."""
+    """Removed amount; null if nothing was to be removed."""
     options: dict[str, Any]
-    """Of the mechanism and of the method, defaults included."""
+    """Options of the mechanism and of the method, defaults included."""
     notes: tuple[str, ...]
-    """What a reader of the results should know."""
+    """Notes for readers of the results."""
     scores: tuple[str, ...]
-    """Names of the scores it was planned from."""
+    """Names of the scores behind the plan."""
     seconds: SecondsRecord
-    """Where the time went."""
+    """Times of the jobs."""
     run: RunRecord
     """The last job."""
     layers: tuple[LayerShareRecord, ...] = ()
-    """How much went of each layer, where single weights did."""
+    """Shares of each layer, for variants with zeros."""
     repair: RepairRecord | None = None
-    """What a repair brought; null where there was none."""
+    """Results of the repair; null without a repair."""
     steps: tuple[StepRecord, ...] = ()
-    """What was done to the pruned model, in order."""
+    """Steps after pruning, in order."""
 
     @field_validator("mechanism")
     @classmethod
@@ -92,7 +92,7 @@ class PruningRecord(Record):
     @model_validator(mode="before")
     @classmethod
     def _of_before_the_list(cls, value: Any) -> Any:
-        """Files were once written with the last step alone."""
+        """Read files of older versions, which hold only the last step."""
         if not isinstance(value, dict) or "step" not in value:
             return value
         last = value["step"]
@@ -103,10 +103,10 @@ class PruningRecord(Record):
     def _says_every_step(self) -> Self:
         told = [step.name for step in self.steps]
         if told != self.variant.split("+")[1:]:
-            raise ValueError(f"steps: {', '.join(told) or 'none'}, which is not every step of '{self.variant}'")
+            raise ValueError(f"steps: {', '.join(told) or 'none'}, but '{self.variant}' has other steps")
         return self
 
     def amount_text(self, which: Literal["asked", "reached"]) -> str | None:
-        """How much was ``asked`` for or ``reached``, for people."""
+        """The ``asked`` or the ``reached`` amount, for people."""
         amount = self.asked if which == "asked" else self.reached
         return get_mechanism(self.mechanism).describe(amount.amount, amount.of) if amount else None

@@ -1,4 +1,4 @@
-"""The same variant once more, calibrated on other samples: how much of a number is the luck of the draw.
+"""Repeats of a variant, calibrated on other samples, which show how much chance changes a result.
 
 ``Wanda_2000@1`` is ``Wanda_2000`` with the samples of calibration seed 1; ``GQA_2000@1+nf4`` is made from it.
 """
@@ -11,11 +11,11 @@ from dataclasses import replace
 from llm_pruner.variants.variant import DENSE, ScoreSpec, Variant
 
 AT = "@"
-"""Stands between a name and the calibration seed; no name in a configuration can hold it."""
+"""Separates a name and its calibration seed; no name in a configuration can contain it."""
 
 
 def repeat_name(name: str, seed: int) -> str:
-    """What a variant, or its scores, are called when calibrated with another seed.
+    """The name of a variant, or of scores, when calibrated with another seed.
 
     >>> repeat_name("GQA_2000+nf4", 1)
     'GQA_2000@1+nf4'
@@ -25,7 +25,7 @@ def repeat_name(name: str, seed: int) -> str:
 
 
 def split_repeat(name: str) -> tuple[str, int | None]:
-    """A name without its calibration seed, and the seed; None for what has none.
+    """Split a name into the name without its calibration seed, and the seed, or None.
 
     >>> split_repeat("GQA_2000@1+nf4"), split_repeat("GQA_2000")
     (('GQA_2000+nf4', 1), ('GQA_2000', None))
@@ -36,11 +36,11 @@ def split_repeat(name: str) -> tuple[str, int | None]:
 
 
 def repeats(variants: Mapping[str, Variant], seeds: Sequence[int]) -> dict[str, Variant]:
-    """Every variant that calibration samples decide, once more with each seed, by its name.
+    """Repeats, by name, of every variant that depends on calibration samples, one for each seed.
 
     Args:
-        variants: by name, with all that they are made from.
-        seeds: of further draws, beside the one that ``variants`` themselves are of.
+        variants: variants by name, their ancestors included.
+        seeds: seeds of further draws, without the seed of ``variants`` themselves.
     """
     found = {}
     for seed in seeds:

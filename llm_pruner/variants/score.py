@@ -1,4 +1,4 @@
-"""Score the base model, once for every amount of a method, whatever its mechanism."""
+"""Score the base model by any mechanism, once for all amounts of a method."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def compute_scores(
     progress: bool = False,
     check: bool = True,
 ) -> ScoresFile:
-    """Score the base model once, for every amount of a method, and write the scores as JSON.
+    """Score the base model once for all amounts of a method, and write the scores as JSON.
 
     Args:
         score: the method and its options.
         base: model folder.
         calibration: token file, for methods that look at data.
         output: the JSON to write.
-        check: look all the base's weights over first; not needed where that was done before.
+        check: check all weights of the base first; not needed if they were checked before.
 
     Raises:
-        CheckpointError: if the base cannot be read, its weights are not those of its config.json or not finite, or it
-            gives scores that are not finite.
-        PlanError: if its hidden dimensions are sliced.
+        CheckpointError: if the base cannot be read, its weights do not match its config.json or are not finite, or its
+            scores are not finite.
+        PlanError: if the base's hidden dimensions are sliced.
     """
     refuse_quantized(base)
     refuse_sliced(read_config(base), base)
@@ -79,5 +79,5 @@ def compute_scores(
 
 
 def calibration_samples(method: Method, calibration: Path | None) -> torch.Tensor | None:
-    """The calibration samples a method uses; None if it looks at none."""
+    """The calibration samples of a method; None if the method uses no samples."""
     return method.first_samples(read_tokens(calibration)) if calibration and method.calibrated else None

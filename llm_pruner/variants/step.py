@@ -26,23 +26,23 @@ def take_step(
     files: Mapping[Need, Path],
     runtime: Runtime = AUTO,
 ) -> PruningRecord:
-    """Make what a step makes: ``output/model/``, ``output/step.json`` and ``output/pruning.json``.
+    """Apply a variant's last step: write ``output/model/``, ``output/step.json`` and ``output/pruning.json``.
 
-    A training that was killed goes on from its last check, and ends as if nothing had been.
+    A killed training continues from its last check, and ends as without the interruption.
 
     Args:
-        variant: what to make, such as ``GQA_2000+lora``.
-        parent: folder of the model it is made from.
-        before: ``pruning.json`` of that.
+        variant: the variant to make, such as ``GQA_2000+lora``.
+        parent: folder of the parent model.
+        before: ``pruning.json`` of the parent.
         output: folder of the variant.
-        files: at least what the step ``needs``.
-        runtime: a step that can use no GPU runs on the CPU anyway.
+        files: the files that the step ``needs``, and maybe others.
+        runtime: device and batch size. A step that cannot use a GPU runs on the CPU in any case.
 
     Returns:
-        ``pruning.json``: the parent's, with what this step did at the end of ``steps``.
+        ``pruning.json``: the parent's record, with this step at the end of ``steps``.
 
     Raises:
-        ConfigError: if something that the step needs is not given.
+        ConfigError: if a file that the step needs is not given.
         CheckpointError: if the parent cannot be read, or the step fails.
     """
     assert variant.step

@@ -1,4 +1,4 @@
-"""A variant: one pruned model to be made, with everything resolved."""
+"""A variant: one pruned model to make, with all options resolved."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
 
 DENSE = "Dense"
-"""The base model among the variants."""
+"""Name of the base model among the variants."""
 
 
 @dataclass(frozen=True)
 class ScoreSpec:
-    """Scores of the base model: of its groups, or of its layers. Shared by all variants planned from them."""
+    """A request for scores of the base model's groups or layers. All variants planned from the scores share it."""
 
     name: str
-    """Of the file, and in figures: the method and the options that are not the default."""
+    """Name of the scores file, also in figures: the method and the options that differ from their defaults."""
     implementation: str
     mechanism: str
-    """Whose scores they are: ``width`` or ``depth``, or that of the variants whose allocation goes by them."""
+    """``width`` or ``depth``, or the mechanism of the variants whose allocation uses the scores."""
     options: dict[str, Any]
-    """Of the method."""
+    """Options of the method."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
     job: str
-    """Dotted module whose ``score`` makes them."""
+    """Dotted module with the function ``score`` that makes the scores."""
     scored_options: dict[str, Any] = field(default_factory=dict)
-    """Options of the mechanism that decide what is scored, such as ``drop``."""
+    """Options of the mechanism that change the scores, such as ``drop``."""
 
 
 @dataclass(frozen=True)
 class StepSpec:
-    """What is done to a finished model to make another of it, such as healing."""
+    """A request for a step, such as healing, on a finished model."""
 
     name: str
-    """As written behind the plus of ``GQA_2000+lora``."""
+    """Name of the step, as behind the plus of ``GQA_2000+lora``."""
     implementation: str
     """``module:Class`` of the step."""
     options: dict[str, Any]
@@ -49,7 +49,7 @@ class StepSpec:
 
 @dataclass(frozen=True)
 class Variant:
-    """A method, a mechanism, an amount and options; plain values, so that it travels as JSON."""
+    """A method, a mechanism, an amount and options, in plain values that JSON can hold."""
 
     name: str
     method: str
@@ -57,12 +57,11 @@ class Variant:
     """``module:Class`` of the method."""
     mechanism: str
     structure: str
-    """``dense``, ``width``, ``depth``, ``slice``, ``unstructured`` or ``N:M``."""
+    """``dense``, ``width``, ``depth``, ``slice``, ``unstructured``, or a pattern ``N:M``."""
     amount: float
     """A ratio, or a number of layers for depth."""
     score: ScoreSpec | None
-    """The scores it is planned from. None where nothing can be scored ahead: sparse and slicing methods decide layer by
-    layer on the way through."""
+    """Scores for the plan. None for sparse and slicing methods, which decide layer by layer while they prune."""
     calibrated: bool
     """Whether the method looks at calibration samples."""
     options: dict[str, Any] = field(default_factory=dict)
@@ -70,30 +69,30 @@ class Variant:
     method_options: dict[str, Any] = field(default_factory=dict)
     """Options of the method, such as ``samples``."""
     importance: ScoreSpec | None = None
-    """Scores of layers that decide how much each may lose."""
+    """Scores of layers that limit each layer's loss."""
     parent: str | None = DENSE
-    """The variant it is made from; None for Dense."""
+    """Variant that this variant is made from; None for Dense."""
     step: StepSpec | None = None
-    """What is done to the parent; None where the base model is pruned."""
+    """Last step, applied to the parent; None if the base model is pruned."""
 
     @property
     def root(self) -> str:
-        """The pruned variant that all its steps began with; itself if there are none."""
+        """Name of the pruned variant before all steps; the variant's own name if it has no steps."""
         return self.name.partition("+")[0]
 
     @property
     def scores(self) -> tuple[ScoreSpec, ...]:
-        """Everything it is planned from."""
+        """All scores that the variant is planned from."""
         return tuple(score for score in (self.score, self.importance) if score)
 
     @property
     def repaired(self) -> bool:
-        """Whether the weights that stay are set anew."""
+        """Whether a repair changes the kept weights."""
         return self.options.get("repair", NONE) != NONE
 
     @property
     def samples_wanted(self) -> bool:
-        """Whether pruning itself, and not only the scores before it, looks at calibration samples."""
+        """Whether pruning itself looks at calibration samples, besides any scores before it."""
         return self.repaired or (self.calibrated and not self.score)
 
     def build_method(self) -> Method:
@@ -114,29 +113,29 @@ def build_method(implementation: str, options: Mapping[str, Any]) -> Method:
 
 
 def load_class(implementation: str) -> type[Method]:
-    """The class of ``module:Class``: a method, or a ``BasePruner`` of someone's own, which is made one.
+    """The method class of ``module:Class``. A subclass of ``BasePruner`` is wrapped as a method.
 
     Raises:
-        ConfigError: if there is no such module or class, or it is neither.
+        ConfigError: if there is no such module or class, or the class is neither.
     """
     from llm_pruner.methods.base import Method
 
     found = import_class(implementation)
     if issubclass(found, Method):
         return found
-    # by name, so that jobs of other methods do not depend on its sources
+    # imported by name, so that jobs of other methods do not depend on the sources of pruners
     return import_module("llm_pruner.objects.pruners").pruner_method(implementation)
 
 
 def import_class(implementation: str) -> type:
-    """The class of ``module:Class``, whatever it is.
+    """The class of ``module:Class``, of any kind.
 
     Raises:
-        ConfigError: if there is no such module, or no such class in it.
+        ConfigError: if there is no such module, or no such class in the module.
     """
     module, _, name = implementation.partition(":")
     if not (module and name):
-        raise ConfigError(["not of the form my_package.my_module:MyPruner"], implementation)
+        raise ConfigError(["write the class as my_package.my_module:MyPruner"], implementation)
     try:
         found = import_module(module)
     except ImportError as error:

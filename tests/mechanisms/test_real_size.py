@@ -99,8 +99,8 @@ def test_a_share_of_more_layers_than_a_method_ranks(make_model: MakeModel, token
     [
         ("ShortGPT_remove_2", "parameters", "an amount written _remove_2 counts layers, not parameters"),
         ("ShortGPT_2000", "layers", "an amount written _2000 counts parameters, not layers; write Method_remove_2 or"),
-        ("Wanda_2of4", "parameters", "an amount by sparse counts weights and nothing else"),
-        ("Wanda_2000", "hidden", "an amount by width counts parameters and nothing else"),
+        ("Wanda_2of4", "parameters", "an amount by sparse always counts weights; leave 'of' out"),
+        ("Wanda_2000", "hidden", "an amount by width always counts parameters; leave 'of' out"),
         ("SliceGPT_2000", "layers", "of: "),
     ],
 )

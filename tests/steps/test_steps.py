@@ -138,7 +138,7 @@ def test_a_record_of_before_the_list_is_read_as_it_was_and_never_half(tmp_path: 
     assert record_of("GQA_2000", step=None).steps == ()
     assert [step.to_dict() for step in record_of("GQA_2000+lora", step=healed).steps] == [healed]
     files: dict[Need, Path] = {"base": tmp_path, "calibration": tmp_path}
-    with pytest.raises(DataError, match=r"steps: lora, which is not every step of 'GQA_2000\+kd\+lora'"):
+    with pytest.raises(DataError, match=r"steps: lora, but 'GQA_2000\+kd\+lora' has other steps"):
         record_of("GQA_2000+kd+lora", step=healed)
     old = record_of("GQA_2000+lora", step=healed)
     record = take_step(counted(), tmp_path, old, tmp_path / "out", files=files)
