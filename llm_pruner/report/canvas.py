@@ -1,4 +1,4 @@
-"""What every figure is drawn on: its size, its file, and the colours of what belongs to no method."""
+"""The canvas of every figure: its size, its file, and the colours of elements that belong to no method."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from llm_pruner.system.files import staged_file
 _DPI = 150
 BLUE, VERMILION, ORANGE = PALETTE["blue"], PALETTE["vermilion"], PALETTE["orange"]
 INK, QUIET, FAINT = "#222222", "#8A8A8A", "#C8C8C8"
-"""Text; lines that lead the eye; what stands behind the data."""
+"""Colours of text, of lines that lead the eye, and of the grid behind the data."""
 GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.7}
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure in inches, without pyplot and its global state."""
+    """An empty figure, its size in inches, without pyplot and its global state."""
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
 def plain(axes: Axes) -> None:
-    """A faint grid behind the data, and no frame above and to the right of it."""
+    """Draw a faint grid behind the data, and no frame above and to the right."""
     axes.grid(**GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a PNG that appears only when whole; the same numbers make the same file."""
+    """Write a PNG that appears only when complete. The same numbers make the same file."""
     with staged_file(path) as staged:
-        # the version would be in its metadata
+        # no Software entry, which would hold matplotlib's version
         figure.savefig(staged, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})

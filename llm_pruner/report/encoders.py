@@ -44,13 +44,13 @@ def encoders_table(report: FinalReport) -> Table:
         f"Test split of {task.name}, {task.test_examples} examples (standard error of one "
         f"accuracy: at most {report.standard_error:.1%}), {len(task.classes)} classes. ± is the sample "
         f"standard deviation over seeds; a batch is {report.batch_size} examples. Quantised weights are counted in "
-        f"bytes; Parameters are what they stand for."
+        f"bytes, in Parameters as full weights."
     )
     return build_table("Encoders", columns, report.names, note)
 
 
 def encoder_runs_table(report: FinalReport) -> Table:
-    """One row for each run, and for each that could not be measured."""
+    """One row for each run, and for each run that could not be measured."""
     columns = [
         Column("name", "Classifier", TEXT, lambda run: getattr(run, "name", None) or run.run),
         Column("kind", "Kind", TEXT, _at("kind")),
@@ -61,12 +61,12 @@ def encoder_runs_table(report: FinalReport) -> Table:
         Column("training_seconds", "Training s", ONE, _at("training_seconds")),
         Column("problem", "Problem", TEXT, _at("problem")),
     ]
-    note = "Validation chose the weights that were kept; the test split is measured once, for this table."
+    note = "The validation split chose the kept weights; the test split is measured once, for this table."
     return build_table("Encoder runs", columns, [*report.runs, *report.problems], note)
 
 
 def _at(key: str) -> Callable[[Any], Any]:
-    """What an entry says, if one of its kind says that."""
+    """Getter of an entry's attribute; None for entries without it."""
     return lambda entry: getattr(entry, key, None)
 
 

@@ -1,4 +1,4 @@
-"""One look for every chart, in figures and in the workbook: a method's colour and marker, and where an axis is cut."""
+"""The common look of charts in figures and in the workbook: colours and markers of methods, and limits of axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from llm_pruner.report.table import Results
 
-# Okabe and Ito's palette, told apart with every common colour vision; its yellow is too pale on white.
+# Okabe and Ito's palette, readable with every common colour vision, without its yellow, which is too pale on white.
 PALETTE = {
     "blue": "#0072B2",
     "vermilion": "#D55E00",
@@ -24,17 +24,17 @@ PALETTE = {
     "brown": "#8C564B",
 }
 _COLOURS = tuple(PALETTE.values())
-# Their number and that of the colours share no factor, so 56 methods look different.
+# The numbers of markers and of colours share no factor, so 56 methods look different.
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 UNKNOWN = "unknown"
-"""Stands for the method of a model whose pruning.json is missing."""
+"""Method of a model whose pruning.json is missing."""
 CONTROLS = frozenset({"Random"})
-"""Methods that show what chance does; what is no better has learnt nothing."""
+"""Control methods, which choose by chance. A method that is no better has no value."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is drawn."""
+    """Colour and marker of a method."""
 
     colour: str
     """``#RRGGBB``."""
@@ -43,7 +43,7 @@ class Style:
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, Style]:
-    """A style for each method by order of first appearance; pass the same methods to get the same styles."""
+    """A style for each method by order of first appearance. The same methods get the same styles."""
     return {
         method: Style(_COLOURS[index % len(_COLOURS)], _MARKERS[index % len(_MARKERS)])
         for index, method in enumerate(dict.fromkeys(methods))
@@ -60,17 +60,17 @@ def run_styles(results: Results, more: Iterable[str] = ()) -> dict[str, Style]:
 
 
 def mechanism_colours(mechanisms: Iterable[str]) -> dict[str, str | None]:
-    """A colour for each mechanism by its place in their registry; none for the first, the base itself."""
+    """A colour for each mechanism by its place in the registry; None for the first place, the base itself."""
     base, *others = mechanisms
     return {base: None, **{name: _COLOURS[index % len(_COLOURS)] for index, name in enumerate(others)}}
 
 
 def ceiling(costs: Sequence[float]) -> float:
-    """Where to cut an axis of perplexities or shares of wrong answers, so that a few models far off do not press all
-    others into a line.
+    """Upper limit of an axis of perplexities or shares of wrong answers, so that a few outliers do not flatten the
+    rest.
 
-    A little above the highest cost that is not far off; infinite if none is. Far off is more than three times
-    as far above the upper quartile as that is above the best.
+    The limit is a little above the highest cost that is no outlier, or infinite without outliers. An outlier is more
+    than three times as far above the upper quartile as the upper quartile is above the best.
 
     >>> ceiling([10, 11, 12, 14, 5000])
     15.4

@@ -1,7 +1,7 @@
-"""Every result of a run as tables: what was measured for each model, read once, shown alike everywhere.
+"""All results of a run as tables: every result file is read once, and every output shows the same tables.
 
-A ``Column`` says once what a number is called, how it is written and where it comes from; the workbook, the
-CSV file and the Markdown table all follow it. What was not measured is an empty cell, never a zero.
+A ``Column`` defines a number's name, format and source once, for the workbook, the CSV file and the Markdown table. A
+value that was not measured is an empty cell, never a zero.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FILES: dict[str, tuple[str, type[Record]]] = {
     "efficiency": ("evaluation/efficiency.json", EfficiencyResult),
     "continuations": ("evaluation/continuations.json", Continuations),
 }
-"""Fields of a ``Model``: the file within its folder, and what that holds."""
+"""Fields of a ``Model``: the file within its folder, and the file's record."""
 _BLOCKS: dict[str, Callable[[LayerComparison], BlockComparison]] = {
     "Attention": lambda layer: layer.attention,
     "MLP": lambda layer: layer.mlp,
@@ -57,7 +57,7 @@ _BLOCKS: dict[str, Callable[[LayerComparison], BlockComparison]] = {
 
 @dataclass(frozen=True)
 class Model:
-    """One model folder: the content of its result files, None where a file is not there."""
+    """The contents of one model's result files; None for a missing file."""
 
     name: str
     pruning: PruningRecord | None = None
@@ -73,27 +73,27 @@ class Model:
 
     @property
     def mechanism(self) -> Mechanism | None:
-        """What it was pruned by; None where that is not known."""
+        """The mechanism of the pruning; None without pruning.json."""
         return get_mechanism(self.pruning.mechanism) if self.pruning else None
 
     @property
     def is_sparse(self) -> bool:
-        """Single weights are zero and every shape is the base's."""
+        """Whether single weights are zero and every shape is the base's."""
         return self.mechanism is not None and self.mechanism.masks
 
     @property
     def is_quantized(self) -> bool:
-        """Its weights are stored in few bits: a step tells the bytes before and after."""
+        """Whether the weights are stored in few bits, so that a step's record has bytes before and after."""
         return self.pruning is not None and any(step.bytes for step in self.pruning.steps)
 
     @property
     def parent(self) -> str | None:
-        """The variant that a step, such as healing, made this one of; None if it was pruned."""
+        """The variant that a step, such as healing, made this model from; None if the model has no steps."""
         return self.pruning.parent if self.pruning and self.pruning.steps else None
 
     @property
     def layers(self) -> Sequence[LayerComparison]:
-        """What went of each layer of the base; empty where the model is not analysed."""
+        """Comparison of each layer of the base; empty without an analysis."""
         return self.comparison.layers if self.comparison else ()
 
     def batches(self) -> dict[int, BatchTimes]:
@@ -101,20 +101,20 @@ class Model:
         return {batch.batch_size: batch for batch in self.efficiency.batches} if self.efficiency else {}
 
     def runs(self) -> list[RunRecord]:
-        """The provenance records of its jobs."""
+        """Provenance records of the model's jobs."""
         return [part.run for part in (self.pruning, self.perplexity, self.zero_shot, self.efficiency) if part]
 
 
 @dataclass(frozen=True)
 class Results:
-    """All models of a run, the base first, and the base again for relative numbers."""
+    """All models of a run, the base first, and the base by itself for relative numbers."""
 
     models: tuple[Model, ...]
     base: Model
     scores: tuple[ScoresFile, ...] = ()
     """Contents of the scores files that the models were made from."""
     repeats: tuple[Model, ...] = ()
-    """Models of the same names once more, calibrated on other samples."""
+    """Repeats of the models, calibrated on other samples."""
 
     @property
     def tasks(self) -> list[str]:
@@ -122,11 +122,11 @@ class Results:
         return _union(model.zero_shot.tasks for model in self.models if model.zero_shot)
 
     def parent_of(self, model: Model) -> Model | None:
-        """The model that a step was applied to, if this is its result and that is part of the run."""
+        """The parent of a model with a step, if the run has it."""
         return next((other for other in self.models if other.name == model.parent), None)
 
     def draws_of(self, model: Model) -> list[Model]:
-        """A model and those of its name that were calibrated on other samples."""
+        """A model and its repeats, calibrated on other samples."""
         return [model, *(other for other in self.repeats if split_repeat(other.name)[0] == model.name)]
 
     @property
@@ -137,15 +137,15 @@ class Results:
 def read_results(
     model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dense", scores: Iterable[Path] = ()
 ) -> Results:
-    """Read every result file of the given model folders; a file that is missing is empty, not an error.
+    """Read every result file of the given model folders. A missing file is no error.
 
     Args:
         model_dirs: folders of variants.
-        base: name of the model that all are compared with.
+        base: name of the model for comparison.
         scores: files of ``resources/scores``, for the figures.
 
     Raises:
-        DataError: for a damaged file, naming it.
+        DataError: for a damaged file, naming the file.
     """
     everything = [_read_model(Path(folder)) for folder in model_dirs]
     models = [model for model in everything if split_repeat(model.name)[1] is None]
@@ -171,14 +171,14 @@ def _union(sequences: Iterable[Iterable[Any]]) -> list[Any]:
 
 @dataclass(frozen=True)
 class Format:
-    """How one kind of value is stored and written."""
+    """Storage and text form of one kind of value."""
 
     dtype: Any
     """Nullable pandas type."""
     excel: str
     """Number format of a spreadsheet cell."""
     text: Callable[[Any], str]
-    """The same for plain text."""
+    """Converts a value to plain text."""
 
 
 def _bytes_text(value: float) -> str:
@@ -188,7 +188,7 @@ def _bytes_text(value: float) -> str:
 
 
 def _decimal(places: int, unit: str = "") -> Format:
-    """Fixed decimals with an optional unit behind them."""
+    """A format with fixed decimals and an optional unit."""
     digits = f"#,##0.{'0' * places}"
     return Format("Float64", f'{digits}"{unit}"' if unit else digits, lambda value: f"{value:,.{places}f}{unit}")
 
@@ -204,22 +204,22 @@ TIMES = _decimal(2, " ×")
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: its name in files, its heading, how it is written, and where it comes from."""
+    """One column of a table: its name in files, its heading, its format and its source."""
 
     key: str
     title: str
     format: Format
     value: Callable[[Any], Any]
-    """Takes the row's record, for most tables a ``Model``; returns None for an empty cell."""
+    """Function from the row's record, for most tables a ``Model``, to the value; None for an empty cell."""
     compact: bool = False
-    """Also part of the compact Markdown table."""
+    """Whether the compact Markdown table has the column too."""
     raw: bool = False
-    """Only in CSV: a number that the other tables show inside a readable cell."""
+    """Whether only CSV has the column: a number that other tables show inside a readable cell."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Values and how to show them; the frame's columns are the keys of ``columns``, in order."""
+    """Values and their columns. The frame's columns are the keys of ``columns``, in order."""
 
     title: str
     columns: tuple[Column, ...]
@@ -238,7 +238,7 @@ def build_table(title: str, columns: Sequence[Column], records: Sequence[Any], n
 
 
 def _pruning(value: Callable[[PruningRecord], Any]) -> Callable[[Model], Any]:
-    """Getter of what ``pruning.json`` says of a model; None where it is not there, and so for the other files."""
+    """Getter of a value from a model's ``pruning.json``; None without the file. The next functions do the same."""
     return lambda model: model.pruning and value(model.pruning)
 
 
@@ -251,7 +251,7 @@ def _perplexity(value: Callable[[PerplexityResult], Any]) -> Callable[[Model], A
 
 
 def _divergence(value: Callable[[DivergenceResult], Any]) -> Callable[[Model], Any]:
-    """Getter of what predictions differ from the base's by."""
+    """Getter of a divergence from the base's predictions."""
     return _perplexity(lambda held: value(held.divergence) if held.divergence else None)
 
 
@@ -264,7 +264,7 @@ def _efficiency(value: Callable[[EfficiencyResult], Any]) -> Callable[[Model], A
 
 
 def _amount(value: Callable[[PruningRecord], AmountRecord | None]) -> Callable[[Model], float | None]:
-    """Getter of how much was asked for or reached, as a number."""
+    """Getter of a requested or reached amount, as a number."""
 
     def number(model: Model) -> float | None:
         amount = value(model.pruning) if model.pruning else None
@@ -308,10 +308,10 @@ def _speed_up(getter: Callable[[Model], Any], base: Model) -> Callable[[Model], 
 
 
 def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
-    """How many nats a token a model loses more than the base, and the standard error of that over windows of the text.
+    """Difference of a model's loss to the base's, in nats a token, and its standard error over windows of the text.
 
-    The same windows are compared one by one: how hard the text of a window is, which both feel, does not count as
-    error. None where they were not measured on the same windows; no error of the base itself or of a single window.
+    Each window is compared with itself, so the difficulty of its text does not count as error. The difference is None
+    unless both models were measured on the same windows; the error is None for the base itself or a single window.
     """
     ours, theirs = model.perplexity, base.perplexity
     if not (ours and theirs and ours.window_nll and theirs.window_nll and ours.text == theirs.text):
@@ -330,11 +330,11 @@ def spread(results: Results, model: Model) -> float | None:
 
 
 TELLING_ERRORS = 2
-"""A difference of at least this many of its standard errors tells two rows apart."""
+"""Number of standard errors from which a difference separates two rows; rows closer together are ties."""
 
 
 def told_apart(model: Model, other: Model) -> bool | None:
-    """Whether the perplexities of two models differ by more than chance; None where their difference has no error."""
+    """Whether the perplexities of two models differ by more than chance; None if their difference has no error."""
     difference, error = paired(model, other)
     if difference is None or error is None:
         return None
@@ -342,32 +342,32 @@ def told_apart(model: Model, other: Model) -> bool | None:
 
 
 def ties_of(model: Model, others: Iterable[Model]) -> list[str]:
-    """Names of those of ``others`` that a model is not told apart from, without itself."""
+    """Names of the ``others`` that are ties with a model, without the model itself."""
     return [other.name for other in others if other is not model and told_apart(model, other) is False]
 
 
 def best_of(models: Iterable[Model]) -> Model | None:
-    """The model of lowest perplexity, the first of equals; None where none was measured."""
+    """The model with the lowest perplexity, the first of equals; None if no model was measured."""
     measured = [(model.perplexity.perplexity, model) for model in models if model.perplexity]
     return min(measured, key=itemgetter(0))[1] if measured else None
 
 
 SIZES = (0.9, 0.8, 0.65)
-"""Shares of the base's bytes on disk at which the best model is named."""
+"""Shares of the base's bytes on disk, at which a run names the best model."""
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best model of at most a size: of those no larger on disk, the one of lowest perplexity."""
+    """The model with the lowest perplexity among all models of at most a size on disk."""
 
     share: float
-    """Of the base's bytes on disk."""
+    """The size as a share of the base's bytes on disk."""
     limit: float
-    """The same in bytes."""
+    """The size in bytes."""
     model: Model | None
-    """None where no measured model is that small."""
+    """The best model; None if no measured model is small enough."""
     ties: tuple[str, ...]
-    """Others of at most that size that it is not told apart from."""
+    """Ties with the best model among the models of at most this size."""
 
 
 def size_on_disk(model: Model) -> int | None:
@@ -376,7 +376,7 @@ def size_on_disk(model: Model) -> int | None:
 
 
 def best_at_sizes(results: Results, shares: Sequence[float] = SIZES) -> list[Best]:
-    """The best model at each share of the base's size; nothing where that is not known."""
+    """The best model at each share of the base's size; empty if the base's size is unknown."""
     whole = size_on_disk(results.base)
     if whole is None:
         return []
@@ -409,7 +409,7 @@ _TIMES: tuple[tuple[str, str, Format, Callable[[BatchTimes], float]], ...] = (
 
 
 def collect(model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dense") -> pd.DataFrame:
-    """One row per model folder, in the given order but the base first; the frame of ``summary_table``."""
+    """The frame of ``summary_table``: one row for each model folder, the base first, the others in the given order."""
     return summary_table(read_results(model_dirs, base)).frame
 
 
@@ -424,7 +424,7 @@ def summary_table(results: Results) -> Table:
         return perplexity(parent) if parent else None
 
     def recovered(model: Model) -> float | None:
-        """Share of what pruning lost that healing won back."""
+        """Share of the perplexity lost by pruning that healing won back."""
         if model.is_quantized:
             return None
         worst, lowest, own = before(model), perplexity(base), perplexity(model)
@@ -508,12 +508,12 @@ def summary_table(results: Results) -> Table:
         Column("pruning_seconds", "Pruning s", ONE, _pruning(lambda held: held.seconds.total)),
     ]
     note = (
-        "Sparse models keep their shapes: nothing is removed, their zeros show in Non-zero. "
-        f"nll − {base.name} is what a model loses in nats a token, with the standard error over the windows that both "
-        f"saw. Tie with names {base.name} and the pruned row of lowest perplexity where less than "
-        f"{TELLING_ERRORS} such errors lie between: the order of tied rows is chance. "
-        f"KL to {base.name} is how far predictions are from its own on that text, in nats a token; Same next "
-        "token, the share of tokens where both hold the same one likeliest. "
+        "Sparse models keep their shapes: nothing is removed, and Non-zero shows their zeros. "
+        f"nll − {base.name} is the difference of the losses in nats a token, with the standard error over the windows "
+        f"that both models saw. Tie with names {base.name} and the pruned row of lowest perplexity if the difference "
+        f"is below {TELLING_ERRORS} such errors: the order of tied rows is chance. "
+        f"KL to {base.name} is the divergence of the predictions on the same text, in nats a token; Same next "
+        "token is the share of tokens for which both models have the same likeliest next token. "
         f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
         "pruning that healing won back. An empty cell was not measured."
     )
@@ -521,7 +521,7 @@ def summary_table(results: Results) -> Table:
 
 
 def layers_table(results: Results) -> Table:
-    """Per-layer reduction: a row per block and model, a column per layer of the base."""
+    """Reduction by layer: one row for each block and model, one column for each layer of the base."""
     layers = max((len(model.layers) for model in results.models), default=0)
 
     def reduction(layer: int) -> Callable[[tuple[str, Model]], float | None]:
@@ -547,7 +547,7 @@ _Value = Callable[[Model], float | None]
 
 
 def seeds_table(results: Results) -> Table | None:
-    """Mean and spread of each row over draws of calibration samples; None where there is one draw alone."""
+    """Mean and spread of each row over draws of calibration samples; None for a single draw."""
 
     def over_draws(
         value: Callable[[Model], float | None], fold: Callable[[list[float]], float]
@@ -578,8 +578,8 @@ def seeds_table(results: Results) -> Table | None:
         columns.append(Column(f"{key}_mean", f"{title}, mean", shown, over_draws(value, statistics.fmean)))
         columns.append(Column(f"{key}_sd", "± s.d.", shown, over_draws(value, statistics.stdev)))
     note = (
-        "Each row once more with other calibration samples: what lies between draws is luck, and a difference between "
-        "two rows that is no larger says nothing of their methods. ± s.d. is the standard deviation between draws."
+        "Each row is repeated with other calibration samples. Differences between draws are chance, and a difference "
+        "of this size between two rows does not compare their methods. ± s.d. is the standard deviation between draws."
     )
     return build_table("Seeds", columns, repeated, note)
 
@@ -619,12 +619,12 @@ def efficiency_table(results: Results) -> Table:
         Column("device", "Device", TEXT, _efficiency(lambda held: held.device)),
         Column("threads", "Threads", COUNT, _efficiency(lambda held: held.threads)),
     ]
-    note = "Prefill is the time to the first token of a prompt, decode the time of every further one."
+    note = "Prefill is the time to the first token of a prompt, decode the time of each further token."
     return build_table("Efficiency", columns, results.models, note)
 
 
 def provenance_table(results: Results) -> Table:
-    """What every number rests on: when, where, how long, with which data, options, seed and versions."""
+    """Origin of every number: time, place, duration, data, options, seed and versions."""
     packages = _union(run.versions for model in results.models for run in model.runs())
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name),
@@ -653,7 +653,7 @@ def provenance_table(results: Results) -> Table:
             for package in packages
         ),
     ]
-    note = "Where the jobs of one model differ, each value is given."
+    note = "If the jobs of one model differ, all values are listed."
     return build_table("Provenance", columns, results.models, note)
 
 
@@ -680,7 +680,7 @@ def _options_text(pruning: PruningRecord) -> str | None:
 
 
 def write_csv(table: Table, path: str | os.PathLike[str]) -> None:
-    """Every column under its key, numbers unrounded, shares between 0 and 1, empty where not measured."""
+    """Write every column under its key: numbers unrounded, shares between 0 and 1, empty if not measured."""
     with staged_file(path) as staged:
         table.frame.to_csv(staged, index=False, lineterminator="\n")
 

@@ -1,7 +1,7 @@
-"""The end of a run on the terminal: its table, the best models at three sizes, and where everything lies.
+"""The end of a run on the terminal: its table, the best models at three sizes, and the places of its files.
 
-A terminal has a width. Of a table's columns, the most telling are shown that fit, in a fixed order of importance; the
-workbook has all.
+The terminal shows as many columns of the table as fit its width, in a fixed order of importance. The workbook has all
+columns.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ FIRST = (
     "decode_speedup",
     "zero_shot_retention",
 )
-"""Columns of the summary in order of importance; other compact ones come after them, in the table's order."""
+"""Columns of the summary in order of importance. Other compact columns follow, in the table's order."""
 _BETWEEN = 2
 """Blanks between columns."""
 _PLACES = {
-    "results/index.html": "all of it on one page",
+    "results/index.html": "all results on one page",
     "results/summary.xlsx": "every column, layers, tasks, speed, provenance",
     "results/figures": "pictures",
     "results/final_report.json": "the classifiers",
@@ -55,12 +55,12 @@ _PLACES = {
 
 
 def show_run(results: Results | None, console: Console, folder: Path = Path(), more: Sequence[Table] = ()) -> None:
-    """Print the summary of a run, the best of it, further tables, and where the files lie.
+    """Print the summary of a run, its best models, further tables, and the places of the files.
 
     Args:
-        results: what was measured; None for a run without.
-        console: where to print; its width decides how many columns there are.
-        folder: of the run.
+        results: results of the language models; None for a run without them.
+        console: the console to print on; its width decides the number of columns.
+        folder: folder of the run.
         more: further tables, such as the classifiers.
     """
     best = best_at_sizes(results) if results else []
@@ -69,7 +69,7 @@ def show_run(results: Results | None, console: Console, folder: Path = Path(), m
     for table in more:
         console.print()
         console.print(grid(table, console.width), soft_wrap=True)
-    places = {**_PLACES, **{f"baselines/{one.model.name}/model": "a model to take along" for one in best if one.model}}
+    places = {**_PLACES, **{f"baselines/{one.model.name}/model": "a model folder" for one in best if one.model}}
     there = {os.path.relpath(folder / place): text for place, text in places.items() if (folder / place).exists()}
     if there:
         console.print()
@@ -82,7 +82,7 @@ def _show_summary(results: Results, best: Sequence[Best], console: Console) -> N
     console.print()
     console.print(grid(table, console.width, FIRST), soft_wrap=True)
     if table.frame["ties"].notna().any():
-        console.print("\nTie with: less than two standard errors lie between, so that the order is chance.")
+        console.print("\nTie with: the difference is below two standard errors, so the order is chance.")
     if best:
         whole = BYTES.text(size_on_disk(results.base))
         console.print(f"\nLowest perplexity in at most a share of {results.base.name}'s {whole} on disk:")
@@ -93,10 +93,10 @@ def grid(table: Table, width: int, first: Sequence[str] = ()) -> Grid:
     """The columns of a table that fit a width, in the table's order.
 
     Args:
-        table: what to show. A column is shown if it is compact or named in ``first``, and not empty.
+        table: the table. A column may be shown if it is compact or named in ``first``, and not empty.
         width: characters of a line.
-        first: keys of the most important columns; the others follow in the table's order. The first that does not fit
-            ends the choice, but one column is always shown.
+        first: keys of the most important columns; the others follow in the table's order. The first column that does
+            not fit ends the choice, but one column is always shown.
     """
     cells = {column.key: _texts(table, column) for column in table.columns}
     candidates = [column for column in table.columns if column.compact or column.key in first]
@@ -129,7 +129,7 @@ def _texts(table: Table, column: Column) -> list[str]:
 
 
 def _width(column: Column, texts: Sequence[str]) -> int:
-    """The longest value, or the longest word of the heading, which is broken between words."""
+    """Characters of the longest value or of the heading's longest word; headings break between words."""
     return max(map(cell_len, (*_title(column).split(" "), *texts)))
 
 
@@ -142,7 +142,7 @@ def _best_grid(best: Sequence[Best]) -> Grid:
     for one in best:
         limit = f"  ≤ {100 * one.share:.0f} %"
         if one.model is None:
-            shown.add_row(limit, "no row is that small")
+            shown.add_row(limit, "no row is so small")
             continue
         perplexity = f"{one.model.perplexity.perplexity:,.2f}" if one.model.perplexity else ""
         ties = f"ties with {', '.join(one.ties)}" if one.ties else ""

@@ -43,13 +43,13 @@ _NOTE_FONT = Font(_FONT, 10, italic=True, color="595959")
 _RULE = Border(bottom=Side("thin", color="D9D9D9"))
 _BLOCK_END = Border(bottom=Side("medium", color="1F3A5F"))
 _LINE_HEIGHT = 15
-_CHART_COLUMN = 2  # the first column is repeated on every printed page, and a chart in it would be too
+_CHART_COLUMN = 2  # every printed page repeats the first column, with any chart in it
 _NARROWEST, _WIDEST = 8, 60
 _PAGE_WIDTH = 230
 _PAGE_ROWS = 60
-"""What is still legible on a landscape page, in characters and in rows."""
+"""Largest legible size of a landscape page, in characters and in rows."""
 _HEAT = ("FFFFFF", "6BAED6", "08306B")
-"""Nothing, half and everything gone."""
+"""Colours for nothing, half and everything gone."""
 _EXCEL_MARKERS = {
     "o": "circle",
     "s": "square",
@@ -63,7 +63,7 @@ _EXCEL_MARKERS = {
 
 
 def write_workbook(results: Results, path: str | os.PathLike[str], more: Sequence[Table] = ()) -> None:
-    """Write a sheet for each table, and ``more`` tables behind them; Seeds only where rows were repeated.
+    """Write a sheet for each table, then for each of ``more``. Only runs with repeats have the sheet Seeds.
 
     Equal results make equal cells.
     """
@@ -100,7 +100,7 @@ def _shown(table: Table) -> list[Column]:
 
 
 def _place(table: Table, key: str) -> int | None:
-    """Number of a column in the sheet, from 1; None where the table lacks it or nothing was measured."""
+    """Number of a column in the sheet, from 1; None if the table lacks the column or nothing was measured."""
     for number, column in enumerate(_shown(table), start=1):
         if column.key == key and table.frame[key].notna().any():
             return number
@@ -108,7 +108,7 @@ def _place(table: Table, key: str) -> int | None:
 
 
 def _add_sheet(book: Workbook, table: Table, frozen_columns: int) -> Worksheet:
-    """A sheet with the table, its note below, frozen and filterable headings, ready to print."""
+    """Add a sheet with the table, its note below, and frozen, filterable headings, ready to print."""
     sheet = book.create_sheet(table.title)
     columns = _shown(table)
     rows = len(table.frame)
@@ -135,13 +135,13 @@ def _add_sheet(book: Workbook, table: Table, frozen_columns: int) -> Worksheet:
 
 
 def _values(table: Table, column: Column) -> list[tuple[int, Any]]:
-    """Sheet row and value of every cell of a column, None for an empty one."""
+    """Sheet row and value of every cell of a column; None for an empty cell."""
     values = table.frame[column.key].astype(object)
     return [(row, None if pd.isna(value) else value) for row, value in enumerate(values, start=2)]
 
 
 def _write_cell(sheet: Worksheet, row: int, number: int, column: Column, value: Any) -> str:
-    """Fill one cell and return what it shows."""
+    """Fill one cell and return its text."""
     cell = sheet.cell(row, number, value)
     cell.border = _RULE
     is_text = column.format is TEXT
@@ -149,14 +149,14 @@ def _write_cell(sheet: Worksheet, row: int, number: int, column: Column, value: 
     if value is None:
         return ""
     if is_text:
-        cell.data_type = "s"  # a text that begins with '=' is no formula
+        cell.data_type = "s"  # otherwise a text that begins with '=' would become a formula
     cell.number_format = column.format.excel
     cell.font = Font(_FONT, 11, bold=number == 1)
     return column.format.text(value)
 
 
 def _width(column: Column, texts: list[str]) -> float:
-    """Wide enough for the longest value and the longest word of the heading, within bounds."""
+    """Width for the longest value and the heading's longest word, within bounds."""
     longest_word = max(len(word) for word in column.title.split())
     content = max(map(len, texts), default=0)
     # The heading's filter button and the cell's padding take about three characters.
@@ -164,7 +164,7 @@ def _width(column: Column, texts: list[str]) -> float:
 
 
 def _lines(text: str, width: float) -> int:
-    """Lines that a wrapped text takes; words are not split, so a line holds a little less than the width."""
+    """Lines of a wrapped text. Words are not split, so a line holds a little less than the width."""
     return 1 if len(text) <= width - 2 else math.ceil(len(text) / (0.85 * width))
 
 
@@ -207,7 +207,7 @@ def _add_heat(sheet: Worksheet, table: Table) -> None:
 
 
 def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
-    """Perplexity against bytes on disk, a series for each run of rows of one method, sparse ones hollow."""
+    """Add a chart of perplexity against bytes on disk: a series for consecutive rows of a method, hollow if sparse."""
     x, y = _place(table, "bytes_on_disk"), _place(table, "perplexity")
     if x is None or y is None:
         return
@@ -241,7 +241,7 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
     chart.x_axis.scaling.min, chart.x_axis.scaling.max = float(smallest - margin), float(largest + margin)
     perplexities = frame["perplexity"].dropna().astype(float)
     limit = ceiling(perplexities.tolist())
-    if limit < perplexities.max():  # a few models far off would press all others into a line
+    if limit < perplexities.max():  # a few outliers would flatten the rest
         chart.y_axis.scaling.min, chart.y_axis.scaling.max = math.floor(perplexities.min()), math.ceil(limit)
         chart.title = f"Perplexity against size; {sum(perplexities > limit)} far above not shown"
     chart.legend.position = "r"
@@ -249,7 +249,7 @@ def _add_scatter(sheet: Worksheet, table: Table, results: Results) -> None:
 
 
 def _add_bars(sheet: Worksheet, table: Table, keys: list[str], title: str, unit: str, *, offset: int = 0) -> None:
-    """Horizontal bars, one for each model and column, in the order of the table."""
+    """Add a chart of horizontal bars, one for each model and column, in the order of the table."""
     places = [place for key in keys if (place := _place(table, key)) is not None]
     if not places:
         return

@@ -1,4 +1,4 @@
-"""One entry of a registry as configurations choose it: ``inverse``, or ``{inverse: {alpha: 2}}``."""
+"""The choice of one entry of a registry in a configuration: ``inverse``, or ``{inverse: {alpha: 2}}``."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ Choice = str | dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Choices:
-    """What can be chosen, and everything that is asked of it.
+    """A registry of entries to choose from, with the checks of a choice.
 
-    Entries are classes with ``mechanisms``, the names of those they have a meaning for, and an ``Options`` model that
-    they are made from.
+    Entries are classes with ``mechanisms``, the names of the mechanisms that they work for, and a model ``Options``.
     """
 
     kind: str
-    """What an entry is called: ``allocation``."""
+    """Word for an entry: ``allocation``."""
     registry: str
-    """``module:NAME`` of the dictionary that names ``module:Class`` by name."""
+    """``module:NAME`` of the dictionary from names to ``module:Class``."""
     does: str
-    """What an entry does with a mechanism: ``shares a budget of``."""
+    """Phrase for an entry's effect on a mechanism: ``shares a budget of``."""
     example: str
-    """One with options."""
+    """An example of a choice with options."""
 
     @property
     def entries(self) -> dict[str, str]:
         """``module:Class`` by name."""
-        # by name, so that a job depends on the sources of the entry that it runs and of no other
+        # imported by name, so that a job depends only on the sources of the entry that it runs
         module, _, name = self.registry.partition(":")
         found: dict[str, str] = getattr(import_module(module), name)
         return found
@@ -46,15 +45,15 @@ class Choices:
         return found
 
     def fitting(self, mechanism: str) -> dict[str, type[Any]]:
-        """By name, those that have a meaning for a mechanism."""
+        """Entries that work for a mechanism, by name."""
         classes = {name: self.class_of(name) for name in self.entries}
         return {name: cls for name, cls in classes.items() if mechanism in cls.mechanisms}
 
     def split(self, value: Any) -> tuple[str, Any]:
-        """Name and options of what was written.
+        """Split a choice into its name and its options.
 
         Raises:
-            ValueError: if it is neither a name nor one name with options.
+            ValueError: if the choice is neither a name nor one name with options.
         """
         if isinstance(value, str):
             return value, {}
@@ -65,10 +64,10 @@ class Choices:
         raise ValueError(f"{value!r} is no {self.kind}; write a name, or {self.example}")
 
     def read(self, value: Any, mechanism: str) -> Choice:
-        """What was written, with every default filled in: the name alone if it has no options.
+        """A choice with every default filled in; the name alone if the entry has no options.
 
         Raises:
-            ValueError: for an unknown name, one without meaning for the mechanism, or unknown or wrong options.
+            ValueError: for an unknown name, an entry that does not work for the mechanism, or unknown or wrong options.
         """
         name, given = self.split(value)
         fitting = self.fitting(mechanism)
@@ -89,7 +88,7 @@ class Choices:
         return {name: options} if options else name
 
     def may_choose(self, value: Any, mechanism: str) -> bool:
-        """Whether what was written means something to a mechanism; true where it does to none, which is an error."""
+        """Whether a choice may be for a mechanism. True for a choice that works for no mechanism, which is an error."""
         try:
             name, _ = self.split(value)
         except ValueError:
@@ -97,14 +96,14 @@ class Choices:
         return name not in self.entries or mechanism in self.class_of(name).mechanisms
 
     def option_of(self, key: str, mechanism: str) -> str | None:
-        """Where an option of entries is written; None if none that fits the mechanism has it."""
+        """The place to write an option of entries; None if no entry for the mechanism has the option."""
         owners = [name for name, cls in self.fitting(mechanism).items() if key in cls.Options.model_fields]
         if not owners:
             return None
         return f"an option of the {self.kind} {' or '.join(owners)}: {self.kind}: {{{owners[0]}: {{{key}: ...}}}}"
 
     def make(self, choice: Choice) -> Any:
-        """The entry that a valid choice stands for."""
+        """Make the entry of a valid choice."""
         name, options = self.split(choice)
         return self.class_of(name)(**options)
 
@@ -113,7 +112,7 @@ class Choices:
         return module_of(self.entries[self.split(choice)[0]])
 
     def schema(self, schema: dict[str, Any], mechanism: str) -> None:
-        """Fill in a JSON schema of what may be written."""
+        """Fill in a JSON schema of valid choices."""
         fitting = self.fitting(mechanism)
         properties = {
             name: cls.Options.model_json_schema() for name, cls in fitting.items() if cls.Options.model_fields

@@ -1,4 +1,4 @@
-"""Devices of a job: which one it runs on, which GPUs it claims, and how it returns freed memory."""
+"""Devices of a job: the choice of a device, claims of GPUs, threads, and the return of freed memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _WAIT_SECONDS = 1.0
 
 
 def pick_device(request: str = "auto") -> str:
-    """``auto`` is the GPU with the most free memory, else the CPU; anything else is taken as it is.
+    """Resolve a device. ``auto`` becomes the GPU with the most free memory, else the CPU; other requests stay.
 
     Returns:
         A device string for torch: ``cpu``, ``cuda:1``, ``mps``.
@@ -35,9 +35,9 @@ def pick_device(request: str = "auto") -> str:
 
 
 def release_freed_memory() -> None:
-    """Hand what was freed back to the system.
+    """Return freed memory to the operating system.
 
-    glibc keeps it in pieces that fit later tensors less and less, so that memory would grow with every layer.
+    glibc would keep the memory in pieces that fit later tensors less and less, so that memory grew with every layer.
     """
     import ctypes
 
@@ -50,8 +50,8 @@ def visible_gpus() -> dict[str, str]:
     """GPUs that a new process would see, found without torch. Each MIG instance counts as one.
 
     Returns:
-        Names for CUDA_VISIBLE_DEVICES, each with the identifier that is the same in every process of the machine:
-        those of CUDA_VISIBLE_DEVICES in their order, else all that ``nvidia-smi`` lists.
+        Names for CUDA_VISIBLE_DEVICES, each with an identifier that is the same in every process of the machine: the
+        GPUs in CUDA_VISIBLE_DEVICES in their order, else all GPUs that ``nvidia-smi`` lists.
     """
     listed = _nvidia_smi("-L")
     gpus = re.findall(r"^GPU \d+:.*\(UUID: (\S+)\)", listed, re.MULTILINE)
@@ -63,7 +63,7 @@ def visible_gpus() -> dict[str, str]:
     everything = re.findall(r"\(UUID: (\S+)\)", listed)
     names: dict[str, str] = {}
     for name in map(str.strip, asked.split(",")):
-        if name in ("", "-1"):  # CUDA reads no further
+        if name in ("", "-1"):  # CUDA ignores all later names
             break
         if name.isdigit():
             names[name] = gpus[int(name)] if int(name) < len(gpus) else name
@@ -74,18 +74,18 @@ def visible_gpus() -> dict[str, str]:
 
 @contextmanager
 def claimed_gpus(request: str, say: Callable[[str], object], count: int = 1) -> Iterator[None]:
-    """Claim GPUs, so that no other job of this user on this machine takes them, and show torch those alone.
+    """Claim GPUs, so that no other job of this user on this machine takes them, and show torch only these GPUs.
 
-    Uses ``flock``, so a claim ends with its process, however that ends. Waits while all GPUs are taken. Inside a SLURM
-    job only the GPUs allocated to that job are shared out.
+    Uses ``flock``, so a claim ends with its process, however the process ends. Waits while all GPUs are taken. Inside a
+    SLURM job, only the GPUs allocated to this job can be claimed.
 
     Args:
-        request: ``auto`` or ``cuda`` for any, those with the most free memory first; ``cuda:1`` for the second.
-        say: called with a message if the claim has to wait.
-        count: how many; all there are if that is less.
+        request: ``auto`` or ``cuda`` for any GPUs, those with the most free memory first; ``cuda:1`` for the second.
+        say: called with a message if the claim must wait.
+        count: number of GPUs; all GPUs if the machine has fewer.
 
     Raises:
-        RuntimeError: if torch was imported before, which may have looked at the devices.
+        RuntimeError: if torch is imported already, since torch may have read the list of devices.
     """
     if "torch" in sys.modules:
         raise RuntimeError("a GPU must be claimed before torch is imported")
@@ -93,7 +93,7 @@ def claimed_gpus(request: str, say: Callable[[str], object], count: int = 1) -> 
     number = request.partition(":")[2]
     if number:
         gpus = gpus[int(number) : int(number) + 1]
-    if not gpus:  # torch will say so
+    if not gpus:  # torch will report it
         yield
         return
     memory = _nvidia_smi("--query-gpu=uuid,memory.free", "--format=csv,noheader,nounits")
@@ -134,16 +134,16 @@ def _lock(locks: Mapping[str, IO[str]], count: int) -> list[str] | None:
 
 
 def _nvidia_smi(*arguments: str) -> str:
-    """What it prints; nothing where there is none, or no driver."""
+    """The output of ``nvidia-smi``; empty without the program or a driver."""
     if shutil.which("nvidia-smi") is None:
         return ""
     return subprocess.run(["nvidia-smi", *arguments], capture_output=True, text=True, check=False).stdout
 
 
 def limit_threads(request: int | None = None) -> int:
-    """Let torch use ``request`` threads, or those its job was given (OMP_NUM_THREADS); never more than there are cores.
+    """Let torch use ``request`` threads, by default the job's own (OMP_NUM_THREADS), at most one for each core.
 
-    A run started with more cores than the machine has would otherwise make every job slower by an order.
+    Without the limit, a run started with more cores than the machine has would make every job about ten times slower.
     """
     import torch
 

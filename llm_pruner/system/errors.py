@@ -1,4 +1,4 @@
-"""Errors a user can act on: one message that names the place, the value and the way out."""
+"""Errors that a user can act on, each with one message that names the place, the value and the way out."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
 _LONGEST = 80
-"""Characters of a value that a message shows."""
+"""Largest number of characters of a value in a message."""
 
 
 class PrunerError(Exception):
-    """Base of every error this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 class ConfigError(PrunerError):
-    """The configuration cannot be run; carries every problem found, not the first one."""
+    """A configuration is invalid. The error lists every problem."""
 
     def __init__(self, problems: Iterable[str], source: str = "config") -> None:
         self.problems = list(problems)
@@ -26,7 +26,7 @@ class ConfigError(PrunerError):
 
 
 class CheckpointError(PrunerError):
-    """A model folder is missing, truncated, not finite, or of an unsupported architecture."""
+    """A model folder is missing, truncated, not finite, or of an unsupported family."""
 
 
 class DataError(PrunerError):
@@ -34,11 +34,11 @@ class DataError(PrunerError):
 
 
 class PlanError(PrunerError):
-    """The requested size cannot be reached, or a plan does not fit its model."""
+    """The requested size is out of reach, or a plan does not fit its model."""
 
 
 def listed(source: str, problems: Iterable[str], way_out: str = "") -> str:
-    """Every problem with a source, one a line, and the way out of them all."""
+    """A message with every problem of a source, one problem in each line, and the way out of all."""
     lines = [f"  - {problem}" for problem in problems]
     head = f"{source}: {len(lines)} problem{'s' if len(lines) != 1 else ''}"
     return "\n".join([f"{head}; {way_out}" if way_out else head, *lines])
@@ -48,10 +48,10 @@ Moved = Mapping[str, Callable[[Any], str]]
 
 
 def problems_of(error: ValidationError, model: type[BaseModel], moved: Moved | None = None) -> list[str]:
-    """What pydantic found wrong with the values of a model, one line each: the place, what is wrong, the way out.
+    """Problems that pydantic found in the values of a model, one line for each: place, problem, way out.
 
     Args:
-        moved: keys that are not where they were, and what to say of the value that one was given.
+        moved: keys that have moved, each with a function from the key's value to the message.
     """
     return [_problem(item, model, moved or {}) for item in error.errors()]
 
@@ -69,12 +69,12 @@ def _problem(item: Mapping[str, Any], model: type[BaseModel], moved: Moved) -> s
 
 
 def _known_keys(model: Any, section: Iterable[str | int]) -> list[str]:
-    """The keys of a part of a model, whatever lists and optional values it stands in."""
+    """The keys of a section of a model, looking through lists and optional values."""
     for part in section:
         if isinstance(part, str) and part in _fields(model):
             model = _fields(model)[part].annotation
         while not _fields(model) and get_args(model):
-            # of tuple[Part, ...] and Part | None the part, of dict[str, Part] the last
+            # Part of tuple[Part, ...], of Part | None and of dict[str, Part]
             model = next((inner for inner in reversed(get_args(model)) if _fields(inner) or get_args(inner)), None)
     return list(_fields(model))
 
@@ -85,7 +85,7 @@ def _fields(model: Any) -> Mapping[str, Any]:
 
 
 def explain(item: Mapping[str, Any]) -> str:
-    """An error of pydantic as one line: the place, what is wrong, the value. One about several keys has no place."""
+    """A pydantic error as one line: place, problem and value. An error about several keys has no place."""
     message = item["msg"].removeprefix("Value error, ")
     if item["type"] != "value_error":
         value = repr(item["input"])
@@ -94,7 +94,7 @@ def explain(item: Mapping[str, Any]) -> str:
 
 
 def dotted(place: Iterable[str | int]) -> str:
-    """A place in nested keys and lists.
+    """A place in nested keys and lists, as text.
 
     >>> dotted(("variants", 2, "options"))
     'variants[2].options'
@@ -103,7 +103,7 @@ def dotted(place: Iterable[str | int]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint such as ``; did you mean 'Wanda'?``, or the list of known names where nothing is close."""
+    """A hint such as ``; did you mean 'Wanda'?``, or the list of known names if none is close."""
     known = sorted(known)
     lowered = {candidate.lower(): candidate for candidate in known}
     match = difflib.get_close_matches(name.lower(), lowered, n=1)

@@ -1,4 +1,4 @@
-"""Whole or not at all: every file and folder appears under its name only once it is complete."""
+"""Atomic files and folders, which appear under their names only once they are complete."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 from llm_pruner.system.errors import DataError, PrunerError
 
 MARKER = ".llm-pruner"
-"""An empty file in every folder that this tool made: only such a folder is ever replaced."""
+"""An empty file in every folder that this tool makes. Only such folders are ever replaced."""
 
 _REPLACED = ".replaced"
 _AT_CWD, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
@@ -23,7 +23,7 @@ _AT_CWD, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 
 @contextmanager
 def staged_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; it is moved into place when the block succeeds."""
+    """Yield a temporary path beside ``path``, which is moved into place when the block succeeds."""
     target = Path(path)
     handle, name = tempfile.mkstemp(prefix=_clear_prefix(target), suffix=target.suffix, dir=target.parent)
     os.close(handle)
@@ -38,13 +38,13 @@ def staged_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def staged_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path``; it replaces ``path`` when the block succeeds.
+    """Yield a temporary folder beside ``path``, which replaces ``path`` when the block succeeds.
 
-    One of the two, old or new, is there at every moment or put back by the next writer. A link is replaced, not what
-    it leads to.
+    The old or the new folder exists at every moment, or the next writer restores the old one. A link is replaced
+    itself, and its target stays.
 
     Raises:
-        PrunerError: before the block runs, for a ``path`` that this tool did not make.
+        PrunerError: before the block runs, if ``path`` exists and this tool did not make it.
     """
     target = Path(path)
     refuse_foreign_folder(target)
@@ -61,9 +61,9 @@ def staged_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def scratch_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary folder beside ``path`` for what is needed on the way there.
+    """Yield a temporary folder beside ``path`` for intermediate files.
 
-    It goes with the block; what a killed block left goes with the next.
+    The folder is deleted when the block ends. The next call deletes the folder of a killed block.
     """
     target = Path(path)
     scratch = Path(tempfile.mkdtemp(prefix=_clear_prefix(target, "scratch"), dir=target.parent))
@@ -74,20 +74,22 @@ def scratch_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def refuse_foreign_folder(path: Path) -> None:
-    """Raise PrunerError if ``path`` is a file, or a folder with anything in it that this tool did not make."""
+    """Raise PrunerError if ``path`` is a file, or a non-empty folder that this tool did not make."""
     if path.is_symlink() or not path.exists():
         return
     if not path.is_dir():
-        raise PrunerError(f"{path}: a file, and a folder is to be written there; choose another output")
+        raise PrunerError(f"{path}: is a file, but the output is a folder; choose another output")
     if not (path / MARKER).exists() and any(path.iterdir()):
         raise PrunerError(
-            f"{path}: not made by this tool (no {MARKER} in it), so not replaced; choose another output or delete it"
+            f"{path}: not made by this tool (it has no {MARKER}), so not replaced; choose another output or delete it"
         )
 
 
 def refuse_foreign_record(path: Path) -> None:
-    """Raise PrunerError if ``path`` is there, and neither a JSON record of this tool, which says what ``run`` made it,
-    nor a token file of it, which says where its tokens are from."""
+    """Raise PrunerError if ``path`` exists, and is neither a JSON record nor a token file of this tool.
+
+    A record of this tool has the key ``run``, and a token file has facts about the origin of its tokens.
+    """
     if path.exists() and not (path.is_file() and _made_here(path)):
         raise PrunerError(f"{path}: not made by this tool, so not replaced; choose another output or delete it")
 
@@ -117,17 +119,17 @@ def replaced_by(
     inputs: Iterable[Path] = (),
     force: bool = False,
 ) -> list[Path]:
-    """The files that writing these outputs replaces. Nothing is touched.
+    """The files that writing these outputs would replace. Changes no file.
 
     Args:
-        folders: made as a whole, such as a model; replaced with ``force``, and only if this tool made them.
-        records: JSON records and token files; replaced without being asked, but only if this tool made them.
-        named: records whose names the user chose: as ``records``, and with ``force`` whatever file is there.
-        files: anything that does not say who made it; replaced with ``force``.
-        inputs: what the outputs are made from.
+        folders: folders made as a whole, such as models; replaced only with ``force``, and only if this tool made them.
+        records: JSON records and token files; replaced without ``force``, but only if this tool made them.
+        named: records with names that the user chose; replaced as ``records``, and with ``force`` in any case.
+        files: files that do not tell their origin; replaced only with ``force``.
+        inputs: files and folders that the outputs are made from.
 
     Raises:
-        PrunerError: for what may not be replaced, and for an output that is, contains or lies in an input.
+        PrunerError: for an output that may not be replaced, or that is, contains or lies in an input.
     """
     folders, records, files = list(folders), list(records), list(files)
     (files if force else records).extend(named)
@@ -138,11 +140,11 @@ def replaced_by(
         refuse_foreign_record(record)
     for file in files:
         if file.is_dir():
-            raise PrunerError(f"{file}: a folder, and a file is to be written there; choose another output")
+            raise PrunerError(f"{file}: is a folder, but the output is a file; choose another output")
     held = [folder for folder in folders if folder.is_symlink() or (folder.is_dir() and any(folder.iterdir()))]
     taken = [*held, *(file for file in files if os.path.lexists(file))]
     if taken and not force:
-        raise PrunerError(f"{taken[0]}: there already; choose another --output or replace it with --force")
+        raise PrunerError(f"{taken[0]}: exists already; choose another --output or replace it with --force")
     inside = [
         [folder] if folder.is_symlink() else sorted(path for path in folder.rglob("*") if path.name != MARKER)
         for folder in held
@@ -154,10 +156,10 @@ def replaced_by(
 
 
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise PrunerError if an output is, contains or lies in an input; links are followed."""
+    """Raise PrunerError if an output is, contains or lies in an input. Links are followed."""
     sources = [source.resolve() for source in inputs]
     for output in outputs:
-        # a link in the last place is itself replaced, and what it leads to stays
+        # if the output itself is a link, the link is replaced and its target stays
         for place in {output.resolve(), output.parent.resolve() / output.name}:
             for source in sources:
                 if place.is_relative_to(source) or source.is_relative_to(place):
@@ -165,7 +167,7 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def _swap(staged: Path, target: Path) -> None:
-    """Put a staged folder in its place; the old one, if any, is deleted last."""
+    """Move a staged folder into its place, and delete an old folder last."""
     if not target.is_symlink() and not target.exists():
         staged.rename(target)
         return
@@ -173,14 +175,14 @@ def _swap(staged: Path, target: Path) -> None:
     if _exchange(staged, target):
         staged.rename(old)
     else:
-        # killed between these two, the next writer puts the old one back
+        # if killed between these two lines, the next writer restores the old folder
         target.rename(old)
         staged.rename(target)
     _delete(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two names at once; False where system or file system cannot."""
+    """Swap two names at once; False if the system or the file system cannot."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None) if os.name == "posix" else None
     if rename is None:
         return False
@@ -193,7 +195,7 @@ def _delete(path: Path) -> None:
 
 
 def _clear_prefix(target: Path, kind: str = "staged") -> str:
-    """How temporary names of ``target`` begin; what killed writers left under such names is removed."""
+    """The prefix of temporary names of ``target``. Removes files that killed writers left under such names."""
     target.parent.mkdir(parents=True, exist_ok=True)
     old = target.with_name(f".{target.name}{_REPLACED}")
     if os.path.lexists(old):
@@ -211,7 +213,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` as indented JSON. NaN and infinity are refused: they are not JSON."""
+    """Write ``value`` as indented JSON. Refuses NaN and infinity, which are not JSON."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
@@ -219,7 +221,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     """Read a JSON file.
 
     Raises:
-        DataError: if the file is missing or is not JSON, naming the file and the place.
+        DataError: if the file is missing or is not JSON. Names the file and the place.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))

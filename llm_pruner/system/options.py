@@ -1,4 +1,4 @@
-"""The base of everything a user may set: in the configuration, for a method, a mechanism, a step."""
+"""The base of all options that users set: in the configuration, for a method, a mechanism or a step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Options(BaseModel):
-    """Refuses unknown keys and cannot be changed. The docstring below a field is its documentation and its help."""
+    """Immutable options that refuse unknown keys. The docstring below a field is its documentation and its help."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

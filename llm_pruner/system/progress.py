@@ -1,4 +1,4 @@
-"""Progress bars on stderr: lively on a terminal, a line now and then in a log file."""
+"""Progress bars on stderr: redrawn in place on a terminal, a line from time to time in a log file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOG_INTERVAL = 10.0
 
 
 def track(items: Iterable[T], description: str, unit: str, *, show: bool) -> tqdm[T]:
-    """Iterate over ``items``, showing how far it is if ``show`` says so."""
+    """Iterate over ``items``, with a progress bar if ``show`` is true."""
     from tqdm import tqdm
 
     return tqdm(

@@ -1,4 +1,4 @@
-"""What a number rests on: package versions, seed, device, options and time, kept beside every result."""
+"""The provenance of results: package versions, seed, device, options and time, kept beside every result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PACKAGES = (
 
 
 def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that influence results, without importing any of them."""
+    """Installed versions of the packages that influence results, found without imports."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -39,7 +39,7 @@ def package_versions() -> dict[str, str]:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Hex digest of a file's content."""
+    """SHA-256 of a file's contents, in hex."""
     with Path(path).open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
@@ -61,11 +61,11 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Wall time since the job began."""
+        """Wall time since the start of the job."""
         return round(time.perf_counter() - self._clock, 3)
 
     def describe(self) -> RunRecord:
-        """The job so far."""
+        """The record of the job so far."""
         return RunRecord(
             started=self.started.isoformat(timespec="seconds"),
             seconds=self.seconds,

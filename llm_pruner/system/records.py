@@ -1,8 +1,8 @@
-"""Result files, typed: each is written whole, and read whole or answered with one error.
+"""Typed result files: each is written whole, and read whole or refused with one error.
 
-A record says what a JSON file of a run holds. What a file lacks or has too much, because another version wrote it or
-somebody changed it, is never guessed: the error names every place, and that the file is to be made anew. A field with a
-default is one that older files lack; it is written only where it says something else.
+A record class describes a JSON file of a run. If a file lacks a field or has an unknown field, because another version
+wrote it or somebody changed it, nothing is guessed: the error names every place and advises to make the file anew. A
+field with a default may be missing in older files; it is written only if its value differs from the default.
 """
 
 from __future__ import annotations
@@ -19,36 +19,36 @@ T = TypeVar("T")
 
 
 class Part(BaseModel):
-    """Values that belong together within a record. The docstring below a field is its documentation."""
+    """A group of values within a record. The docstring below a field is its documentation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON of it, in the order of its fields."""
+        """The part as JSON values, in the order of its fields."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
 class Record(Part):
-    """What one result file holds."""
+    """The contents of one result file."""
 
     file: ClassVar[str]
-    """Where a run keeps it, such as ``baselines/{variant}/pruning.json``."""
+    """Path of the file within a run, such as ``baselines/{variant}/pruning.json``."""
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file.
 
         Raises:
-            DataError: if it is missing, is not JSON, or holds anything but this record; every problem is named.
+            DataError: if the file is missing, is not JSON, or does not hold this record. Names every problem.
         """
         return cls.of(read_json(path), path)
 
     @classmethod
     def of(cls, value: Any, path: str | os.PathLike[str]) -> Self:
-        """The record of what a file at ``path`` holds.
+        """The record with the contents ``value`` of a file at ``path``.
 
         Raises:
-            DataError: if that is anything but this record; every problem is named.
+            DataError: if ``value`` is not this record. Names every problem.
         """
         try:
             return cls.model_validate(value)
@@ -57,7 +57,7 @@ class Record(Part):
             raise DataError(listed(str(path), problems_of(error, cls), way_out)) from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write JSON that appears under its name only once it is complete."""
+        """Write the record as JSON. The file appears under its name only once it is complete."""
         write_json(path, self.to_dict())
 
 
@@ -65,36 +65,36 @@ class Pair(Part, Generic[T]):
     """A quantity before and after."""
 
     before: T
-    """Of the model it was made from."""
+    """Value of the parent, the model before."""
     after: T
-    """Of the model that was made."""
+    """Value of the model after."""
 
 
 class Machine(Part):
-    """Where a job ran."""
+    """The machine of a job."""
 
     system: str
     """Name and version of the operating system."""
     processor: str
-    """Such as ``x86_64``."""
+    """Kind of processor, such as ``x86_64``."""
     cores: int | None
-    """Of the machine, whatever the job was given."""
+    """Cores of the machine; the job may have had fewer."""
 
 
 class RunRecord(Part):
-    """What a result rests on."""
+    """The provenance of a result."""
 
     started: str
-    """Date and time, ISO 8601, UTC."""
+    """Date and time of the start, ISO 8601, UTC."""
     seconds: float
     """Wall time of the job."""
     seed: int | None
-    """Of what is random, if anything is."""
+    """Seed of random choices; null if nothing is random."""
     device: str | None
-    """``cpu`` or ``cuda:0``; null where the job asked for none."""
+    """Device such as ``cpu`` or ``cuda:0``; null if the job uses none."""
     machine: Machine
-    """Where it ran."""
+    """The machine of the job."""
     options: dict[str, Any]
-    """What the job was told."""
+    """Options of the job."""
     versions: dict[str, str]
-    """Of Python and the packages that influence results."""
+    """Versions of Python and of the packages that influence results."""

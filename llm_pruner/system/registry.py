@@ -1,4 +1,4 @@
-"""What stands in a registry as ``module:Class``, imported when asked for."""
+"""Entries of registries, written as ``module:Class`` and imported on use."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def module_of(implementation: str) -> str:
 
 
 def registered(implementation: str) -> Any:
-    """The class of ``module:Class`` as a registry of this package names it; what users write is checked elsewhere."""
+    """The class of ``module:Class`` in a registry of this package. Classes that users write are checked elsewhere."""
     return getattr(import_module(module_of(implementation)), implementation.partition(":")[2])

@@ -1,4 +1,4 @@
-"""How a job runs on a machine, as opposed to what it computes."""
+"""How a job runs on a machine: device, batch size and progress. No result is meant to depend on it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llm_pruner.system.device import limit_threads, pick_device
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a job computes, how much at once, and whether it tells how far it is."""
+    """Device, batch size and progress display of a job."""
 
     device: str = "auto"
     """A device string of torch, or ``auto``: the GPU with the most free memory, else the CPU."""
@@ -19,12 +19,12 @@ class Runtime:
     """Show progress bars on stderr."""
 
     def start(self) -> Runtime:
-        """The same on a device that is there; torch takes the threads that the job was given."""
+        """The same runtime with ``auto`` resolved to a device. Also limits torch to the job's threads."""
         limit_threads()
         return replace(self, device=pick_device(self.device))
 
 
 AUTO = Runtime()
-"""Taken by jobs where nobody says otherwise."""
+"""Default of jobs."""
 ON_CPU = Runtime("cpu")
-"""Taken by what runs within a job, and looks for no device, where nobody says otherwise."""
+"""Default of functions within a job, which look for no device."""

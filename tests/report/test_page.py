@@ -458,7 +458,7 @@ def test_a_run_without_results_says_so(browser: Chrome, tmp_path: Path) -> None:
     write_page(read_results([tmp_path / "Dense"]), tmp_path / "one.html")
     page = Page(browser, tmp_path / "one.html")
     assert page.names == ["Dense"]
-    assert page.one("#gaps").text == "Nothing was measured yet that a chart could show."
+    assert page.one("#gaps").text == "There is nothing to draw yet: no model has both a size and a quality."
     assert browser.get_log("browser") == []
 
 

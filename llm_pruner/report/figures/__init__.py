@@ -1,8 +1,7 @@
-"""The figures of a run, by name. Adding one is a file here, a line below and a caption in ``report/``.
+"""The figures of a run, by name. To add a figure, add a file here, a line below and a caption in ``report/``.
 
 The module of a figure has ``draw(subject, path)``, which writes a PNG. The subject is ``Results`` for a figure of the
-whole run, and otherwise the record that a job left as JSON, which ``read(path)`` of the module gives: no job that
-trains, scores, searches or prunes draws.
+whole run, else a job's record, read from its JSON file. Jobs that train, score, search or prune draw nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RUN = "run"
-"""What a figure shows that is drawn from everything a run measured."""
+"""Subject of a figure that is drawn from all results of a run."""
 RECORDS = {
     "base": "resources/model.json",
     "healed": "baselines/{variant}/step.json",
@@ -23,25 +22,25 @@ RECORDS = {
     "classifier": "encoders/{row}/seed_{seed}/record.json",
     "classifiers": "results/final_report.json",
 }
-"""What else a figure may show, and the record it is drawn from."""
+"""Other subjects of figures, with the record of each."""
 
 
 @dataclass(frozen=True)
 class FigureFile:
-    """Where a figure stands in a run, and in Snakemake's report."""
+    """A figure: its module, its subject, and its place in a run and in Snakemake's report."""
 
     file: str
     """Name of a module in this package."""
     shows: str
-    """``RUN``, or a key of ``RECORDS``."""
+    """Subject: ``RUN``, or a key of ``RECORDS``."""
     output: str
-    """The PNG; its wildcards are those of the record."""
+    """Path of the PNG, with the record's wildcards."""
     caption: str
     """Name of a file in ``report/``."""
     category: str
     label: str
     needs_scores: bool = False
-    """Whether there is nothing to show without ``Results.scores``."""
+    """Whether the figure is empty without ``Results.scores``."""
 
     @property
     def module(self) -> str:
@@ -80,7 +79,7 @@ FIGURES: dict[str, FigureFile] = {
         "results/figures/layer_reduction.png",
         "reduction",
         "Comparison",
-        "What went from each layer",
+        "Reduction of each layer",
     ),
     "layer_scores": FigureFile(
         "layer_scores",

@@ -9,5 +9,5 @@ from llm_pruner.report.table import Results
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """Zero-shot accuracy over size, as ``draw_quality``."""
+    """Draw zero-shot accuracy over size, with ``draw_quality``."""
     draw_quality(results, path, "zero_shot_acc")

@@ -12,10 +12,10 @@ read = ClassifierRecord.read
 
 
 def draw(record: ClassifierRecord, path: Path) -> None:
-    """Draw a classifier's training as a PNG: loss of every step, validation accuracy, and sparsity where it rises.
+    """Draw a classifier's training as a PNG: loss of every update, validation accuracy, and sparsity if it rises.
 
     Args:
-        record: of one that was trained.
+        record: record of a trained classifier.
     """
     history = record.history
     assert history

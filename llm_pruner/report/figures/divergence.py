@@ -1,4 +1,4 @@
-"""Figure of how far each model's predictions are from the base's."""
+"""Figure of the divergence of each model's predictions from the base's."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from llm_pruner.report.table import Results, summary_table
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """Mean divergence with its standard error, and the range from median to 99th percentile; the closest on top.
+    """Draw mean divergence with its standard error, and the range from median to 99th percentile, the closest on top.
 
-    Models that predict exactly as the base does, itself among them, have no place on a logarithmic axis.
+    Models with exactly the base's predictions, the base included, are left out, since the axis is logarithmic.
     """
     styles = run_styles(results)
     sparse = {model.name for model in results.models if model.is_sparse}

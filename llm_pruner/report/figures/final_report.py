@@ -12,7 +12,7 @@ read = FinalReport.read
 
 
 def draw(record: FinalReport, path: Path) -> None:
-    """Draw test accuracy against size on disk and latency as a PNG; a bar is the standard deviation over seeds."""
+    """Draw test accuracy against size on disk and latency as a PNG. Bars are standard deviations over seeds."""
     names = record.names
     styles = method_styles(entry.name for entry in names)
     figure = new_figure(11, 5)

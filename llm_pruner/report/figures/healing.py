@@ -11,7 +11,7 @@ read = HealingFile.read
 
 
 def draw(record: HealingFile, path: Path) -> None:
-    """Draw loss over steps as a PNG."""
+    """Draw the loss over the updates as a PNG."""
     history, perplexity = record.history, record.perplexity
     title = f"{record.variant}: held-out perplexity {perplexity.before:.1f} → {perplexity.after:.1f}"
     points = [(point.step, point.loss) for point in history.held_out]

@@ -1,4 +1,4 @@
-"""Figure of how important layers are, and of what each lost by width or in zeros."""
+"""Figure of the importance of each layer, and of its loss in width or zeros."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from llm_pruner.report.style import UNKNOWN, run_styles
 from llm_pruner.report.table import Model, Results
 
 _HATCHES = ("", "//////", "......")
-"""Tell several scores of one method apart."""
+"""Hatches that distinguish several scores of one method."""
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """How important layers are, and the share of its parameters that each lost by width, or that became zero.
+    """Draw the importance of each layer, and the share of its parameters that went or became zero.
 
-    Drawn are the models whose options let layers lose differently; all width models if there are none. Of the scores,
-    those of layers that decided something, or all of layers if none did.
+    The figure shows the models whose options let layers lose different shares, or all width models if there are none.
+    It shows the layer scores that decided shares, or all layer scores if none did.
     """
     scores = results.scores
     styles = run_styles(results, (score.method for score in scores))
@@ -55,7 +55,7 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
         )
     for number, model in enumerate(drawn):
         style = styles[model.method or UNKNOWN]
-        # of a mask, whose shapes stay, what became zero
+        # shapes of a masked model stay, so count its zeros
         lost = {
             layer.layer_idx: layer.nonzero_reduction_ratio if model.is_sparse else layer.reduction_ratio
             for layer in model.layers
@@ -78,5 +78,5 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
 
 
 def _varies(model: Model) -> bool:
-    """Whether the model's options let layers lose differently."""
+    """Whether the model's options let layers lose different shares."""
     return bool(model.pruning and get_mechanism(model.pruning.mechanism).varies(model.pruning.options))

@@ -1,4 +1,4 @@
-"""Figure of what each pruned model took from each layer."""
+"""Figure of the reduction of each layer, for every pruned model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from llm_pruner.report.table import Results, layers_table
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """What each pruned model took from each layer: attention beside MLP, one row a model, one column a layer.
+    """Draw the reduction of each layer: attention beside MLP, one row for each model, one column for each layer.
 
-    Shown is the share of non-zero parameters that were removed or zeroed, so that sparse and structured models
-    share one scale. A row without an analysis stays grey. Healed models have the shapes of those they came from and
-    are left out.
+    The numbers are shares of non-zero parameters that were removed or zeroed, so that sparse and structured models
+    share one scale. A row without an analysis stays grey. Healed models are left out, since they have the shapes of
+    their parents.
     """
     table = layers_table(results)
     left_out = [model.name for model in results.models if model.parent or model.name == results.base.name]

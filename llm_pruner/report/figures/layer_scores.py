@@ -1,4 +1,4 @@
-"""Figure of how important each score finds each layer."""
+"""Figure of the importance of each layer, by every score."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from llm_pruner.report.table import Results
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """How important each score finds each layer: one panel a score, one bar a layer.
+    """Draw the importance of each layer: one panel for each score, one bar for each layer.
 
-    A depth score has one value per layer. Of a width score the mean over the layer's key-value groups and the
-    mean over its MLP channels stand side by side. Each is divided by its largest magnitude, as the units of two
-    scores have nothing in common.
+    A depth score has one value for each layer. A width score has two bars: the mean over the layer's key-value groups
+    and the mean over its MLP channels. Each score is divided by its largest magnitude, since scores of different
+    methods have different units.
     """
     scores = results.scores
     styles = run_styles(results, (score.method for score in scores))
@@ -67,12 +67,12 @@ def _draw_scores(axes: Axes, score: ScoresFile, colour: str) -> None:
 
 
 def layer_series(score: ScoresFile) -> dict[str, list[float]]:
-    """One normalised value per layer: ``{"score": ...}`` of a depth score, attention and MLP of a width score."""
+    """Normalised values by layer: ``{"score": ...}`` for a depth score, attention and MLP for a width score."""
     series = [layer.series() for layer in score.layers]
     return {part: _normalised([layer[part] for layer in series]) for part in series[0]}
 
 
 def _normalised(values: Sequence[float]) -> list[float]:
-    """Divided by the largest magnitude; all zeros stay zeros."""
+    """Divide values by the largest magnitude; all zeros stay zeros."""
     largest = max((abs(value) for value in values), default=0.0)
     return [value / largest if largest else 0.0 for value in values]

@@ -1,4 +1,4 @@
-"""Losses over the steps of a training, which several figures show."""
+"""Losses over the updates of a training, shared by several figures."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from matplotlib.axes import Axes
 
 from llm_pruner.report.canvas import BLUE, ORANGE, new_figure, plain, save
 
-_SPAN = 0.03  # share of the steps that the running mean looks back over
+_SPAN = 0.03  # span of the running mean, as a share of the updates
 
 
 def plot_loss_curve(
     path: Path, train: Sequence[float], points: Sequence[tuple[int, float]], *, title: str, label: str
 ) -> None:
-    """Draw loss over steps as a PNG: every batch, their running mean, and points on other text.
+    """Draw the loss over the updates as a PNG: every batch, their running mean, and points on other text.
 
     Args:
-        train: the loss of every step, in nats per token.
-        points: step and loss of each point; step n is after n updates.
-        label: what the points were measured on.
+        train: the loss of every update, in nats per token.
+        points: number of updates and loss of each point.
+        label: name of the text behind the points.
     """
     figure = new_figure(7, 4)
     axes = figure.subplots()
@@ -34,7 +34,7 @@ def plot_loss_curve(
 
 
 def plot_losses(axes: Axes, train: Sequence[float]) -> None:
-    """Draw the loss of every step, and their running mean."""
+    """Draw the loss of every update, and the running mean."""
     steps = range(1, len(train) + 1)
     smooth = running_mean(train, 1 - 1 / max(1.0, _SPAN * len(train)))
     axes.plot(steps, train, color=BLUE, alpha=0.3, linewidth=0.8, label="train, every batch")

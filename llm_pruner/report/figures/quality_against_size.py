@@ -1,4 +1,4 @@
-"""Figure of perplexity against size, and what it shares with that of accuracy."""
+"""Figure of perplexity against size, and parts shared with the figure of accuracy."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ _QUALITIES = {
     "perplexity": ("Perplexity (lower is better)", False),
     "zero_shot_acc": ("Zero-shot accuracy ± standard error (higher is better)", True),
 }
-"""Column of the summary to the axis label and whether larger is better."""
+"""Axis label by column of the summary, and whether larger is better."""
 _SIZES = {
     "bytes_on_disk": ("Weights on disk", {1e9: " GB", 1e6: " MB", 1e3: " kB"}),
     "nonzero": ("Non-zero parameters (models in few bits left out)", {1e9: "B", 1e6: "M", 1e3: "k"}),
 }
-"""Column of the summary to the axis label and its units."""
+"""Axis label and units by column of the summary."""
 
 Quality = Literal["perplexity", "zero_shot_acc"]
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
-    """Perplexity over size, as ``draw_quality``."""
+    """Draw perplexity over size, with ``draw_quality``."""
     draw_quality(results, path, "perplexity")
 
 
 def draw_quality(results: Results, path: str | os.PathLike[str], quality: Quality) -> None:
-    """Quality over bytes on disk, and over non-zero parameters where the run has sparse models.
+    """Draw quality over bytes on disk, and over non-zero parameters if the run has sparse models.
 
-    A structured model is really smaller, and so is one in few bits; a sparse one is stored at full size and gains only
-    in the second panel, where NF4, whose zeros are those of a number format, has no place. It is drawn hollow in both.
-    An arrow leads from a model to what healing or quantising made of it. The models that no other beats in size and
-    quality are joined and named, as are the controls and the worst. A model far worse than the others is drawn at the
-    edge.
+    Structured models and models in few bits are smaller on disk. A sparse model is stored at full size and gains only
+    in the second panel; its marker is hollow in both panels. The second panel leaves out models in few bits, since
+    their zeros come from the number format. An arrow leads from a model to its healed or quantised model. A line joins
+    the models that no other model beats in size and quality. These models, the controls and the worst model are named.
+    A model far worse than the others is drawn at the edge.
     """
     frame = summary_table(results).frame
     styles = run_styles(results)
@@ -64,7 +64,7 @@ def draw_quality(results: Results, path: str | os.PathLike[str], quality: Qualit
         _draw_panel(panel, points, size, quality, styles, parents)
     drawn = set().union(*(points["variant"] for points in panels))
     _add_legend(figure, [model for model in results.models if model.name in drawn], styles)
-    # names are placed in a layout that is settled
+    # settle the layout before placing names
     figure.draw_without_rendering()
     for panel, points in zip(axes, panels, strict=True):
         _label_points(panel, points)
@@ -72,14 +72,14 @@ def draw_quality(results: Results, path: str | os.PathLike[str], quality: Qualit
 
 
 def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
-    """The models that have both numbers: where each is drawn, its label, and whether it is on the front."""
+    """Models with both numbers: the point of each, its label, and whether it is on the front."""
     points = frame.dropna(subset=[size, quality])
     x, values = points[size].astype(float), points[quality].astype(float)
     larger_is_better = _QUALITIES[quality][1]
     costs = 1 - values if larger_is_better else values
     limit = ceiling(costs.tolist())
     far = costs > limit
-    # one above the other, the worst at the very edge, so that none hides another
+    # outliers one above the other, the worst at the very edge, so that none hides another
     edge = limit * _EDGE_STEP ** (costs[far].rank(method="first") - 1)
     y = values.mask(far, 1 - edge if larger_is_better else edge)
     told = "↓ {:.0%}" if larger_is_better else "↑ {:,.0f}"
@@ -138,7 +138,7 @@ def _point(style: Style, hollow: bool) -> dict[str, Any]:
 
 
 def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, Style]) -> None:
-    """Every drawn method, hollow where it is sparse, and the front."""
+    """Add a legend with every drawn method, hollow if sparse, and the front."""
     kinds = dict.fromkeys((model.method or UNKNOWN, model.is_sparse) for model in models)
     handles = [
         Line2D([], [], **_point(styles[method], sparse), label=f"{method} (sparse)" if sparse else method)
@@ -149,12 +149,12 @@ def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, St
 
 
 def _label_points(axes: Axes, points: pd.DataFrame) -> None:
-    """Name the front, the controls and the worst, where no name covers a point or another; the tables name all."""
+    """Name the front, the controls and the worst model, unless a name would cover a point or another name."""
     from textalloc import allocate
 
     worst = points["cost"] == points["cost"].max()
     named = points[points["front"] | points["method"].isin(CONTROLS) | worst]
-    # it says on stdout, which is for results, that a label found no free place
+    # textalloc prints to stdout, which is for results, if a label finds no free place
     with redirect_stdout(StringIO()):
         allocate(
             axes,
@@ -172,7 +172,7 @@ def _label_points(axes: Axes, points: pd.DataFrame) -> None:
 
 
 def pareto_front(sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False) -> list[bool]:
-    """Which points no other point beats: none is at most as large and at least as good, and better in one.
+    """Whether each point is on the front: no other point is at most as large, at least as good, and better in one.
 
     Equal points are on the front together.
     """

@@ -11,7 +11,7 @@ read = SplitSearch.read
 
 
 def draw(record: SplitSearch, path: Path) -> None:
-    """Draw held-out perplexity against the share of the budget that attention gives, as a PNG."""
+    """Draw held-out perplexity against attention's share of the budget, as a PNG."""
     trials = sorted((trial for trial in record.trials if trial.measured), key=lambda trial: trial.reached_share)
     best, even = record.best, record.trials[0]
     figure = new_figure(7, 4)

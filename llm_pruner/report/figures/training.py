@@ -11,7 +11,7 @@ read = BuiltinTraining.read
 
 
 def draw(record: BuiltinTraining, path: Path) -> None:
-    """Draw loss over steps as a PNG."""
+    """Draw the loss over the updates as a PNG."""
     quality, history = record.validation, record.history
     size = f"perplexity {quality.perplexity:.1f}, {quality.bits_per_byte:.2f} bits per byte"
     title = f"Built-in model: validation {size}"

@@ -1,4 +1,4 @@
-"""What may stand on the axes of the page's chart. Adding one is a line here."""
+"""Axes for the page's chart. To add an axis, add a line here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Axis:
     error: str | None = None
     """Key of the column with its standard error."""
     of_weights: bool = False
-    """Says nothing of a model in few bits, whose zeros are those of a number format."""
+    """Whether the axis leaves out models in few bits, whose zeros come from the number format."""
 
 
 QUALITIES = (
@@ -39,4 +39,4 @@ SIZES = (
     Axis("peak_memory_bytes", "Peak memory"),
 )
 TASK_PREFIX = "acc_"
-"""Columns of accuracy in one task begin with it; each is one more quality."""
+"""Prefix of the columns with one task's accuracy; each is a further axis of quality."""

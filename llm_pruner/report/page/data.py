@@ -1,4 +1,4 @@
-"""What the page shows, as plain values; None for what was not measured."""
+"""Data of the page, as plain values; None for a value that was not measured."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from llm_pruner.report.table import (
 
 _KINDS = ((TEXT, "text"), (COUNT, "count"), (SHARE, "share"), (WHOLE, "share"), (BYTES, "bytes"))
 _FACTS = ("dataset", "split", "tokens", "device", "seed")
-"""Columns of provenance that the head of the page tells, where models do not differ in them."""
+"""Columns of provenance for the head of the page, shown if all models agree."""
 
 
 def page_data(results: Results) -> dict[str, Any]:
     """Everything the page's scripts read, as JSON values.
 
     Returns:
-        ``base``: name of the model that all are compared with. ``facts``: pairs of title and text that hold for all.
-        ``mechanisms``: name and colour, of those that are there. ``models``: by row, what is no column. ``columns``,
-        ``values`` and ``texts``: the summary, numbers and formatted cells by row. ``qualities`` and ``sizes``: axes.
-        ``layers``: the layers table by block. ``prompts`` and each model's ``continuations`` of them. ``note``.
+        ``base``: name of the model for comparison. ``facts``: pairs of title and text that hold for all models.
+        ``mechanisms``: name and colour of each mechanism of the run. ``models``: values by row that are no column.
+        ``columns``, ``values`` and ``texts``: the summary, with numbers and formatted cells by row. ``qualities`` and
+        ``sizes``: axes. ``layers``: the layers table by block. ``prompts`` and each model's ``continuations`` of them.
+        ``note``.
     """
     summary = summary_table(results)
     columns = [column for column in summary.columns if not column.raw]
@@ -67,7 +68,7 @@ def page_data(results: Results) -> dict[str, Any]:
 
 
 def _plain(cell: Any) -> Any:
-    """A Python value; None of an empty cell."""
+    """A cell as a Python value; None for an empty cell."""
     if pd.isna(cell):
         return None
     return cell.item() if hasattr(cell, "item") else cell
@@ -78,7 +79,7 @@ def _mechanism(model: Model) -> str:
 
 
 def _describe(model: Model, prompts: list[str]) -> dict[str, Any]:
-    """What a row is beside its columns."""
+    """Values of a row that are no column."""
     said = _continuations(model)
     return {
         "name": model.name,
@@ -101,7 +102,7 @@ def _tasks(columns: list[Column]) -> list[Axis]:
 
 
 def _axes(axes: tuple[Axis, ...], columns: list[Column], frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Those that the run has a column for, and whether any model was measured in it."""
+    """Axes whose columns the run has, and whether any model was measured there."""
     known = {column.key: place for place, column in enumerate(columns)}
     return [
         {
@@ -120,7 +121,7 @@ def _axes(axes: tuple[Axis, ...], columns: list[Column], frame: pd.DataFrame) ->
 
 
 def _limit(axis: Axis, values: list[float]) -> float | None:
-    """Beyond it a quality is so far off the others that it is drawn at the chart's edge; None if none is."""
+    """Limit beyond which the chart draws a quality at its edge, as an outlier; None without outliers."""
     limit = ceiling([1 - value if axis.more_is_better else value for value in values])
     if math.isinf(limit):
         return None
@@ -128,7 +129,7 @@ def _limit(axis: Axis, values: list[float]) -> float | None:
 
 
 def _facts(provenance: Table) -> list[tuple[str, str]]:
-    """What was measured on what, as far as all models agree."""
+    """Facts about the measurements that hold for all models."""
     facts = []
     for column in provenance.columns:
         if column.key in _FACTS:

@@ -1,4 +1,4 @@
-"""Files that the page is put together from, besides Python."""
+"""Parts of the page that are not Python."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("state", "chart", "details", "table", "compare", "layers", "start")
-"""Files of ``js/``, in the order in which they need each other."""
+"""Files of ``js/``, each after the files that it needs."""
 
 
 def page_files() -> list[Path]:

@@ -1,4 +1,4 @@
-"""Puts the page together."""
+"""Put the page together."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from llm_pruner.system.files import write_text
 def write_page(results: Results, path: str | os.PathLike[str]) -> None:
     """Write the page of a run: chart, table, comparison of two models and layers. The same results make the same file.
 
-    Nothing of the results becomes markup or script: they stand in the page as JSON that no browser runs, and the page's
-    policy lets it run its own scripts alone.
+    No part of the results becomes markup or script: the page holds them as JSON, which a browser does not run, and the
+    page's policy allows only its own scripts.
     """
     from plotly.offline import get_plotlyjs
 
@@ -36,7 +36,7 @@ def write_page(results: Results, path: str | os.PathLike[str]) -> None:
 
 
 def _embedded(value: object) -> str:
-    """JSON that can stand inside ``<script>``: nothing in it ends the element or opens another.
+    """JSON for use inside ``<script>``: it neither ends the element nor opens another.
 
     >>> _embedded({"name": "</script>"})
     '{"name":"\\\\u003c/script>"}'
@@ -45,5 +45,5 @@ def _embedded(value: object) -> str:
 
 
 def _hash(script: str) -> str:
-    """How a content security policy names an inline script."""
+    """The name of an inline script in a content security policy."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"

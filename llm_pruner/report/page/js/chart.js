@@ -1,4 +1,4 @@
-// Quality against size: points, the front and what a step made of what.
+// Quality against size: points, the front, and arrows from parents to models after a step.
 const settings = {
   responsive: true,
   displaylogo: false,
@@ -24,8 +24,8 @@ function isFar(y, row) {
   return y.more ? valueOn(y, row) < y.limit : valueOn(y, row) > y.limit;
 }
 
-// Where models stand: those far worse than the others at the edge, one above the other, the worst outermost, so that
-// the others are not pressed into a line.
+// Places of the models. Outliers stand at the edge, one above the other, the worst outermost, so that they do not
+// flatten the rest.
 function places(y, rows) {
   const sign = y.more ? -1 : 1;
   const far = rows.filter((row) => isFar(y, row)).sort((a, b) => sign * (valueOn(y, a) - valueOn(y, b)));
@@ -36,12 +36,12 @@ function places(y, rows) {
   return at;
 }
 
-// plotly reads a little HTML in its texts
+// plotly interprets some HTML in its texts
 function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-// Rows that no other row beats in size and quality, by size; equal ones together.
+// Rows that no other row beats in size and quality, by size; equal rows together.
 function front(rows, x, y) {
   const cost = (row) => (y.more ? -1 : 1) * valueOn(y, row);
   const sorted = [...rows].sort((a, b) => valueOn(x, a) - valueOn(x, b) || cost(a) - cost(b));
@@ -91,7 +91,7 @@ function plotAxis(letter, one, values) {
   };
 }
 
-// Ticks of a logarithmic axis at 1, 2 and 5: plotly's own crowd or leave an axis bare when it is short.
+// Ticks of a logarithmic axis at 1, 2 and 5: plotly's own ticks are too many, or none on a short axis.
 function logTicks(values) {
   if (!values.length) return {};
   const [low, high] = [Math.min(...values), Math.max(...values)].map(Math.log10);
@@ -158,7 +158,7 @@ function errors(rows, y, colour) {
   return { type: "data", array, color: colour, thickness: 1, width: 0, visible: true };
 }
 
-// Models named in the chart: the front, and what others are measured by. The pointer names all.
+// Models named in the chart: the front and the reference models. The pointer names every model.
 function named(best, drawn) {
   if (find("chart").clientWidth < 500) return [];
   const base = drawn.filter((row) => data.models[row].name === data.base);
@@ -166,7 +166,8 @@ function named(best, drawn) {
   return [...new Set([...base, ...best, ...(controls.length > 3 ? [] : controls)])].filter(matches);
 }
 
-// Without those that would cover one before; positions are those of the labels, logarithms where the axis is one.
+// Labels without those that would cover an earlier label. Positions are those of the labels, logarithms on a logarithmic
+// axis.
 function readable(labels, xs, ys) {
   const across = isLog("x") ? xs.map(Math.log10) : xs;
   const upwards = isLog("y") ? ys.map(Math.log10) : ys;
@@ -182,7 +183,7 @@ function readable(labels, xs, ys) {
   return kept.map(({ label }) => label);
 }
 
-// What lies beyond the limit stands at no number of its own: on ground of another colour.
+// The ground beyond the limit has another colour, because outliers there do not stand at their numbers.
 function offScale(y, ys, far) {
   if (!far) return [];
   const away = y.more ? 1 / 1.04 : 1.04;
@@ -234,7 +235,7 @@ function tellGaps(missing, nonpositive, far) {
   find("gaps").textContent = told.join(" ");
 }
 
-// Logarithmic where values lie far apart; a loss against the base is one already.
+// A scale is logarithmic if values are far apart, except for a loss against the base, which is a logarithm already.
 function usualScale(letter) {
   const one = axis(letter);
   const rows = data.models.map((_, row) => row).filter((row) => valueOn(one, row) !== null);
@@ -266,12 +267,12 @@ function startChart() {
 
 function hideChart() {
   find("chart").hidden = true;
-  find("gaps").textContent = "Nothing was measured yet that a chart could show.";
+  find("gaps").textContent = "There is nothing to draw yet: no model has both a size and a quality.";
 }
 
 function tellKey() {
   const key = [["★", data.base]];
-  if (data.models.some((model) => model.control)) key.push(["✕", "control: what chance takes"]);
+  if (data.models.some((model) => model.control)) key.push(["✕", "control, by chance"]);
   if (data.models.some((model) => model.parent)) key.push(["◆", "after a further step"]);
   key.push(["╌", "best at its size"]);
   find("key").replaceChildren(...key.map(([mark, text]) => make("span", {}, make("b", {}, mark), text)));

@@ -1,4 +1,4 @@
-// Two models: every number of both, and what both write.
+// Two models: every number of both, and the texts that both write.
 const number = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, signDisplay: "exceptZero" });
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0, signDisplay: "exceptZero" });
 
@@ -39,7 +39,7 @@ function drawDifferences() {
   find("differences").tBodies[0].replaceChildren(...rows);
 }
 
-// What both begin with alike, letter by letter but not within a word.
+// The common beginning of two texts, letter by letter, up to the end of a word.
 function sameBeginning(a, b) {
   let length = 0;
   while (length < Math.min(a.length, b.length) && a[length] === b[length]) length++;

@@ -1,4 +1,4 @@
-// The head of the page, what is filtered everywhere, and the parts in their order.
+// The head of the page, the filter for all parts, and the parts in their order.
 function drawBar() {
   for (const button of find("mechanisms").children) button.setAttribute("aria-pressed", !state.off.has(button.dataset.name));
   find("count").textContent = `${matching().length} of ${data.models.length} models`;

@@ -1,4 +1,4 @@
-// What the page shows at the moment, and what every part of it needs.
+// The current state of the page, and helpers for all parts.
 const data = JSON.parse(document.getElementById("data").textContent);
 const byKey = new Map(data.columns.map((column, place) => [column.key, place]));
 const rowOf = new Map(data.models.map((model, row) => [model.name, row]));
@@ -60,7 +60,7 @@ function matching() {
   return data.models.map((_, row) => row).filter(matches);
 }
 
-// A button that chooses a model, with the colour of what it was pruned by.
+// A button that chooses a model, with the colour of the model's mechanism.
 function nameButton(row) {
   const { name, mechanism } = data.models[row];
   const button = make("button", { type: "button", class: "name", title: name, onclick: () => choose(row) }, name);
@@ -73,7 +73,7 @@ function paint(element, mechanism) {
   if (colour) element.style.setProperty("--own", colour);
 }
 
-// What is looked at first: of what was pruned and no more, the best in the first quality that was measured.
+// The model shown first: the best pruned model without steps, by the first measured quality.
 function bestPruned() {
   const rows = data.models.map((_, row) => row).filter((row) => data.models[row].name !== data.base);
   const quality = data.qualities.find((one) => one.measured);

@@ -1,11 +1,11 @@
-// All models: sorted by a column, filtered, columns shown or not.
+// The table of all models: sorting, filter and choice of columns.
 function order(rows) {
   const place = byKey.get(state.sort.column);
   if (place === undefined) return rows;
   const value = (row) => data.values[row][place];
   const direction = state.sort.up ? 1 : -1;
   const compare = data.columns[place].kind === "text" ? (a, b) => a.localeCompare(b, undefined, { numeric: true }) : (a, b) => a - b;
-  // what was not measured comes last in either direction
+  // empty cells come last in either direction
   return [...rows].sort((a, b) => {
     if (value(a) === null || value(b) === null) return (value(a) === null) - (value(b) === null);
     return direction * compare(value(a), value(b));
