@@ -1,7 +1,7 @@
-"""The model families this project knows, described without torch: names of modules and shapes of layers.
+"""The supported model families, described without torch: names of modules and shapes of layers.
 
-Llama, Mistral, Qwen2 and Qwen3 share one block layout. What differs between them (biases, q/k norms, head_dim
-apart from hidden/heads, sliding windows) is read from the checkpoint itself. A new family of this layout is one
+Llama, Mistral, Qwen2 and Qwen3 share one block layout. Their differences (biases, q/k norms, head_dim
+apart from hidden/heads, sliding windows) are read from the checkpoint itself. A new family of this layout is one
 entry in ``FAMILIES``.
 """
 
@@ -38,14 +38,14 @@ from llm_pruner.system.files import read_json
 
 @dataclass(frozen=True)
 class Family:
-    """What this project must know of a model family beyond the common block layout."""
+    """Facts about a model family beyond the common block layout."""
 
     model_class: str
-    """The class of transformers that runs it."""
+    """The class of transformers that runs the family's models."""
     heads_divide_hidden: bool = False
-    """Its configuration class refuses a number of query heads that does not divide the hidden size."""
+    """Whether the configuration class refuses a number of query heads that does not divide the hidden size."""
     bias_keys: tuple[str, ...] = ()
-    """Keys of its config.json that together give every linear layer of the decoder layers a bias."""
+    """Keys of config.json that together give every linear layer of the decoder layers a bias."""
 
 
 FAMILIES: Mapping[str, Family] = {
@@ -54,28 +54,28 @@ FAMILIES: Mapping[str, Family] = {
     "qwen2": Family("Qwen2ForCausalLM"),
     "qwen3": Family("Qwen3ForCausalLM"),
 }
-"""By ``model_type`` of config.json."""
+"""Families by ``model_type`` of config.json."""
 
 DROPPED = "dropped_blocks"
-"""The key of config.json that names the layers without a block: ``{"attention": [2, 3]}``."""
+"""The key of config.json with the layers that lack a block: ``{"attention": [2, 3]}``."""
 ADDED_BIASES = "added_biases"
-"""The key of config.json that names the linear layers, within every decoder layer, that have a bias which the family's
-own class gives none: ``["mlp.down_proj"]``."""
+"""The key of config.json with the linear layers, within every decoder layer, that have a bias which the family's own
+class lacks: ``["mlp.down_proj"]``."""
 _PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
 @dataclass(frozen=True)
 class LayerShape:
-    """Widths of one decoder layer; those of a block it is without are 0."""
+    """Widths of one decoder layer; 0 for a block that the layer lacks."""
 
     heads: int
     key_value_groups: int
     channels: int
     """MLP channels (``intermediate_size``)."""
     group_parameters: int
-    """Parameters that go with one key-value group: its k and v rows, its query heads' q rows and o columns."""
+    """Parameters of one key-value group: its k and v rows, and its query heads' q rows and o columns."""
     channel_parameters: int
-    """Parameters that go with one MLP channel: its gate and up rows and its down column."""
+    """Parameters of one MLP channel: its gate and up rows and its down column."""
 
     @property
     def heads_per_group(self) -> int:
@@ -84,7 +84,7 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A checkpoint's shape: family, layers, and where its parameters are."""
+    """The shape of a checkpoint: family, layers, and places of the parameters."""
 
     folder: Path
     config: dict[str, Any]
@@ -112,15 +112,15 @@ class Architecture:
 
     @property
     def total_parameters(self) -> int:
-        """All parameters stored in the checkpoint; a tied output embedding is stored, and counted, once."""
+        """All parameters of the checkpoint. A tied output embedding is stored once and counts once."""
         return sum(tensor.numel for tensor in self.tensors.values())
 
     def accepts_heads(self, heads: int) -> bool:
-        """Whether transformers' own configuration class takes this number of query heads for every layer."""
+        """Whether transformers' own configuration class accepts this number of query heads for every layer."""
         return not FAMILIES[self.family].heads_divide_hidden or self.hidden_size % heads == 0
 
     def layer_config(self, index: int) -> dict[str, int]:
-        """Heads, key-value heads and MLP width of one layer, ``per_layer_config`` and dropped blocks applied."""
+        """Heads, key-value heads and MLP width of one layer, with ``per_layer_config`` and dropped blocks applied."""
         overrides = {int(key): value for key, value in (self.config.get("per_layer_config") or {}).items()}
         own = overrides.get(index, {})
         widths = {key: int(own.get(key, self.config[key])) for key in _PER_LAYER}
@@ -132,16 +132,16 @@ class Architecture:
         return widths
 
     def dropped_blocks(self, index: int) -> tuple[str, ...]:
-        """Blocks that a layer is without: ``attention`` or ``mlp``."""
+        """Blocks that a layer lacks: ``attention`` or ``mlp``."""
         dropped = self.config.get(DROPPED) or {}
         return tuple(block for block in BLOCKS if index in dropped.get(block, ()))
 
     @cached_property
     def norms(self) -> NormLayout:
-        """Where the layers have their norms.
+        """The arrangement of the layers' norms.
 
         Raises:
-            CheckpointError: if they are of no known layout.
+            CheckpointError: if the norms have no known arrangement.
         """
         return layer_norms(self.tensors)
 
@@ -151,7 +151,7 @@ class Architecture:
         return None if part is None else self.norms.block(part)
 
     def check_blocks(self) -> None:
-        """Raise PlanError if a layer lacks a block: there are no units in it to weigh against other layers'."""
+        """Raise PlanError if a layer lacks a block, and so has no units to compare with those of other layers."""
         partial = [index for index in range(self.num_layers) if self.dropped_blocks(index)]
         if partial:
             raise PlanError(
@@ -159,7 +159,7 @@ class Architecture:
             )
 
     def linears(self) -> dict[str, TensorEntry]:
-        """Weights of the layers' linear layers, those that unstructured and N:M sparsity are measured on."""
+        """Weights of the layers' linear layers, the weights that sparsity counts."""
         return {name: tensor for name, tensor in self.tensors.items() if is_linear(name)}
 
     def linear_parameters(self) -> int:
@@ -173,7 +173,7 @@ class Architecture:
         return LayerShape(heads, groups, channels, attention // max(groups, 1), mlp // max(channels, 1))
 
     def _block_size(self, index: int, block: str) -> int:
-        """Parameters of a block that go with its units: all but the output's bias."""
+        """Parameters of all units of a block: all parameters except the output's bias."""
         prefix = layer_prefix(index)
         inside = {name.removeprefix(prefix): tensor for name, tensor in self._by_layer.get(index, {}).items()}
         wanted = (f"{name}.weight" for name in expected_linears(inside) if block_of_linear(name) == block)
@@ -203,7 +203,7 @@ class Architecture:
 
 
 def planned_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The shape a model of this configuration will have, before there are weights (biases and q/k norms left out)."""
+    """The shape of a model with this configuration, before it has weights. Leaves out biases and q/k norms."""
     hidden, layers = config["hidden_size"], config["num_hidden_layers"]
     head_dim = config.get("head_dim") or hidden // config["num_attention_heads"]
     queries, keys = (config[key] * head_dim for key in ("num_attention_heads", "num_key_value_heads"))
@@ -225,10 +225,10 @@ def planned_architecture(config: Mapping[str, Any]) -> Architecture:
 
 
 def check_headers(architecture: Architecture) -> None:
-    """Raise CheckpointError unless a whole model's stored tensors are those of its config.json, by name and shape.
+    """Raise CheckpointError unless the tensors of a whole model match its config.json, by name and shape.
 
-    Without torch, so only for what every family has: embeddings, norms and linear layers, no biases. Models that this
-    project cut are not looked at.
+    The check needs no torch and covers tensors of all families: embeddings, norms and linear layers, without biases.
+    It skips models that this project cut.
     """
     config = architecture.config
     cut = any(config.get(key) for key in ("per_layer_config", DROPPED, "sliced"))
@@ -240,7 +240,7 @@ def check_headers(architecture: Architecture) -> None:
             raise CheckpointError(f"{architecture.folder}: lacks '{name}'")
         if stored.shape != planned.shape:
             raise CheckpointError(
-                f"{architecture.folder}: '{name}' is {list(stored.shape)}, config.json asks for {list(planned.shape)}"
+                f"{architecture.folder}: '{name}' is {list(stored.shape)}, not {list(planned.shape)} as in config.json"
             )
 
 
@@ -248,7 +248,7 @@ def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> st
     """The family of a configuration.
 
     Raises:
-        CheckpointError: for an architecture that is not supported, naming it and those that are.
+        CheckpointError: for an unsupported family. Names it and the supported families.
     """
     family = config.get("model_type")
     if family not in FAMILIES:
@@ -262,16 +262,16 @@ def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> st
 
 
 def is_quantized(config: Mapping[str, Any]) -> bool:
-    """Whether weights are stored in few bits."""
+    """Whether a model's weights are stored in few bits."""
     return bool(config.get("quantization_config"))
 
 
 def refuse_quantized(folder: str | os.PathLike[str]) -> None:
-    """Raise PlanError for a model whose weights are stored in few bits: they can be run, but not cut or compared."""
+    """Raise PlanError for a model in few bits, which can run but cannot be cut or compared."""
     if is_quantized(read_config(folder)):
         record = Path(folder).resolve().parent / "pruning.json"
         name = str(read_json(record).get("variant", "")) if record.exists() else ""
-        before = f"the model before +{name.rpartition('+')[2]}" if "+" in name else "the model that it was made from"
+        before = f"the model before +{name.rpartition('+')[2]}" if "+" in name else "its parent model"
         raise PlanError(f"{folder}: its weights are stored in few bits; start from {before}")
 
 
@@ -282,14 +282,14 @@ def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> N
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """config.json of a model folder, of a supported family.
+    """config.json of a model folder with a supported family.
 
     Raises:
         CheckpointError: if the folder or the file is missing, or the family is not supported.
     """
     path = Path(folder) / "config.json"
     if not path.exists():
-        raise CheckpointError(f"{folder}: no config.json there; is this a Hugging Face model folder?")
+        raise CheckpointError(f"{folder}: has no config.json; name a Hugging Face model folder")
     config = read_json(path)
     check_family(config, path)
     return dict(config)
@@ -306,7 +306,7 @@ def read_architecture(folder: str | os.PathLike[str]) -> Architecture:
 
 
 def check_finite(folder: str | os.PathLike[str]) -> None:
-    """Raise CheckpointError if any weight is NaN or infinite, naming the tensor."""
+    """Raise CheckpointError if any weight is NaN or infinite. Names the tensor."""
     for entry in read_headers(folder).values():
         if not entry.is_finite():
             raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Reading and writing model folders: whole models, single tensors, and shards as they are made."""
+"""Read and write model folders: whole models, single tensors, and shards written tensor by tensor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OWN_MODULES = {"per_layer_config": "ragged", DROPPED: "ragged", ADDED_BIASES: "ragged", "sliced": "sliced"}
-"""Modules of this package whose classes run what transformers' own cannot, by the key of config.json that says so."""
+"""Modules with classes for models that transformers' own classes cannot run, by the key of config.json that tells."""
 MAX_SHARD_BYTES = 4 * 2**30
 _CHUNK = 2**24
 
@@ -32,17 +32,17 @@ def load(
 ) -> PreTrainedModel:
     """Load a model folder of any kind this project writes, in evaluation mode.
 
-    Layers that differ and sliced hidden dimensions are run by this package's own classes, so no ``trust_remote_code``
-    is needed and no code from the folder is executed.
+    This package's own classes run models whose layers differ and sliced models, so loading needs no
+    ``trust_remote_code`` and executes no code from the folder.
 
     Args:
         folder: a Hugging Face model folder.
         dtype: ``auto`` (as stored), ``float32``, ``bfloat16`` or ``float16``.
-        device: where the model goes; ignored with ``device_map``.
+        device: device of the model; ignored with ``device_map``.
         device_map: passed to transformers (for example ``auto``: spread over several GPUs by accelerate).
 
     Raises:
-        CheckpointError: if the folder is missing, truncated or of an unsupported architecture.
+        CheckpointError: if the folder is missing, truncated or of an unsupported family.
     """
     config = read_config(folder)
     read_headers(folder)
@@ -56,7 +56,7 @@ def load(
 
 
 def model_class(config: Mapping[str, Any]) -> Any:
-    """The class that runs a model with this config.json: transformers' own, or ours where that cannot."""
+    """The class that runs a model with this config.json: transformers' own, or ours if transformers' cannot."""
     if module := own_module(config):
         from llm_pruner.models.carried import ragged, sliced
 
@@ -73,16 +73,16 @@ def load_tokenizer(folder: str | os.PathLike[str], trust_remote_code: bool = Fal
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: no usable tokenizer there ({error})") from None
+        raise CheckpointError(f"{folder}: has no usable tokenizer ({error})") from None
 
 
 def own_module(config: Mapping[str, Any]) -> str | None:
-    """The module of this package that runs a model with this config.json; None where transformers does."""
+    """The module of this package that runs a model with this config.json; None if transformers runs it."""
     return next((module for key, module in OWN_MODULES.items() if config.get(key)), None)
 
 
 def own_class(module: str, config: Mapping[str, Any]) -> str:
-    """Name of the class in that module.
+    """Name of the class in a module of ``own_module``.
 
     >>> own_class("ragged", {"model_type": "llama"})
     'RaggedLlamaForCausalLM'
@@ -91,7 +91,7 @@ def own_class(module: str, config: Mapping[str, Any]) -> str:
 
 
 def base_class(causal: str) -> str:
-    """Name of the class that runs a causal model without its output weights.
+    """Name of a causal model's class without output weights.
 
     >>> base_class("RaggedLlamaForCausalLM")
     'RaggedLlamaModel'
@@ -100,27 +100,27 @@ def base_class(causal: str) -> str:
 
 
 def modelling_file(module: str) -> str:
-    """Name of that module's copy in a model folder."""
+    """Name of a module's copy in a model folder."""
     return f"modeling_{module}.py"
 
 
 class Weights(ABC):
-    """Tensors of a model, one at a time."""
+    """Access to the tensors of a model, one at a time."""
 
     @abstractmethod
     def names(self) -> Iterator[str]:
-        """Parameter names in the order in which they are stored."""
+        """Parameter names in stored order."""
 
     @abstractmethod
     def tensor(self, name: str) -> torch.Tensor:
-        """One tensor where it is held, in its stored dtype."""
+        """One tensor in its stored dtype, on its own device."""
 
     def layer(self, index: int) -> dict[str, torch.Tensor]:
-        """The parameters of one decoder layer, by their name within it."""
+        """The parameters of one decoder layer, by their names within the layer."""
         return self._after(layer_prefix(index))
 
     def under(self, module: str) -> dict[str, torch.Tensor]:
-        """The parameters of one module of the model, by their name within it."""
+        """The parameters of one module of the model, by their names within the module."""
         return self._after(f"{module}.")
 
     def _after(self, prefix: str) -> dict[str, torch.Tensor]:
@@ -144,7 +144,7 @@ class WeightReader(Weights):
 
 
 class LoadedWeights(Weights):
-    """Those of a model that is in memory already, nothing copied."""
+    """Tensors of a loaded model, without copies."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._tensors = model.state_dict()
@@ -162,9 +162,9 @@ def read_weights(source: str | os.PathLike[str] | PreTrainedModel) -> Weights:
 
 
 class CheckpointWriter:
-    """Writes a model's tensors as they come, in shards, then the index; one tensor is in memory at a time.
+    """Writes a model's tensors one after the other into shards, then the index. Only one tensor is in memory at a time.
 
-    Use as a context manager on a folder being staged; the index appears when the block ends without error.
+    Use it as a context manager on a staged folder; the index appears when the block ends without error.
     """
 
     def __init__(self, folder: Path, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
@@ -180,7 +180,7 @@ class CheckpointWriter:
             self._finish()
 
     def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Write a tensor; the caller may go on changing its own."""
+        """Write a tensor. The caller may change its own tensor afterwards."""
         shard = self._shards[-1]
         if shard.entries and shard.nbytes + tensor.numel() * tensor.element_size() > self.max_shard_bytes:
             shard.close()
@@ -206,12 +206,12 @@ class CheckpointWriter:
 
 
 class _Shard:
-    """One safetensors file. Its header comes first and names every tensor, so what is added waits in a file beside."""
+    """One safetensors file. Its header comes first and names every tensor, so added tensors wait in a second file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.entries: dict[str, dict[str, Any]] = {}
-        """Of the header; offsets are within the file beside."""
+        """Entries of the header, with offsets within the second file."""
         self.nbytes = 0
         self._beside = path.with_suffix(".data")
         self._data = self._beside.open("wb")
@@ -227,7 +227,7 @@ class _Shard:
         self.nbytes += size
 
     def close(self) -> None:
-        """Put header and data together, wide types first as readers want them aligned."""
+        """Put header and data together, wide types first, since readers want them aligned."""
         self._data.close()
         order = sorted(self.entries, key=lambda name: -_width(self.entries[name]))
         header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
@@ -255,13 +255,13 @@ def _width(entry: Mapping[str, Any]) -> float:
 
 
 def write_config(folder: Path, config: Mapping[str, Any]) -> None:
-    """Write config.json; where transformers' own class cannot run the model, also the modelling file that does."""
+    """Write config.json and, if transformers' own class cannot run the model, the modelling file for it."""
     config = dict(config)
     if module := own_module(config):
         name, file = own_class(module, config), modelling_file(module)
         config["architectures"] = [name]
         if module == "ragged":
-            # transformers' own validation of the configuration reads the global values
+            # needed because transformers' validation of the configuration reads the global values
             config["allow_global_per_layer_attribute_access"] = True
         stem = file.removesuffix(".py")
         config["auto_map"] = {"AutoModel": f"{stem}.{base_class(name)}", "AutoModelForCausalLM": f"{stem}.{name}"}
@@ -270,7 +270,7 @@ def write_config(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def carry_module(module: str, folder: Path, name: str) -> None:
-    """Copy a modelling file of this package, which is not imported for it, into a model folder."""
+    """Copy a modelling file of this package into a model folder, without importing the file."""
     from importlib.util import find_spec
 
     spec = find_spec(module)
@@ -279,7 +279,7 @@ def carry_module(module: str, folder: Path, name: str) -> None:
 
 
 def copy_companions(base: Path, folder: Path) -> None:
-    """Copy what belongs to a model besides weights and config.json: tokenizer and generation settings."""
+    """Copy a model's files besides weights and config.json: tokenizer and generation settings."""
     weights = {".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx"}
     skip = {"config.json", INDEX_FILE, "README.md", *map(modelling_file, OWN_MODULES.values())}
     for path in sorted(base.iterdir()):
@@ -291,7 +291,7 @@ def copy_companions(base: Path, folder: Path) -> None:
 def link_folder(source: Path, target: Path) -> None:
     """Fill ``target`` with links to the files of ``source``: the same model under a second name, at no cost.
 
-    Where ``source`` is given relative to the current folder, so are the links, and a run that holds both can be moved.
+    If ``source`` is relative to the current folder, the links are relative too, so a run with both can be moved.
     """
     for path in sorted(source.iterdir()):
         if path.is_file():

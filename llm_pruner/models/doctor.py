@@ -1,4 +1,4 @@
-"""Whether a model folder is whole and runs: one check after the other, each with what it found."""
+"""Checks that a model folder is complete and runs, each with its finding."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 PROMPT, NEW_TOKENS = 16, 8
 TOLERANCE = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 1e-1}
-"""Of logits computed in two ways, as a share of the largest."""
+"""Largest difference of logits computed in two ways, as a share of the largest logit."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check and what came of it."""
+    """One check and its result."""
 
     name: str
     outcome: Literal["ok", "failed", "skipped"]
     reason: str
-    """What was found, what is wrong, or which failed check makes this one pointless."""
+    """The finding, the problem, or the failed check that makes this check pointless."""
 
 
 def examine(folder: Path, *, device: str = "auto") -> list[Check]:
-    """Check a model folder in every respect; what needs a check that failed is skipped."""
+    """Run all checks of a model folder. A check is skipped if it needs another check that failed."""
     patient = _Patient(folder, pick_device(device))
     needs: dict[str, tuple[Callable[[], str], tuple[str, ...]]] = {
         "config": (patient.config, ()),
@@ -58,13 +58,13 @@ def examine(folder: Path, *, device: str = "auto") -> list[Check]:
 def _run(name: str, look: Callable[[], str]) -> Check:
     try:
         return Check(name, "ok", look())
-    except Exception as error:  # whatever a damaged folder makes a library raise is the finding
+    except Exception as error:  # a damaged folder may raise any error of a library, which is then the finding
         text = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}: {error}"
         return Check(name, "failed", " ".join(text.split()))
 
 
 class _Patient:
-    """The checks of one folder; each returns what it found, or raises."""
+    """The checks of one folder; each returns its finding, or raises."""
 
     def __init__(self, folder: Path, device: str) -> None:
         self.folder = folder
@@ -97,7 +97,7 @@ class _Patient:
         if not tied:
             return "the output has weights of its own"
         if not torch.equal(weights.tensor(f"{HEAD}.weight"), weights.tensor(f"{EMBEDDING}.weight")):
-            raise CheckpointError("config.json ties the embeddings, but two different ones are stored")
+            raise CheckpointError("config.json ties the embeddings, but the folder stores two different embeddings")
         return "stored twice, and equal"
 
     def loads(self) -> str:
@@ -113,7 +113,7 @@ class _Patient:
         return f"finite logits, the largest {logits.abs().max().item():.3g}"
 
     def generation(self) -> str:
-        """Tokens are generated one by one with the cache, then all run at once without it."""
+        """Generate tokens one by one with the cache, then run all tokens at once without the cache."""
         import torch
 
         tokens, cache, steps = self._prompt(), None, []
@@ -133,9 +133,9 @@ class _Patient:
         return f"{NEW_TOKENS} tokens, the same with and without the cache"
 
     def tokenizer(self) -> str:
-        # transformers makes an empty one for some families where there is none
+        # transformers makes an empty tokenizer for some families if the folder has none
         if not any(list(self.folder.glob(pattern)) for pattern in ("tokenizer.*", "vocab.*", "*.model")):
-            raise CheckpointError(f"{self.folder}: no tokenizer there; copy the base model's")
+            raise CheckpointError(f"{self.folder}: has no tokenizer; copy the base model's")
         tokenizer: Any = load_tokenizer(self.folder)
         size = read_config(self.folder)["vocab_size"]
         if len(tokenizer) > size:

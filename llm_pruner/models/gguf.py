@@ -1,4 +1,4 @@
-"""GGUF files: their shape from the header, and their weights dequantised into an ordinary model folder."""
+"""GGUF files: read a model's shape from the header, and dequantise the weights into an ordinary model folder."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _KEYS = {
     "intermediate_size": "feed_forward_length",
     "max_position_embeddings": "context_length",
 }
-"""Keys of config.json, and those of the header behind the architecture's name."""
+"""Keys of config.json, with the header's keys behind the architecture's name."""
 _PLAIN = {"F16": "float16", "BF16": "bfloat16"}
 _OUTSIDE = {
     "token_embd.weight": "model.embed_tokens.weight",
     "output_norm.weight": "model.norm.weight",
     "output.weight": "lm_head.weight",
 }
-"""Names of tensors outside the layers, and those of transformers."""
+"""Tensors outside the layers, by their names in the file, with transformers' names."""
 _IN_LAYER = {
     "attn_norm": "input_layernorm",
     "attn_q": "self_attn.q_proj",
@@ -49,36 +49,36 @@ _IN_LAYER = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
-"""Modules of a layer, by their name in the file."""
+"""Modules of a layer, by their names in the file, with transformers' names."""
 _TENSOR = re.compile(r"blk\.(\d+)\.(\w+)\.(weight|bias)")
 
 
 def read_gguf(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
-    """What config.json of the dequantised model will say of its shape, and how many tensors are stored in which type.
+    """The shape of the dequantised model as in config.json, and the number of tensors by stored type.
 
-    Needs no torch. The header names the offset of every tensor, so a file that was cut off is noticed.
+    Needs no torch. The header has the offset of every tensor, so a truncated file is noticed.
 
     Raises:
-        CheckpointError: if the file is missing, cut off, damaged, no GGUF file, or of an unsupported architecture.
+        CheckpointError: if the file is missing, truncated, damaged, no GGUF file, or of an unsupported family.
     """
     reader = _read(path)
     return _shape(reader, path), dict(Counter(tensor.tensor_type.name for tensor in reader.tensors))
 
 
 def dequantize_gguf(path: Path, folder: Path, dtype: str = "auto") -> dict[str, Any]:
-    """Write the model of a GGUF file, its tokenizer and chat template as a Hugging Face folder, a tensor at a time.
+    """Write the model, tokenizer and chat template of a GGUF file as a Hugging Face folder, one tensor at a time.
 
     Args:
         folder: an empty folder.
-        dtype: ``auto`` is float32, which holds what few bits stand for exactly, or the half precision that the file
-            itself is in.
+        dtype: dtype of the folder. ``auto`` is float32, which holds the values of few bits exactly, or the half
+            precision that the file is stored in.
 
     Returns:
-        ``file`` (its name), ``tensors`` (how many in which type), and ``dtype``.
+        ``file`` (its name), ``tensors`` (numbers by stored type), and ``dtype``.
 
     Raises:
-        CheckpointError: as ``read_gguf``, and if the file lacks a tensor of the model, has one that the model has not,
-            or stores one in a way that cannot be dequantised.
+        CheckpointError: as ``read_gguf``, and if the file lacks a tensor of the model, has a tensor that the model
+            lacks, or stores a tensor in a type that cannot be dequantised.
     """
     import torch
     import transformers
@@ -116,20 +116,20 @@ def _shape(reader: GGUFReader, path: Path) -> dict[str, Any]:
     family = _value(reader, "general.architecture", path)
     if family not in FAMILIES:
         raise CheckpointError(
-            f"{path}: a GGUF file of the architecture '{family}', which is not supported "
+            f"{path}: the architecture '{family}' of this GGUF file is not supported "
             f"(supported: {', '.join(sorted(FAMILIES))})"
         )
     stored = {tensor.name: tensor for tensor in reader.tensors}
     if "token_embd.weight" not in stored:
-        raise CheckpointError(f"{path}: holds no 'token_embd.weight'; is this a whole language model?")
+        raise CheckpointError(f"{path}: holds no 'token_embd.weight'; name the file of a whole language model")
     if "rope_freqs.weight" in stored or reader.get_field(f"{family}.rope.scaling.type"):
         raise CheckpointError(
-            f"{path}: its positions are scaled, which config.json of the model's original folder says better than this "
-            "file; take that folder"
+            f"{path}: its positions are scaled, and this file describes the scaling incompletely; take the model's "
+            "original folder"
         )
     config = {key: _value(reader, f"{family}.{name}", path) for key, name in _KEYS.items()}
     if uneven := [key for key, value in config.items() if not isinstance(value, int)]:
-        raise CheckpointError(f"{path}: {uneven[0]} is not one number for all layers, which is not supported")
+        raise CheckpointError(f"{path}: {uneven[0]} differs between layers, which is not supported")
     head_dim = reader.get_field(f"{family}.attention.key_length")
     own = {
         "model_type": family,
@@ -141,25 +141,25 @@ def _shape(reader: GGUFReader, path: Path) -> dict[str, Any]:
 
 
 def _parameter(name: str, path: Path) -> str:
-    """The name in transformers of a tensor of the file."""
+    """The name in transformers for a tensor of the file."""
     match = _TENSOR.fullmatch(name)
     if match and match[2] in _IN_LAYER:
         return f"{layer_prefix(int(match[1]))}{_IN_LAYER[match[2]]}.{match[3]}"
     if name not in _OUTSIDE:
-        raise CheckpointError(f"{path}: holds '{name}', which no supported model has")
+        raise CheckpointError(f"{path}: holds '{name}', which is no tensor of a supported model")
     return _OUTSIDE[name]
 
 
 def _rotated_heads(parameter: str, shape: Mapping[str, Any]) -> int | None:
-    """How many heads the rows of a parameter belong to, if positions are turned into them."""
+    """Number of heads in the rows of a parameter, if rotary positions apply to these rows; else None."""
     heads = {"q_proj": shape["num_attention_heads"], "k_proj": shape["num_key_value_heads"]}
     return heads.get(parameter.split(".")[-2])
 
 
 def _in_halves(values: torch.Tensor, heads: int) -> torch.Tensor:
-    """Rows of each head with the two of a rotated pair half a head apart, as transformers has them.
+    """Reorder the rows of each head so that the two rows of a rotated pair are half a head apart, as in transformers.
 
-    Files of the Llama architecture have the two beside each other.
+    Files of the Llama architecture have the two rows side by side.
     """
     pairs = values.unflatten(0, (heads, -1, 2))
     return pairs.transpose(1, 2).reshape(values.shape)
@@ -172,13 +172,13 @@ def _read(path: Path) -> GGUFReader:
         raise CheckpointError(f"{path}: no such file")
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
-            raise CheckpointError(f"{path}: not a GGUF file; it begins otherwise")
+            raise CheckpointError(f"{path}: not a GGUF file; it does not begin with 'GGUF'")
     try:
         return GGUFReader(path)
     except (ValueError, IndexError, KeyError, OverflowError):
         size = path.stat().st_size
         raise CheckpointError(
-            f"{path}: a GGUF file that is cut off or damaged ({size:,} bytes are there); download it again"
+            f"{path}: this GGUF file is truncated or damaged ({size:,} bytes); download it again"
         ) from None
 
 

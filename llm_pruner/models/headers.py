@@ -1,4 +1,4 @@
-"""Safetensors headers: what a checkpoint holds, read without torch and without touching the weights."""
+"""Safetensors headers: the tensors of a checkpoint, read without torch and without the weights."""
 
 from __future__ import annotations
 
@@ -16,22 +16,23 @@ from llm_pruner.system.errors import CheckpointError
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 
-# numpy has no bfloat16 or float8; their zeros are found in the raw bits, sign cleared.
+# numpy has no bfloat16 or float8, so zeros are found in the raw bits with the sign cleared.
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 _INTEGERS = {"I64": 64, "I32": 32, "I16": 16, "I8": 8, "U64": 64, "U32": 32, "U16": 16, "U8": 8, "BOOL": 8}
-# mantissa and exponent widths decide which bit patterns are not finite
+# bits of the exponent: a value with all of them set is not finite
 _EXPONENT_MASK = {"F64": 0x7FF0_0000_0000_0000, "F32": 0x7F80_0000, "F16": 0x7C00, "BF16": 0x7F80}
 
 
 _NF4_STATE = ".quant_state.bitsandbytes__nf4"
-"""bitsandbytes' own description of a packed weight stands under the weight's name and this, scales under others."""
+"""Suffix of bitsandbytes' description of a packed weight; scales have other suffixes."""
 _NF4_ZERO = 7
 """The code of zero."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """One tensor of a checkpoint: where it lies, what it is. Of ``NF4``, two to a byte, the shape is the weight's."""
+    """One tensor of a checkpoint: its place, dtype and shape. The shape of an ``NF4`` entry is the unpacked
+    weight's."""
 
     name: str
     file: Path
@@ -52,7 +53,7 @@ class TensorEntry:
         )
 
     def count_nonzero(self) -> int:
-        """Elements that are not zero (negative zero counts as zero)."""
+        """Number of elements that are not zero (negative zero counts as zero)."""
         if self.numel == 0:
             return 0
         if self.dtype == "NF4":
@@ -66,7 +67,7 @@ class TensorEntry:
         return int(np.count_nonzero(raw))
 
     def is_finite(self) -> bool:
-        """False if any element is NaN or infinite. Formats without either are always finite."""
+        """False if any element is NaN or infinite. Formats without such values are always finite."""
         if self.numel == 0 or self.dtype not in _EXPONENT_MASK:
             return True
         mask = _EXPONENT_MASK[self.dtype]
@@ -75,10 +76,10 @@ class TensorEntry:
 
 
 def checkpoint_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """The safetensors files that make up the model in ``folder``, one or many shards.
+    """The safetensors files of the model in ``folder``, one or many shards.
 
     Raises:
-        CheckpointError: if there are none, or a shard named in the index is missing.
+        CheckpointError: if there are none, or a shard of the index is missing.
     """
     folder = Path(folder)
     index = folder / INDEX_FILE
@@ -90,7 +91,7 @@ def checkpoint_files(folder: str | os.PathLike[str]) -> list[Path]:
         missing = [name for name in names if not (folder / name).exists()]
         if missing:
             raise CheckpointError(
-                f"{folder}: the index names {', '.join(missing)}, which is not there; download it again"
+                f"{folder}: the index names {', '.join(missing)}, but the file is missing; download it again"
             )
         return [folder / name for name in names]
     if (folder / SINGLE_FILE).exists():
@@ -98,10 +99,10 @@ def checkpoint_files(folder: str | os.PathLike[str]) -> list[Path]:
     pickled = sorted(path.name for path in folder.glob("*.bin"))
     if pickled:
         raise CheckpointError(
-            f"{folder}: only pickled weights ({pickled[0]}); convert them to safetensors first, "
-            "pickles can run code and are not read"
+            f"{folder}: has only pickled weights ({pickled[0]}), which can run code and are not read; convert them to "
+            "safetensors first"
         )
-    raise CheckpointError(f"{folder}: no {SINGLE_FILE} and no {INDEX_FILE}; is this a model folder?")
+    raise CheckpointError(f"{folder}: has no {SINGLE_FILE} and no {INDEX_FILE}; name a model folder")
 
 
 def read_file_header(file: Path) -> dict[str, TensorEntry]:
@@ -115,7 +116,7 @@ def read_file_header(file: Path) -> dict[str, TensorEntry]:
         prefix = handle.read(8)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if length == 0 or 8 + length > size:
-            raise CheckpointError(f"{file}: not a safetensors file or cut off in its header ({size:,} bytes)")
+            raise CheckpointError(f"{file}: not a safetensors file, or truncated in its header ({size:,} bytes)")
         try:
             header = json.loads(handle.read(length))
         except (json.JSONDecodeError, UnicodeDecodeError):
@@ -144,7 +145,7 @@ def read_headers(folder: str | os.PathLike[str]) -> dict[str, TensorEntry]:
 
 
 def _unpack(entries: dict[str, TensorEntry], state: str) -> None:
-    """Put a weight in the place of its packed bytes, its scales and their description."""
+    """Replace the entries of a packed weight, its scales and their description by one entry for the weight."""
     name = state.removesuffix(_NF4_STATE)
     described = json.loads(bytes(entries[state]._raw()))
     entries[name] = replace(entries[name], dtype="NF4", shape=tuple(described["shape"]))
@@ -153,5 +154,5 @@ def _unpack(entries: dict[str, TensorEntry], state: str) -> None:
 
 
 def bytes_on_disk(folder: str | os.PathLike[str]) -> int:
-    """Size of the weights in ``folder``, in bytes (tokenizer and configuration not counted)."""
+    """Bytes of the weights in ``folder``, without tokenizer and configuration."""
     return sum(file.stat().st_size for file in checkpoint_files(folder))

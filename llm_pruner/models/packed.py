@@ -1,6 +1,6 @@
-"""Weights packed in few bits: how a model that has them is loaded, and what it holds.
+"""Models with weights packed in few bits: loading them, and counting their bytes and parameters.
 
-Packed weights are bytes that hold several numbers, so sizes are told in bytes, never in elements.
+Each byte of a packed weight holds several numbers, so sizes are counted in bytes, never in elements.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def load_packed(
     """Load a folder with its linear layers in few bits, in evaluation mode.
 
     Args:
-        model_class: the class of transformers, or one built like it, that runs the model.
-        folder: ordinary weights with ``config``, which are quantised on the way in; or a folder saved in few bits,
-            which says itself how.
+        model_class: the class that runs the model, of transformers or built like one.
+        folder: ordinary weights, which are quantised by ``config`` while they are loaded; or a folder saved in few
+            bits, with its own description.
     """
     if config is not None:
         kwargs["quantization_config"] = config
@@ -31,10 +31,10 @@ def load_packed(
 
 
 def keep_gradients(model: Any) -> Any:
-    """Let NF4 layers go on giving gradients.
+    """Let NF4 layers keep giving gradients.
 
-    On CPUs with avx512_bf16 bitsandbytes repacks them at the first forward pass in evaluation mode for a kernel that
-    computes in bfloat16 and without autograd; what is trained after that gets wrong gradients, or none.
+    On CPUs with avx512_bf16 bitsandbytes repacks such layers at the first forward pass in evaluation mode, for a kernel
+    that computes in bfloat16 without autograd. A training after that would get wrong gradients, or none.
     """
     import bitsandbytes
 
@@ -45,7 +45,7 @@ def keep_gradients(model: Any) -> Any:
 
 
 def memory_bytes(model: nn.Module) -> int:
-    """Bytes of a model's parameters and buffers, the scales of quantised ones included; shared ones count once."""
+    """Bytes of a model's parameters and buffers, including scales of quantised weights. Shared tensors count once."""
     tensors = {}
     for tensor in (*model.parameters(), *model.buffers()):
         state = getattr(tensor, "quant_state", None)
@@ -55,7 +55,7 @@ def memory_bytes(model: nn.Module) -> int:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Weights that a model computes with, however they are packed; shared ones count once."""
+    """Number of a model's weights, packed weights counted unpacked. Shared weights count once."""
     counted: dict[int, int] = {}
     for module in model.modules():
         own = {name: parameter.numel() for name, parameter in module.named_parameters(recurse=False)}

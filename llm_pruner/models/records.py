@@ -1,4 +1,4 @@
-"""Where the base model came from, as a file."""
+"""The origin of the base model, as a file."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from llm_pruner.system.records import Record, RunRecord
 
 
 class BaseRecord(Record):
-    """Where the base model came from."""
+    """The origin of the base model."""
 
     file: ClassVar[str] = "resources/model.json"
 
     source: str
-    """A folder, a GGUF file, the name of a packaged model or an id on the hub."""
+    """Source of the model: a folder, a GGUF file, the name of a packaged model or an id on the hub."""
     revision: str | None
     """Branch, tag or commit on the hub."""
     family: str
-    """Kind of model, as its configuration names it."""
+    """Model family, as in the model's configuration."""
     parameters: int
-    """Stored."""
+    """Stored parameters."""
     layers: int
-    """Of the decoder."""
+    """Decoder layers."""
     gguf: dict[str, Any] | None = None
-    """What the GGUF file was, where it was made from one."""
+    """Facts about the GGUF file; null for other sources."""
     run: RunRecord
     """The job that made the folder."""

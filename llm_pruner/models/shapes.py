@@ -1,4 +1,4 @@
-"""Whether stored tensors are those that a model's configuration asks for."""
+"""Checks that the stored tensors match a model's configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llm_pruner.system.errors import CheckpointError
 
 
 def expected_shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]:
-    """Shapes of the parameters that config.json asks for, by name; and the names that a checkpoint may leave out."""
+    """Shapes of the parameters that config.json describes, by name, and the names that a checkpoint may leave out."""
     import torch
 
     cls = model_class(read_config(folder))
@@ -24,9 +24,9 @@ def expected_shapes(folder: Path) -> tuple[dict[str, tuple[int, ...]], set[str]]
 
 
 def check_base(folder: Path) -> None:
-    """Raise CheckpointError unless every tensor that config.json asks for is there, in its shape and finite.
+    """Raise CheckpointError unless every tensor of config.json is stored, in its shape and finite.
 
-    Models stored in few bits are not looked at: their tensors are packed.
+    Models in few bits are not checked, since their tensors are packed.
     """
     if not is_quantized(read_config(folder)):
         check_stored(folder)
@@ -34,21 +34,21 @@ def check_base(folder: Path) -> None:
 
 
 def check_stored(folder: Path) -> None:
-    """Raise CheckpointError unless every tensor that config.json asks for is there in its shape; reads only headers."""
+    """Raise CheckpointError unless every tensor of config.json is stored in its shape. Reads only headers."""
     if not is_quantized(read_config(folder)):
         check_shapes(folder, {name: entry.shape for name, entry in read_headers(folder).items()}, str(folder))
 
 
 def check_shapes(folder: Path, stored: Mapping[str, tuple[int, ...]], place: str) -> None:
-    """Raise CheckpointError unless the stored tensors are those that config.json in ``folder`` asks for."""
+    """Raise CheckpointError unless the stored tensors match config.json in ``folder``."""
     expected, optional = expected_shapes(folder)
     problems = [f"lacks '{name}'" for name in expected if name not in stored and name not in optional]
-    problems += [f"holds '{name}', which the configuration has not" for name in stored if name not in expected]
+    problems += [f"holds '{name}', which config.json does not describe" for name in stored if name not in expected]
     problems += [
-        f"'{name}' is {list(shape)}, config.json asks for {list(expected[name])}"
+        f"'{name}' is {list(shape)}, but config.json asks for {list(expected[name])}"
         for name, shape in stored.items()
         if name in expected and shape != expected[name]
     ]
     if problems:
-        more = f" (and {len(problems) - 1} more like it)" if len(problems) > 1 else ""
+        more = f" (and {len(problems) - 1} more problems)" if len(problems) > 1 else ""
         raise CheckpointError(f"{place}: {problems[0]}{more}")

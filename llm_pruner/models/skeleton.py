@@ -1,4 +1,4 @@
-"""A family's own code in front of the decoder layers and behind them, around weights that come and go."""
+"""A family's own code before and after the decoder layers, as a model without weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def skeleton(model_class: Any, config: PretrainedConfig) -> Any:
 
 
 def take_layers(model: Any) -> list[nn.Module]:
-    """The decoder layers of a skeleton, taken out of it."""
+    """Take the decoder layers out of a skeleton."""
     layers = list(decoder_layers(model))
     backbone(model).layers = nn.ModuleList()
     return layers
@@ -32,12 +32,12 @@ def take_layers(model: Any) -> list[nn.Module]:
 def enter(
     model: Any, weights: Weights, batches: tuple[torch.Tensor, ...], layers: int, device: str
 ) -> tuple[list[torch.Tensor], list[dict[int, dict[str, Any]]]]:
-    """What the family's code makes of token ids in front of the first layer.
+    """Run the family's code before the first layer on token ids.
 
     Args:
-        model: a skeleton whose layers are taken out; its embedding gets weights, and stays.
+        model: a skeleton without its layers; its embedding gets weights and keeps them.
         batches: int64 [batch, length] each.
-        layers: how many there are.
+        layers: number of layers.
 
     Returns:
         Hidden states, and each layer's arguments (mask, positions) by batch size.
@@ -46,7 +46,7 @@ def enter(
     arguments: list[dict[int, dict[str, Any]]] = [{} for _ in range(layers)]
 
     class Recorder(nn.Module):
-        """Stands in for a layer: notes what it is called with and passes the hidden states on."""
+        """Placeholder for a layer: records its arguments and returns the hidden states."""
 
         def __init__(self, index: int) -> None:
             super().__init__()
@@ -66,7 +66,7 @@ def enter(
 
 
 class _FinalNorm(nn.Module):
-    """Stands in for everything in front of the output weights: hidden states of the last layer are normed."""
+    """Placeholder for everything before the output weights: only norms the hidden states of the last layer."""
 
     def __init__(self, norm: nn.Module) -> None:
         super().__init__()
@@ -79,10 +79,10 @@ class _FinalNorm(nn.Module):
 
 
 def output_head(model: Any, weights: Weights, device: str) -> nn.Module:
-    """The family's own causal model as a function of what leaves the last layer: scales and caps of logits included.
+    """The family's own causal model as a function of the last layer's outputs, with scales and caps of logits.
 
     Args:
-        model: a skeleton, which is changed.
+        model: a skeleton, changed in place.
 
     Returns:
         A module to be called with ``inputs_embeds`` [batch, length, hidden]; its output has ``logits``.
@@ -101,25 +101,25 @@ def compute_buffers(model: Any, within: nn.Module, device: str) -> None:
     """Let the family's code compute the buffers that no checkpoint stores, such as frequencies of rotary positions.
 
     Args:
-        model: the skeleton, which knows how.
-        within: the part of it whose parameters have their values already; these are left alone.
+        model: the skeleton, whose code computes the buffers.
+        within: the part of the skeleton to change. Its parameters have values already, and keep them.
     """
     for module in within.modules():
         empty = {name: buffer for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta}
         if not empty:
             continue
         for parameter in module.parameters(recurse=False):
-            parameter._is_hf_initialized = True  # type: ignore[attr-defined]  # how transformers is told to keep it
+            parameter._is_hf_initialized = True  # type: ignore[attr-defined]  # lets transformers keep the value
         for name, buffer in empty.items():
             module._buffers[name] = torch.empty_like(buffer, device=device)
         model._init_weights(module)
 
 
 def assign(module: nn.Module, state: Mapping[str, torch.Tensor], device: str) -> None:
-    """Give a module, with all it holds, these parameters, moved to the device."""
+    """Move parameters to a device and assign them to a module and its submodules."""
     module.load_state_dict({name: tensor.to(device) for name, tensor in state.items()}, assign=True)
 
 
 def _within(name: str) -> str:
-    """A name in the model as a name in its backbone."""
+    """Convert a name in the model to a name in its backbone."""
     return name.partition(".")[2]

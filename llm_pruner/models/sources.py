@@ -1,4 +1,4 @@
-"""Where a base model comes from, told from its name alone."""
+"""The kind of a base model's source, from its name alone."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Kind = Literal["builtin", "package", "gguf", "folder", "hub"]
 
 
 def kind_of(source: str, gguf_file: str | None = None) -> Kind:
-    """What a source is: trained on the spot, in a package, a GGUF file, a local folder, or on the hub.
+    """The kind of a source: built-in, package, GGUF file, local folder, or hub.
 
     Args:
-        source: as ``model.source`` has it.
-        gguf_file: the GGUF file that is meant, of a folder or a repository of the hub.
+        source: value of ``model.source``.
+        gguf_file: name of the GGUF file to read from a folder or a hub repository.
 
     Raises:
-        CheckpointError: for a file or folder that is not there, a name that is none of these, or a ``gguf_file``
-            beside what has none.
+        CheckpointError: for a missing file or folder, an unknown name, or a ``gguf_file`` with a source that has no
+            files to choose from.
     """
     kind = _kind(source)
     if gguf_file and kind not in ("folder", "hub"):
-        raise CheckpointError(f"'{source}' has no files to choose from, leave out gguf_file '{gguf_file}'")
+        raise CheckpointError(f"'{source}' has no files to choose from; leave out gguf_file '{gguf_file}'")
     return "gguf" if gguf_file and kind == "folder" else kind
 
 
@@ -53,6 +53,6 @@ def _kind(source: str) -> Kind:
 
 
 def gguf_path(source: str, gguf_file: str | None = None) -> Path:
-    """The file on this machine that a source of the kind ``gguf`` is."""
+    """The file on this machine of a source of the kind ``gguf``."""
     path = Path(source).expanduser()
     return path / gguf_file if gguf_file else path

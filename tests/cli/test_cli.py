@@ -248,7 +248,7 @@ def test_quantize(make_model: Callable[..., Path], token_file: Path, tmp_path: P
     other = run_json("quantize", "--model", make_model(), "--output", tmp_path / "other")
     assert (other["variant"], other["parent"]) == ("Dense+nf4", "Dense")
     assert not (tmp_path / "other" / "plan.json").exists()
-    assert "no config.json there" in run("quantize", "--model", tmp_path, "--output", tmp_path / "x", code=1).stderr
+    assert "has no config.json" in run("quantize", "--model", tmp_path, "--output", tmp_path / "x", code=1).stderr
     assert "did you mean 'nf4'" in run("quantize", *place, "--force", "--step", "nf", code=1).stderr
 
 
@@ -271,7 +271,7 @@ def test_analyze_batch_goes_on_after_a_broken_model(variants: Path, make_model: 
     weights = variants / "Magnitude_3000" / "model" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     place = ["analyze-batch", "--models-dir", variants, "--base-model", make_model(), "--merge-results"]
-    assert "there already" in run(*place, code=1).stderr
+    assert "exists already" in run(*place, code=1).stderr
     result = run(*place, "--json", "--force", code=3)
     assert json.loads(result.stdout)["analysed"] == ["Dense", "ShortGPT_remove_1"]
     problems = [line for line in result.stderr.splitlines() if "not analysed" in line]
@@ -452,7 +452,7 @@ def test_exports(variants: Path, make_model: Callable[..., Path], tmp_path: Path
     plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "merge.yaml", "--plan"]
     run(*plan, variants / "ShortGPT_remove_1" / "plan.json", "--base", make_model())
     assert "some/model" in (tmp_path / "merge.yaml").read_text()
-    assert "there already" in run(*plan, variants / "ShortGPT_remove_1" / "plan.json", code=1).stderr
+    assert "exists already" in run(*plan, variants / "ShortGPT_remove_1" / "plan.json", code=1).stderr
     plan = ["export", "mergekit", "--model-id", "some/model", "--output", tmp_path / "other.yaml", "--plan"]
     assert "in width" in run(*plan, variants / "Magnitude_3000" / "plan.json", code=1).stderr
 

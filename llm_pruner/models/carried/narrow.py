@@ -1,9 +1,9 @@
 """Classifiers whose layers differ in heads and FFN neurons, or hold 8-bit weights: complete in this one file.
 
-``layer_widths`` in config.json gives every layer's heads and neurons; a head's size is that of the whole model, hidden
-size by heads. ``eight_bit_modules`` names linear layers stored as integers. A copy of this file travels in every such
-model folder, so it imports nothing but torch and transformers, and of transformers only the class that is asked for.
-``Narrow`` and the name of a class of transformers is that class with these layers.
+``layer_widths`` in config.json gives every layer's heads and neurons; the size of a head is the whole model's, hidden
+size by heads. ``eight_bit_modules`` names linear layers stored as integers. Every such model folder has a copy of this
+file, so the file imports only torch and transformers, and of transformers only the requested class. The name of a class
+of transformers after ``Narrow`` is the name of that class with these layers.
 """
 
 import torch
@@ -14,7 +14,7 @@ PREFIX = "Narrow"
 
 
 class Linear8bit(nn.Linear):
-    """Weights as int8 with one float32 scale a row, so that a row's largest is ±127."""
+    """A linear layer with int8 weights and one float32 scale for each row, so that a row's largest value is ±127."""
 
     def __init__(self, in_features, out_features, bias=True):
         super().__init__(in_features, out_features, bias)
@@ -51,11 +51,11 @@ PARTS = {
     "bert": _BERT,
     "roberta": _BERT,
 }
-"""By model type: the layers within the base model, and the linear modules within a layer."""
+"""The layers within the base model, and the linear modules within a layer, by model type."""
 
 
 class _Narrow:
-    """Mixed into a model class, a classifier's or the base model's; the configuration says the widths."""
+    """Mixin for a classifier's or a base model's class; the configuration has the widths."""
 
     def __init__(self, config):
         super().__init__(config)
@@ -75,7 +75,7 @@ class _Narrow:
             self.set_submodule(module, Linear8bit(linear.in_features, linear.out_features, linear.bias is not None))
 
     def _eight_bit(self):
-        """Names of this model's linear layers stored as integers; the configuration names them within a classifier."""
+        """Names of this model's linear layers stored as integers. The configuration has names within a classifier."""
         names = getattr(self.config, "eight_bit_modules", None) or ()
         if self.base_model is not self:
             return names
@@ -84,7 +84,7 @@ class _Narrow:
 
     def train(self, mode=True):
         # on CPUs with avx512_bf16 bitsandbytes repacks 4-bit weights in evaluation mode for a kernel that takes
-        # widths in multiples of 32 alone
+        # only widths in multiples of 32
         for module in self.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False

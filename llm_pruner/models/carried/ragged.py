@@ -1,13 +1,12 @@
 """Models whose layers differ in width, lack a block, or have biases beside the family's: the classes that run them,
 complete in this one file.
 
-``per_layer_config`` in config.json says how many heads, key-value heads and MLP channels each layer has;
-transformers reads it but its own model classes build every layer from the global values. ``dropped_blocks`` names the
-layers without attention or without MLP, ``added_biases`` the linear layers of every layer that have a bias which
-transformers' own class gives none. ``Ragged`` and the name of a class of transformers, such as
-``RaggedLlamaModel`` or ``RaggedLlamaForCausalLM``, is that class with each layer built from its own entry. A copy of
-this file travels in every such model folder, so it imports nothing but torch and transformers, and of transformers
-only the class that is asked for.
+``per_layer_config`` in config.json has the heads, key-value heads and MLP channels of each layer; transformers reads
+it, but its own model classes build every layer from the global values. ``dropped_blocks`` names the layers without
+attention or without MLP, ``added_biases`` the linear layers of every layer that have a bias which transformers' own
+class lacks. A class such as ``RaggedLlamaModel`` or ``RaggedLlamaForCausalLM`` is the class of transformers behind
+``Ragged`` with each layer built from its own entry. Every such model folder has a copy of this file, so the file
+imports only torch and transformers, and of transformers only the requested class.
 """
 
 import copy
@@ -28,7 +27,7 @@ BLOCK_NORMS = (
         "mlp": ("post_attention_layernorm", "post_mlp_layernorm"),
     },
 )
-"""Norms that go with a block: a layer has those of the first entry that names all it has."""
+"""Norms of each block, by arrangement: the first entry that has all norms of a layer applies to it."""
 
 
 class NoAttention(nn.Module):
@@ -56,12 +55,12 @@ class NoMLP(nn.Module):
 
 
 def without_block(layer, block, index):
-    """A decoder layer that shares all but one block with ``layer``.
+    """A decoder layer without one block, which shares everything else with ``layer``.
 
     Args:
-        layer: of a family whose norms are those of ``BLOCK_NORMS``.
-        block: ``attention`` or ``mlp``; its norms go with it.
-        index: of the layer, for the cache.
+        layer: a layer with one of the arrangements of ``BLOCK_NORMS``.
+        block: ``attention`` or ``mlp``, removed with its norms.
+        index: index of the layer, for the cache.
     """
     layer = copy.copy(layer)
     layer._modules = dict(layer._modules)
@@ -79,11 +78,11 @@ def _norms(layer):
     for norms in BLOCK_NORMS:
         if own <= {name for names in norms.values() for name in names}:
             return norms
-    raise ValueError(f"{type(layer).__name__} has norms in places that this file does not know: {sorted(own)}")
+    raise ValueError(f"{type(layer).__name__} has an unknown arrangement of norms: {sorted(own)}")
 
 
 class _RaggedLayers:
-    """Mixed into a model class, with output weights or without; the config is the model's own."""
+    """Mixin for a model class, with or without output weights, built from the model's own config."""
 
     def __init__(self, config):
         config.allow_global_per_layer_attribute_access = True
@@ -100,14 +99,14 @@ class _RaggedLayers:
 
     def set_attn_implementation(self, *args, **kwargs):
         super().set_attn_implementation(*args, **kwargs)
-        # layers have configurations of their own, which hold their widths
+        # each layer has its own configuration, with its widths
         for layer in self.base_model.layers:
             if own := getattr(layer.self_attn, "config", None):
                 own._attn_implementation_internal = self.config._attn_implementation_internal
 
     def train(self, mode=True):
         # on CPUs with avx512_bf16 bitsandbytes repacks 4-bit weights in evaluation mode for a kernel that takes
-        # widths in multiples of 32 alone
+        # only widths in multiples of 32
         for module in self.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False

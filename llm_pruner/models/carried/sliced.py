@@ -1,11 +1,11 @@
 """Models whose hidden dimensions are sliced: the classes that run them, complete in this one file.
 
-``sliced.widths`` in config.json says how wide the residual stream is: entry 2i where it enters layer i, 2i + 1 between
-that layer's attention and MLP, the last in front of the output. Each position has a basis of its own, so the residual
-goes through a shortcut matrix from one to the next. Gains of norms are in the linear layers behind them. ``Sliced``
-and the name of a class of transformers, such as ``SlicedLlamaModel`` or ``SlicedLlamaForCausalLM``, is that class with
-these widths. A copy of this file travels in every such model folder, so it imports nothing but torch and transformers,
-and of transformers only the class that is asked for.
+``sliced.widths`` in config.json has the widths of the residual stream: entry 2i before layer i, 2i + 1 between the
+attention and the MLP of layer i, the last before the output. Each position has its own basis, so a shortcut matrix
+carries the residual stream from one basis to the next. Gains of norms are in the linear layers after them. A class such
+as ``SlicedLlamaModel`` or ``SlicedLlamaForCausalLM`` is the class of transformers behind ``Sliced`` with these widths.
+Every such model folder has a copy of this file, so the file imports only torch and transformers, and of transformers
+only the requested class.
 """
 
 import torch
@@ -16,7 +16,7 @@ PREFIX = "Sliced"
 
 
 class _Norm(nn.Module):
-    """RMSNorm without a gain. What was sliced away counts as zero, so the mean is over the original hidden size."""
+    """RMSNorm without a gain. Removed dimensions count as zero, so the mean is over the original hidden size."""
 
     def __init__(self, hidden_size, eps):
         super().__init__()
@@ -30,7 +30,7 @@ class _Norm(nn.Module):
 
 
 class _SlicedLayer:
-    """Mixed into a decoder layer class; ``widths`` are those of the three positions of the layer."""
+    """Mixin for a decoder layer class; ``widths`` are the widths at the three positions of the layer."""
 
     def __init__(self, config, layer_idx, widths):
         super().__init__(config, layer_idx)
@@ -49,7 +49,7 @@ class _SlicedLayer:
 
 
 def _resize(block, inputs, output, before, after):
-    """Give the linear layers of a block the widths of the residual stream in front of it and behind it."""
+    """Give the linear layers of a block the widths of the residual stream before and after the block."""
     for name in inputs:
         linear = getattr(block, name)
         setattr(block, name, nn.Linear(before, linear.out_features, bias=linear.bias is not None))
@@ -58,14 +58,14 @@ def _resize(block, inputs, output, before, after):
 
 
 class _SlicedLayers:
-    """Mixed into a model class, with output weights or without; the config is the model's own."""
+    """Mixin for a model class, with or without output weights, built from the model's own config."""
 
     def __init__(self, config):
         super().__init__(config)
         backbone, widths = self.base_model, config.sliced["widths"]
         backbone.embed_tokens = nn.Embedding(config.vocab_size, widths[0], backbone.padding_idx)
         own = type(backbone.layers[0])
-        # under the same name, which is how transformers knows what must stay on one device
+        # under the same name, by which transformers knows the modules that must stay on one device
         sliced = type(own.__name__, (_SlicedLayer, own), {})
         for index in range(len(backbone.layers)):
             backbone.layers[index] = sliced(config, index, widths[2 * index : 2 * index + 3])
@@ -75,7 +75,7 @@ class _SlicedLayers:
 
     def train(self, mode=True):
         # on CPUs with avx512_bf16 bitsandbytes repacks 4-bit weights in evaluation mode for a kernel that takes
-        # widths in multiples of 32 alone
+        # only widths in multiples of 32
         for module in self.modules():
             if hasattr(module, "support_avx512bf16_for_cpu"):
                 module.support_avx512bf16_for_cpu = False
