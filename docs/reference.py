@@ -55,9 +55,9 @@ def render() -> dict[Path, str]:
     pages[page] = _filled(page, {"allocations": _allocations(), "options": _choice_options(ALLOCATION)})
     page = DOCS / "repairs.md"
     regions = {
-        "repairs": _choices(REPAIR, "what the kept weights become"),
+        "repairs": _choices(REPAIR, "new values of the kept weights"),
         "repair options": _choice_options(REPAIR),
-        "refinements": _choices(REFINEMENT, "which zeros change places"),
+        "refinements": _choices(REFINEMENT, "exchange of zeros and kept weights"),
         "refinement options": _choice_options(REFINEMENT),
     }
     pages[page] = _filled(page, regions)
@@ -209,16 +209,16 @@ def _methods() -> str:
 
 def _allocations() -> str:
     rows = [
-        (f"`{name}`", cls.title, ", ".join(cls.mechanisms), ", ".join(cls.needs) or "nothing", _linked(cls.paper))
+        (f"`{name}`", cls.title, ", ".join(cls.mechanisms), ", ".join(cls.needs) or "none", _linked(cls.paper))
         for name, cls in ((name, ALLOCATION.class_of(name)) for name in ALLOCATIONS)
     ]
-    return _markdown(rows, ["allocation", "how layers share", "of", "goes by", "source"])
+    return _markdown(rows, ["allocation", "rule", "mechanisms", "scores", "source"])
 
 
 def _choices(choices: Choices, what: str) -> str:
     classes = {name: choices.class_of(name) for name in choices.entries}
     rows = [(f"`{name}`", cls.title, ", ".join(cls.mechanisms), _linked(cls.paper)) for name, cls in classes.items()]
-    return _markdown(rows, [choices.kind, what, "of", "source"])
+    return _markdown(rows, [choices.kind, what, "mechanisms", "source"])
 
 
 def _choice_options(choices: Choices) -> str:

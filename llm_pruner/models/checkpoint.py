@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 OWN_MODULES = {"per_layer_config": "ragged", DROPPED: "ragged", ADDED_BIASES: "ragged", "sliced": "sliced"}
-"""Modules with classes for models that transformers' own classes cannot run, by the key of config.json that tells."""
+"""Modules with classes for models that transformers cannot run, by the key of config.json that marks such a model."""
 MAX_SHARD_BYTES = 4 * 2**30
 _CHUNK = 2**24
 

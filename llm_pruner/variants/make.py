@@ -50,7 +50,7 @@ def prune(
 
     Raises:
         PlanError: if the amount is out of reach.
-        CheckpointError: if the base cannot be read, or its weights are not those of its config.json, or not finite.
+        CheckpointError: if the base cannot be read, or its weights do not match its config.json or are not finite.
     """
     refuse_quantized(base)
     if check:
