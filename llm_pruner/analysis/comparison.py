@@ -34,7 +34,9 @@ PRUNED_FILE = "pruned_model_analysis.json"
 LAYERS_FILE = "pruning_summary_by_layer.txt"
 ANALYSIS_FILES = (STRUCTURE_FILE, ORIGINAL_FILE, PRUNED_FILE, COMPARISON_FILE, LAYERS_FILE)
 
-_LEGEND = "removed: share of the parameters that are no longer stored; zeros: share of the stored parameters that are zero."
+_LEGEND = (
+    "removed: share of the parameters that are no longer stored; zeros: share of the stored parameters that are zero."
+)
 
 
 def reduction_ratio(before: int, after: int) -> float:

@@ -91,9 +91,7 @@ def test_fused_linears_stand_for_their_parts() -> None:
 
 
 def test_norms_in_unknown_places_are_refused() -> None:
-    with pytest.raises(
-        CheckpointError, match="attention_layernorm, feedforward_layernorm have no supported"
-    ):
+    with pytest.raises(CheckpointError, match="attention_layernorm, feedforward_layernorm have no supported"):
         norm_layout(["self_attn", "mlp", "attention_layernorm", "feedforward_layernorm"])
     assert norm_layout(["self_attn", "mlp", *NORMS[0].names, *SHORTCUTS]) is NORMS[0]
 
