@@ -52,7 +52,7 @@ def _read(file: Path) -> dict[str, Any]:
     except Exception:  # torch raises many kinds; none tells a reader what to do about the file
         raise CheckpointError(
             f"{file}: damaged, or holds more than tensors; reading that would execute code from the file, so it is "
-            "refused"
+            "not read"
         ) from None
     if not isinstance(held, dict) or not all(isinstance(value, torch.Tensor) for value in held.values()) or not held:
         raise CheckpointError(f"{file}: not a state dict, a mapping from names to tensors")

@@ -123,7 +123,7 @@ def test_token_file_is_taken_as_it_is(model: Path, tokens: torch.Tensor, tmp_pat
         ({"input_ids": torch.zeros(4, 20)}, "must be int64"),
         ({"input_ids": torch.zeros(20, dtype=torch.int64)}, "must be int64 .samples, length."),
         ({"ids": torch.zeros(4, 20, dtype=torch.int64)}, "has no 'input_ids' .found: ids."),
-        ({"input_ids": torch.zeros(2, 20, dtype=torch.int64)}, "holds 2 samples of 20 tokens, 4 of 20 are asked for"),
+        ({"input_ids": torch.zeros(2, 20, dtype=torch.int64)}, "holds 2 samples of 20 tokens, not 4 of 20"),
         ({"input_ids": torch.full((4, 20), 97)}, "token ids 97 … 97 do not fit a vocabulary of 97"),
     ],
 )

@@ -465,7 +465,7 @@ def test_more_samples_begin_with_the_fewer(
 def test_token_file_is_taken_as_it_is(tokens: torch.Tensor, tmp_path: Path) -> None:
     write_tokens(tmp_path / "mine.safetensors", tokens, {})
     assert torch.equal(get_examples(str(tmp_path / "mine.safetensors"), None, 4, 20), tokens[:4])
-    with pytest.raises(DataError, match="holds 6 samples of 20 tokens, 4 of 16 are asked for"):
+    with pytest.raises(DataError, match="holds 6 samples of 20 tokens, not 4 of 16"):
         get_examples(str(tmp_path / "mine.safetensors"), None, 4, 16)
 
 

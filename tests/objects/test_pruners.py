@@ -412,8 +412,8 @@ def test_own_selection_and_inherited_scores_as_a_method(
         ("{own}:LastTokenPrunner", "has no class 'LastTokenPrunner'; did you mean 'LastTokenPruner'"),
         ("{own}:number", "has no class 'number'"),
         ("{own}:Options", "'Options' is no subclass"),
-        ("{own}", "not of the form my_package.my_module:MyPruner"),
-        (":MyPruner", "not of the form"),
+        ("{own}", "write the class as my_package.my_module:MyPruner"),
+        (":MyPruner", "write the class as"),
     ],
 )
 def test_a_pruner_that_is_not_there(implementation: str, message: str, own: str) -> None:
