@@ -91,8 +91,8 @@ def test_scores_are_shared_by_amounts_and_split_by_options() -> None:
 def test_default_config_is_valid_and_complete() -> None:
     config, variants = load_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
     preflight(config, variants.values())
-    asked = {"Dense", "Magnitude_2000", "Wanda_2000", "GQA_2000", "Random_2000", "Magnitude_unstructured_5000"}
-    assert asked | {"Wanda_2of4", "ShortGPT_remove_4"} <= set(variants)
+    asked = {"Dense", "Magnitude_2000", "Wanda_2000", "Random_2000", "HGSP_2000", "HGSP_refit_2000"}
+    assert asked | {"Wanda_2of4", "SparseGPT_2of4", "ShortGPT_remove_4"} <= set(variants)
     assert config.model.kind == "package" and not config.needs_hub and not config.encoders.rows
 
 
