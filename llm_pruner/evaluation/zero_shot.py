@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.evaluation.continuations import pad, pad_id
 from llm_pruner.evaluation.records.zero_shot import MeanScores, TaskResults, TaskScores
 from llm_pruner.system.errors import DataError
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 _METRICS = ("acc", "acc_norm", "perplexity")
+
+_SHORTEST = 15 / 16
+"""Of the longest row of a batch; what is missing is padding."""
 
 
 def zero_shot(
@@ -67,9 +71,10 @@ def zero_shot(
 
 
 def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> HFLM:
-    """The model as lm-eval runs it, but for logits that nobody asked for: those of the context and of padding.
+    """The model as lm-eval runs it, but for what nobody asked for: logits of the context, and the same tokens twice.
 
-    Requests of one length run together. Where a model cannot leave logits out, this is lm-eval's own class.
+    Requests that differ in their last token alone share a pass, wherever they come from, and rows of about the same
+    length run together. Where a model cannot leave logits out, this is lm-eval's own class.
     """
     import inspect
 
@@ -78,35 +83,68 @@ def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> H
     from tqdm import tqdm
 
     class ScoredPositions(HFLM):  # type: ignore[misc]
-        _scored = 0  # last positions whose logits are computed; 0 stands for all
-
-        def _model_call(self, inps: torch.Tensor, attn_mask: Any = None, labels: Any = None) -> torch.Tensor:
-            with torch.inference_mode():
-                logits: torch.Tensor = self.model(inps, logits_to_keep=self._scored, use_cache=False).logits
-            return logits
-
         def _loglikelihood_tokens(
             self,
             requests: list[tuple[tuple[str, str], list[int], list[int]]],
             disable_tqdm: bool = False,
             override_bs: int | None = None,
         ) -> list[tuple[float, bool]]:
-            by_length: dict[int, list[int]] = defaultdict(list)
+            asked: dict[tuple[int, ...], list[int]] = defaultdict(list)
             for number, (_, context, continuation) in enumerate(requests):
-                by_length[len(context) + len(continuation)].append(number)
+                asked[tuple((context + continuation)[-(self.max_length + 1) : -1])].append(number)
+            rows = list(asked)
             answers: dict[int, tuple[float, bool]] = {}
             with tqdm(total=len(requests), disable=disable_tqdm, desc="Running loglikelihood requests") as bar:
-                for _, numbers in sorted(by_length.items(), reverse=True):
-                    alike = [requests[number] for number in numbers]
-                    self._scored = max(len(continuation) for _, _, continuation in alike)
-                    scores = super()._loglikelihood_tokens(alike, disable_tqdm=True, override_bs=override_bs)
-                    answers.update(zip(numbers, scores, strict=True))
-                    bar.update(len(numbers))
-            self._scored = 0
+                for places in similar_lengths(list(map(len, rows)), override_bs or batch_size):
+                    batch = [rows[place] for place in places]
+                    wanted = [[(number, requests[number][2]) for number in asked[row]] for row in batch]
+                    for found in self._score(batch, wanted):
+                        answers |= found
+                        bar.update(len(found))
             return [answers[number] for number in range(len(requests))]
+
+        def _score(
+            self, batch: Sequence[Sequence[int]], wanted: Sequence[Sequence[tuple[int, list[int]]]]
+        ) -> Iterator[dict[int, tuple[float, bool]]]:
+            """Log-likelihood of each continuation, and whether it is the likeliest, row by row by its number."""
+            # no mask: what comes after a token does not change what is predicted there
+            ids, _ = pad(batch, pad_id(tokenizer))
+            scored = [max(len(continuation) for _, continuation in row) for row in wanted]
+            kept = max(ids.shape[1] - len(row) + own for row, own in zip(batch, scored, strict=True))
+            with torch.inference_mode():
+                logits = self.model(ids.to(self.device), logits_to_keep=kept, use_cache=False).logits
+                for place, (row, own) in enumerate(zip(batch, scored, strict=True)):
+                    end = kept - (ids.shape[1] - len(row))
+                    log_probs = logits[place, end - own : end].log_softmax(-1, self.softmax_dtype)
+                    likeliest = log_probs.argmax(-1)
+                    found = {}
+                    for number, continuation in wanted[place]:
+                        following = torch.tensor(continuation, device=log_probs.device)
+                        chosen = log_probs[own - len(continuation) :].gather(1, following[:, None])
+                        greedy = bool((likeliest[own - len(continuation) :] == following).all())
+                        found[number] = (float(chosen.sum()), greedy)
+                    yield found
 
     leaves_out = "logits_to_keep" in inspect.signature(model.forward).parameters
     return (ScoredPositions if leaves_out else HFLM)(pretrained=model, tokenizer=tokenizer, batch_size=batch_size)
+
+
+def similar_lengths(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Places of the rows that are run at once, longest first: at most ``batch_size``, about as long as the longest.
+
+    A pass over few tokens costs almost as much as one over a hundred, and padding costs as much as tokens.
+
+    >>> similar_lengths([4, 16, 3, 15, 4], batch_size=2)
+    [[1, 3], [0, 4], [2]]
+    """
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: -lengths[place]):
+        last = batches[-1] if batches else []
+        if last and len(last) < batch_size and lengths[place] >= _SHORTEST * lengths[last[0]]:
+            last.append(place)
+        else:
+            batches.append([place])
+    return batches
 
 
 def _task(results: Mapping[str, Any], name: str) -> TaskScores:
