@@ -18,7 +18,7 @@ from llm_pruner.data.builtin.corpus import Document
 from llm_pruner.evaluation.continuations import measure_continuations
 from llm_pruner.evaluation.efficiency import measure_efficiency
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.evaluation.zero_shot import language_model, zero_shot
+from llm_pruner.evaluation.zero_shot import language_model, similar_lengths, zero_shot
 from llm_pruner.system.errors import CheckpointError, DataError
 
 
@@ -148,6 +148,43 @@ def test_likelihoods_are_those_of_lm_eval(make_model: Callable[..., Path], ended
     rolling = [Instance("loglikelihood_rolling", {}, (text,), 0) for text in (long, "the of")]
     expected, found = (lm.loglikelihood_rolling(rolling, disable_tqdm=True) for lm in (plain, own))
     assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_tokens_are_run_once_and_their_logits_only_where_scored(make_model: Callable[..., Path], ended: Any) -> None:
+    """Four answers of a token to each of eight questions: a row each, and one logit of it but for its padding."""
+    from lm_eval.api.instance import Instance
+
+    model = llm_pruner.load(make_model("llama"))
+    run: list[tuple[int, ...]] = []
+    computed: list[tuple[int, ...]] = []
+    model.model.register_forward_hook(lambda *arguments: run.append(arguments[2].last_hidden_state.shape[:2]))
+    model.lm_head.register_forward_hook(lambda *arguments: computed.append(arguments[2].shape[:2]))
+    questions = [" ".join(f"w{number}" for number in range(length)) for length in (31, 3, 30, 3, 29, 4, 31, 16)]
+    questions[3] = questions[3].replace("w0", "w9")
+    questions[6] = questions[6].replace("w0", "w9")
+    pairs = [(question, f" w{number}") for number in range(40, 44) for question in questions]
+    requests = [Instance("loglikelihood", {}, pair, number) for number, pair in enumerate(pairs)]
+    scores = language_model(model, ended, 32).loglikelihood(requests, disable_tqdm=True)
+    assert run == [(3, 31), (1, 29), (1, 16), (1, 4), (2, 3)]
+    assert computed == [(3, 2), (1, 1), (1, 1), (1, 1), (2, 1)]
+    for (question, answer), (score, _) in zip(pairs, scores, strict=True):
+        ids = torch.tensor([ended(question + answer)["input_ids"]])
+        with torch.inference_mode():
+            log = model(input_ids=ids[:, :-1]).logits[0, -1].log_softmax(-1)
+        assert score == pytest.approx(log[ids[0, -1]].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "batch_size", "expected"),
+    [
+        ([16, 15, 14, 15, 16], 32, [[0, 4, 1, 3], [2]]),
+        ([16, 15, 14, 15, 16], 3, [[0, 4, 1], [3], [2]]),
+        ([1, 2, 1], 2, [[1], [0, 2]]),
+        ([], 4, []),
+    ],
+)
+def test_rows_of_about_one_length_run_together(lengths: list[int], batch_size: int, expected: list[list[int]]) -> None:
+    assert similar_lengths(lengths, batch_size) == expected
 
 
 def test_only_a_task_of_one_word_has_a_perplexity(
