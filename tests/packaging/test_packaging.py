@@ -32,6 +32,14 @@ def test_dependencies_are_pinned() -> None:
     assert PINS["torch"] == "2.13.0"
 
 
+@pytest.mark.xdist_group("kept together")
+def test_groups_of_tests_stay_together(request: pytest.FixtureRequest) -> None:
+    """Tests that share a finished run wait for each other where pytest and pytest-xdist do not fit each other."""
+    if not getattr(request.config.option, "loadgroup", False):
+        pytest.skip("a worker of --dist loadgroup is needed")
+    assert request.node.nodeid.endswith("@kept together")
+
+
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
 def test_environment_pins_agree_with_pyproject(path: Path) -> None:
     environment = yaml.safe_load(path.read_text())
