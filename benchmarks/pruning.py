@@ -1,11 +1,14 @@
 """What each method takes: seconds and peak memory of scoring and of pruning, on a model of any shape.
 
     python benchmarks/pruning.py --layers 4 8 16
+    python benchmarks/pruning.py --shape 82m --samples 32 --length 512 --variants SparseGPT_2of4 OBS_2000=least_squares
     python benchmarks/pruning.py --shape llama3-8b --device cuda --samples 128 --length 2048 --output 8b.json
 
 Builds a Llama with random weights, layer by layer, so that a model larger than memory can be tried, and runs every
-method in a process of its own. Main memory is the largest resident size above that of the loaded packages, pages of
-the memory-mapped checkpoint included; on a GPU its allocated memory stands beside it.
+method in a process of its own; ``=`` and the name of a repair behind a variant repairs it. Beside seconds stand forward
+passes: the same time in units of one pass of the layers over the tokens. Main memory is the largest resident size above
+that of the loaded packages, pages of the memory-mapped checkpoint included; on a GPU its allocated memory stands
+beside it.
 """
 
 from __future__ import annotations
@@ -35,10 +38,13 @@ from llm_pruner.variants.score import compute_scores
 SHAPES: dict[str, dict[str, int]] = {
     "tiny": {"hidden": 512, "heads": 8, "groups": 4, "channels": 1536, "vocabulary": 1024, "layers": 4},
     "small": {"hidden": 1024, "heads": 16, "groups": 8, "channels": 3072, "vocabulary": 4096, "layers": 8},
+    "82m": {"hidden": 768, "heads": 12, "groups": 4, "channels": 2048, "vocabulary": 4096, "layers": 12},
     "llama3-1b": {"hidden": 2048, "heads": 32, "groups": 8, "channels": 8192, "vocabulary": 128256, "layers": 16},
     "llama3-8b": {"hidden": 4096, "heads": 32, "groups": 8, "channels": 14336, "vocabulary": 128256, "layers": 32},
     "llama3-70b": {"hidden": 8192, "heads": 64, "groups": 8, "channels": 28672, "vocabulary": 128256, "layers": 80},
 }
+PASS = "Pass"
+"""Not a method: one pass of all layers over the tokens, the unit of time."""
 HESSIANS = "Hessians"
 """Not a method: X·Xᵀ of every linear layer's inputs, what second-order methods such as SparseGPT start from."""
 VARIANTS = (
@@ -92,6 +98,14 @@ def hessians(base: Path, options: argparse.Namespace) -> None:
         _products(layer)
 
 
+def one_pass(base: Path, options: argparse.Namespace) -> None:
+    """Every layer once over all tokens."""
+    ids = read_tokens(base / "tokens.safetensors")
+    for layer in LayerStream(base, ids, Runtime(options.device, options.batch)):
+        for _ in layer.run():
+            pass
+
+
 def _products(layer: StreamedLayer) -> dict[str, torch.Tensor]:
     sums: dict[str, torch.Tensor] = {}
 
@@ -115,9 +129,12 @@ def measure(name: str, base: Path, options: argparse.Namespace) -> dict[str, dic
     """Phases of one method, in this process: ``seconds``, ``memory_bytes`` and ``gpu_bytes`` of each."""
     # imports what a job imports before the clock starts and memory is counted
     model_class({"model_type": "llama"})
+    if name == PASS:
+        return {"pass": _timed(lambda: one_pass(base, options))}
     if name == HESSIANS:
         return {"statistics": _timed(lambda: hessians(base, options))}
-    variant, tokens = resolve(name), base / "tokens.safetensors"
+    name, _, repair = name.partition("=")
+    variant, tokens = resolve(name, {"repair": repair} if repair else {}), base / "tokens.safetensors"
     machine = {"device": options.device, "batch_size": options.batch}
     phases = {}
     with tempfile.TemporaryDirectory(dir=base.parent) as folder:
@@ -173,7 +190,7 @@ def main() -> None:
             build(base, layers, options)
             sys.stderr.write(f"{layers} layers built in {time.perf_counter() - start:.0f} s\n")
             size = sum(file.stat().st_size for file in base.glob("model*.safetensors"))
-            for name in options.variants:
+            for name in [PASS, *options.variants]:
                 command = [sys.executable, __file__, *sys.argv[1:], "--job", name, str(base)]
                 phases = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
                 results += [
@@ -189,6 +206,7 @@ def main() -> None:
 
 
 def table(results: list[dict[str, Any]]) -> str:
+    passes = {one["layers"]: one["seconds"] for one in results if one["variant"] == PASS}
     rows = [
         [
             one["variant"],
@@ -196,13 +214,14 @@ def table(results: list[dict[str, Any]]) -> str:
             one["layers"],
             one["model_bytes"] / 2**20,
             one["seconds"],
+            one["seconds"] / passes[one["layers"]],
             one["memory_bytes"] / 2**20,
             one["gpu_bytes"] / 2**20,
         ]
         for one in sorted(results, key=lambda one: (one["variant"], one["phase"], one["layers"]))
     ]
-    headings = ["variant", "phase", "layers", "model MiB", "s", "memory MiB", "GPU MiB"]
-    return tabulate(rows, headings, "pipe", floatfmt=("", "", "", ".0f", ".1f", ".0f", ".0f"))
+    headings = ["variant", "phase", "layers", "model MiB", "s", "passes", "memory MiB", "GPU MiB"]
+    return tabulate(rows, headings, "pipe", floatfmt=("", "", "", ".0f", ".1f", ".1f", ".0f", ".0f"))
 
 
 if __name__ == "__main__":
