@@ -447,6 +447,10 @@ def test_the_pareto_front_agrees_with_brute_force(larger_is_better: bool) -> Non
         assert front == [not lost for lost in beaten], points
 
 
+def test_a_few_stray_zeros_make_no_smaller_model() -> None:
+    assert pareto_front([81_138_712, 81_139_203, 134_189_880], [74.3, 28.5, 17.3]) == [False, True, True]
+
+
 def test_divergence_shows_the_closest_first_and_not_the_base(
     results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,8 +174,10 @@ def _label_points(axes: Axes, points: pd.DataFrame) -> None:
 def pareto_front(sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False) -> list[bool]:
     """Whether each point is on the front: no other point is at most as large, at least as good, and better in one.
 
-    Equal points are on the front together.
+    Equal points are on the front together. Sizes are equal if their first three digits are: models that differ by a
+    few stray zeros are of one size.
     """
+    sizes = [float(f"{size:.3g}") for size in sizes]
     costs = [-quality if larger_is_better else quality for quality in qualities]
     order = sorted(range(len(costs)), key=lambda index: (sizes[index], costs[index]))
     front = [False] * len(costs)

@@ -41,14 +41,16 @@ function plain(text) {
   return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
 }
 
-// Rows that no other row beats in size and quality, by size; equal rows together.
+// Rows that no other row beats in size and quality, by size; equal rows together. Sizes are equal if their first three
+// digits are: models that differ by a few stray zeros are of one size.
 function front(rows, x, y) {
   const cost = (row) => (y.more ? -1 : 1) * valueOn(y, row);
-  const sorted = [...rows].sort((a, b) => valueOn(x, a) - valueOn(x, b) || cost(a) - cost(b));
+  const size = (row) => Number(valueOn(x, row).toPrecision(3));
+  const sorted = [...rows].sort((a, b) => size(a) - size(b) || cost(a) - cost(b));
   const found = [];
   for (const row of sorted) {
     const best = found.at(-1);
-    if (best === undefined || cost(row) < cost(best) || (cost(row) === cost(best) && valueOn(x, row) === valueOn(x, best)))
+    if (best === undefined || cost(row) < cost(best) || (cost(row) === cost(best) && size(row) === size(best)))
       found.push(row);
   }
   return found;
