@@ -231,6 +231,7 @@ def test_memory_of_pruning_does_not_grow_with_depth(tmp_path: Path) -> None:
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     results = read_json(tmp_path / "out.json")["results"]
     assert {(one["variant"], one["phase"]) for one in results} == {
+        ("Pass", "pass"),
         ("Magnitude_2of4", "prune"),
         ("ShortGPT_remove_2", "score"),
         ("ShortGPT_remove_2", "prune"),
