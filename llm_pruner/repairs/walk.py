@@ -154,7 +154,7 @@ def _repair_linear(
 ) -> LinearRepairRecord:
     """Set one linear layer to what is best on the held-out side, repaired or not, and say what that brought."""
     fit, held_out = sides
-    if not fit.moments.gram.isfinite().all():
+    if not all(side.moments.gram.isfinite().all() for side in sides):
         raise CheckpointError(f"layer {layer.index}, {name}: its inputs overflow in this dtype; calibrate in float32")
     deciding = held_out if held_out.moments.tokens else fit
     cut = original.float().masked_fill(removed, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from llm_pruner.repairs.least_squares import LeastSquares
 from llm_pruner.repairs.linear import LinearRepair
 from llm_pruner.repairs.regression import Regression
 from llm_pruner.repairs.rotation import Rotation
+from llm_pruner.repairs.walk import _repair_linear
 from llm_pruner.scoring.moments import Moments
-from llm_pruner.system.errors import ConfigError, PlanError
+from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
 from llm_pruner.variants.grammar import resolve
 from tests.tiny.families import VOCABULARY
 from tests.tiny.making import make
@@ -145,6 +147,16 @@ def test_rows_that_repeat_are_told_with_the_way_out(problem: tuple[torch.Tensor,
     regression = regression_of(few, few @ weight.T)
     with pytest.raises(PlanError, match="depend on each other over 4 tokens; give more calibration samples"):
         weight_of(LeastSquares(ridge=1e-18), weight, torch.arange(INPUTS) == 0, regression)
+
+
+@pytest.mark.parametrize("damaged", [0, 1])
+def test_inputs_that_overflow_are_told_on_either_side(damaged: int, problem: tuple[torch.Tensor, torch.Tensor]) -> None:
+    inputs, weight = problem
+    sides = regression_of(inputs, inputs @ weight.T), regression_of(inputs, inputs @ weight.T)
+    sides[damaged].moments.gram[0, 0] = float("inf")
+    layer: Any = SimpleNamespace(index=3)
+    with pytest.raises(CheckpointError, match=r"layer 3, mlp\.down_proj: its inputs overflow in this dtype"):
+        _repair_linear(LeastSquares(), layer, "mlp.down_proj", weight, torch.arange(INPUTS) == 0, sides)
 
 
 REPAIRED = [
