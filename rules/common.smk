@@ -24,6 +24,7 @@ from llm_pruner.report.figures import FIGURES, RECORDS, RUN
 from llm_pruner.report.page.files import page_files
 from llm_pruner.workflow.preflight import preflight
 from llm_pruner.steps.base import step_class
+from llm_pruner.variants.variant import DENSE
 from llm_pruner.variants.repeats import AT, repeats, split_repeat
 
 for name, value in resources.ENVIRONMENT.items():

@@ -62,9 +62,15 @@ rule base_predictions:
         "../workflow_scripts/base_predictions.py"
 
 
+def timed_beside(wildcards):
+    """The base model, timed in turn with a variant; none for the base itself."""
+    return "resources/model" if CONFIG.efficiency.beside_base and wildcards.variant != DENSE else []
+
+
 rule efficiency:
     input:
         model="baselines/{variant}/model",
+        base=timed_beside,
     output:
         "baselines/{variant}/evaluation/efficiency.json",
     log:
@@ -80,7 +86,7 @@ rule efficiency:
         runtime=minutes,
         gpu=gpus(CONFIG.jobs.gpus),
     params:
-        efficiency=CONFIG.efficiency.model_dump(),
+        efficiency=CONFIG.efficiency.model_dump(exclude={"beside_base"}),
         device=CONFIG.model.device,
         spread=CONFIG.jobs.gpus > 1,
         code=code("efficiency.py"),

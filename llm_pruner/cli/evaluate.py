@@ -63,7 +63,8 @@ def evaluate(
         typer.Option(
             exists=True,
             file_okay=False,
-            help="Model folder to compare predictions with: KL divergence, and how often the top next token agrees.",
+            help="Model folder to compare with: KL divergence, how often the top next token agrees, and times measured "
+            "in turn.",
             rich_help_panel="Perplexity",
         ),
     ] = None,
@@ -115,7 +116,8 @@ def evaluate(
                 output / "efficiency.json",
                 name=model_name,
                 device=device,
-                **efficiency.model_dump(),
+                base=other,
+                **efficiency.model_dump(exclude={"beside_base"}),
             )
         if {"ppl", "zeroshot"} & set(wanted):
             from llm_pruner.data.builtin.tasks import write_tasks
@@ -156,8 +158,10 @@ def _check_request(
     if (perplexity.stride or 0) > perplexity.window:
         longer = f"{perplexity.stride} is longer than the window, {perplexity.window}"
         raise typer.BadParameter(longer, param_hint="--stride")
-    if reference and "ppl" not in wanted:
-        raise typer.BadParameter("add ppl to --metrics: its pass compares the predictions", param_hint="--reference")
+    if reference and not {"ppl", "speed"} & set(wanted):
+        raise typer.BadParameter(
+            "add ppl to --metrics to compare predictions, or speed to compare times", param_hint="--reference"
+        )
 
 
 def _encode_text(perplexity: PerplexityConfig, folder: Path, output: Path) -> Path:
@@ -209,8 +213,10 @@ def _describe(measured: Iterable[Record]) -> str:
         elif isinstance(found, ZeroShotResult):
             lines.append(f"zero-shot accuracy {found.mean.acc:.2%} ± {found.mean.acc_stderr:.2%}")
         elif isinstance(found, EfficiencyResult):
+            seconds = found.batches[0].decode_seconds_per_token
+            if found.base_batches:
+                lines.append(f"decode {found.base_batches[0].decode_seconds_per_token / seconds:.2f} × as fast")
             lines.append(
-                f"decode {1000 * found.batches[0].decode_seconds_per_token:.2f} ms per token, "
-                f"peak memory {found.peak_memory_bytes / 1e6:,.1f} MB"
+                f"decode {1000 * seconds:.2f} ms per token, peak memory {found.peak_memory_bytes / 1e6:,.1f} MB"
             )
     return "\n".join(lines)

@@ -168,7 +168,10 @@ def _gains(base: Path, output: Path, runtime: Runtime) -> dict[str, dict[str, An
     tokens = output / "evaluation.safetensors"
     encode_evaluation("builtin", split_for("builtin", None, "evaluation"), base, tokens)
     places = {"before": (base, output / BEFORE), "after": (output / "model", output / "evaluation")}
-    speeds = {name: _speed(*place, name, runtime) for name, place in places.items()}
+    before = _speed(*places["before"], "before", runtime)
+    pruned = _speed(*places["after"], "after", runtime, base=base)
+    # both from one process, in turn: what the machine does beside slows both
+    speeds = {"before": (pruned.base_batches or before.batches)[0], "after": pruned.batches[0]}
     quality = {name: _quality(*place, name, tokens, runtime) for name, place in places.items()}
     plot_holistic_benchmark(
         {name: answers for name, (_, answers) in quality.items()}, output / "figures" / "right_answers.png"
@@ -180,7 +183,7 @@ def _gains(base: Path, output: Path, runtime: Runtime) -> dict[str, dict[str, An
         "parameters": _pair(totals.parameters),
         "non-zero parameters": _pair(totals.nonzero),
         "megabytes on disk": {name: value / 1e6 for name, value in _pair(totals.bytes_on_disk).items()},
-        "tokens decoded a second": {name: speed.batches[0].decode_tokens_per_second for name, speed in speeds.items()},
+        "tokens decoded a second": {name: times.decode_tokens_per_second for name, times in speeds.items()},
         "perplexity": {name: measured.perplexity for name, (measured, _) in quality.items()},
         f"right answers of {_QUESTIONS} in %": {
             **{name: 100 * answers["mean"]["score"] for name, (_, answers) in quality.items()},
@@ -193,7 +196,7 @@ def _pair(quantity: Pair[int]) -> dict[str, int]:
     return {"before": quantity.before, "after": quantity.after}
 
 
-def _speed(folder: Path, output: Path, name: str, runtime: Runtime) -> EfficiencyResult:
+def _speed(folder: Path, output: Path, name: str, runtime: Runtime, base: Path | None = None) -> EfficiencyResult:
     from llm_pruner.evaluation.efficiency import measure_efficiency
 
     prompt = min(_LENGTH, _context(folder) // 2)
@@ -206,6 +209,7 @@ def _speed(folder: Path, output: Path, name: str, runtime: Runtime) -> Efficienc
         batch_sizes=(1,),
         repeats=_REPEATS,
         device=runtime.device,
+        base=base,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,9 @@ T = TypeVar("T")
 
 WARM_UP_SECONDS = 1.5
 
+ROOM = 1.5
+"""Free memory of a GPU that a second model needs, as a multiple of its weights."""
+
 
 def measure_efficiency(
     folder: Path,
@@ -37,6 +41,7 @@ def measure_efficiency(
     threads: int | None = None,
     device: str = "auto",
     spread: bool = False,
+    base: Path | None = None,
 ) -> EfficiencyResult:
     """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
 
@@ -48,9 +53,11 @@ def measure_efficiency(
     Args:
         folder: model folder.
         output: the JSON to write.
-        name: what the model is called in tables.
-        threads: of torch on a CPU; all the job was given by default.
-        spread: share the model out over all GPUs there are; memory is then their sum.
+        name: name of the model in tables.
+        threads: torch threads on a CPU; by default all cores of the job.
+        spread: spread the model over all GPUs; the memory is then their sum.
+        base: folder of a model to time in turn with this one, batch by batch. Where a machine is slow for some seconds,
+            both are slow, and their ratio holds. A GPU without room for both leaves the base out.
     """
     import torch
 
@@ -70,55 +77,78 @@ def measure_efficiency(
     prompts = [
         torch.randint(0, vocabulary, (size, prompt_length), generator=generator).to(device) for size in batch_sizes
     ]
-    _warm_up(model, prompts[0], new_tokens)
-    batches = _measure(model, prompts, new_tokens, repeats)
+    _warm_up(model, prompts, new_tokens)
+    peak = memory.peak()
+    timed_models = [model]
+    if base and _has_room(base, model.device):
+        timed_models.append(load(base, device=device, device_map="auto" if spread else None))
+        _warm_up(timed_models[-1], prompts, new_tokens)
+    batches, *others = _measure(timed_models, prompts, new_tokens, repeats)
     result = EfficiencyResult(
         model=name,
         load_seconds=load_seconds,
         bytes_on_disk=bytes_on_disk(folder),
-        peak_memory_bytes=memory.peak(),
+        peak_memory_bytes=peak,
         device=device,
         threads=threads,
         prompt_length=prompt_length,
         new_tokens=new_tokens,
         batches=tuple(batches),
+        base_batches=tuple(others[0]) if others else (),
         run=run.describe(),
     )
     result.write(output)
     return result
 
 
-def _warm_up(model: PreTrainedModel, prompt: torch.Tensor, new_tokens: int) -> None:
-    """The first second of a process is slower than the rest, by a quarter for a small model."""
+def _has_room(folder: Path, device: torch.device) -> bool:
+    """Whether a model fits beside the loaded one; a CPU's memory is for the job's request to say."""
+    import torch
+
+    return device.type != "cuda" or torch.cuda.mem_get_info(device)[0] > ROOM * bytes_on_disk(folder)
+
+
+def _warm_up(model: PreTrainedModel, prompts: Sequence[torch.Tensor], new_tokens: int) -> None:
+    """Run the largest batch, which needs most memory, then the first one until the model is as fast as it gets.
+
+    The first second of a process is slower than the rest, by a quarter for a small model.
+    """
     until = time.perf_counter() + WARM_UP_SECONDS
+    largest = max(prompts, key=len)
+    _decode(model, *_prefill(model, largest), new_tokens)
     while time.perf_counter() < until:
-        _decode(model, *_prefill(model, prompt), new_tokens)
+        _decode(model, *_prefill(model, prompts[0]), new_tokens)
 
 
 def _measure(
-    model: PreTrainedModel, prompts: Sequence[torch.Tensor], new_tokens: int, repeats: int
-) -> list[BatchTimes]:
-    """Times every batch size in turn, round by round, so that a disturbance does not hit one of them alone."""
-    prefill: list[list[float]] = [[] for _ in prompts]
-    decode: list[list[float]] = [[] for _ in prompts]
+    models: Sequence[PreTrainedModel], prompts: Sequence[torch.Tensor], new_tokens: int, repeats: int
+) -> list[list[BatchTimes]]:
+    """Times of each model at every batch size: models in turn, round by round, so that a disturbance hits all alike."""
+    prefill: dict[tuple[int, int], list[float]] = defaultdict(list)
+    decode: dict[tuple[int, int], list[float]] = defaultdict(list)
     for _ in range(repeats):
-        for index, prompt in enumerate(prompts):
-            seconds, (token, cache) = timed(str(prompt.device), partial(_prefill, model, prompt))
-            prefill[index].append(seconds)
-            seconds, _ = timed(str(prompt.device), partial(_decode, model, token, cache, new_tokens))
-            decode[index].append(seconds / new_tokens)
+        for size, prompt in enumerate(prompts):
+            for number, model in enumerate(models):
+                seconds, (token, cache) = timed(str(prompt.device), partial(_prefill, model, prompt))
+                prefill[number, size].append(seconds)
+                seconds, _ = timed(str(prompt.device), partial(_decode, model, token, cache, new_tokens))
+                decode[number, size].append(seconds / new_tokens)
     return [
-        BatchTimes(
-            batch_size=len(prompt),
-            prefill_seconds=min(prefill[index]),
-            prefill_seconds_median=statistics.median(prefill[index]),
-            prefill_tokens_per_second=prompt.numel() / min(prefill[index]),
-            decode_seconds_per_token=min(decode[index]),
-            decode_seconds_per_token_median=statistics.median(decode[index]),
-            decode_tokens_per_second=len(prompt) / min(decode[index]),
-        )
-        for index, prompt in enumerate(prompts)
+        [_times(prompt, prefill[number, size], decode[number, size]) for size, prompt in enumerate(prompts)]
+        for number in range(len(models))
     ]
+
+
+def _times(prompt: torch.Tensor, prefill: Sequence[float], decode: Sequence[float]) -> BatchTimes:
+    return BatchTimes(
+        batch_size=len(prompt),
+        prefill_seconds=min(prefill),
+        prefill_seconds_median=statistics.median(prefill),
+        prefill_tokens_per_second=prompt.numel() / min(prefill),
+        decode_seconds_per_token=min(decode),
+        decode_seconds_per_token_median=statistics.median(decode),
+        decode_tokens_per_second=len(prompt) / min(decode),
+    )
 
 
 def _prefill(model: PreTrainedModel, prompt: torch.Tensor) -> tuple[torch.Tensor, Any]:

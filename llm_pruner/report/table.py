@@ -100,6 +100,10 @@ class Model:
         """Timings by batch size."""
         return {batch.batch_size: batch for batch in self.efficiency.batches} if self.efficiency else {}
 
+    def base_batches(self) -> dict[int, BatchTimes]:
+        """Timings of the base by batch size, measured in turn with the model's; empty if it was measured alone."""
+        return {batch.batch_size: batch for batch in self.efficiency.base_batches} if self.efficiency else {}
+
     def runs(self) -> list[RunRecord]:
         """Provenance records of the model's jobs."""
         return [part.run for part in (self.pruning, self.perplexity, self.zero_shot, self.efficiency) if part]
@@ -302,9 +306,19 @@ def _relative(getter: Callable[[Model], Any], base: Model) -> Callable[[Model], 
     return lambda model: _ratio(getter(model), getter(base))
 
 
-def _speed_up(getter: Callable[[Model], Any], base: Model) -> Callable[[Model], float | None]:
-    """Getter of the base's time divided by the model's."""
-    return lambda model: _ratio(getter(base), getter(model))
+def _time_share(value: Callable[[BatchTimes], float], base: Model) -> Callable[[Model], float | None]:
+    """Getter of a model's time at batch 1 divided by the base's: measured in turn with it, or else by itself."""
+    alone = _timing(1, value)
+
+    def share(model: Model) -> float | None:
+        beside = model.base_batches().get(1)
+        return _ratio(alone(model), value(beside) if beside else alone(base))
+
+    return share
+
+
+def _inverse(getter: Callable[[Model], float | None]) -> Callable[[Model], float | None]:
+    return lambda model: _ratio(1, getter(model))
 
 
 def paired(model: Model, base: Model) -> tuple[float | None, float | None]:
@@ -439,6 +453,7 @@ def summary_table(results: Results) -> Table:
         Column("recovered", "Recovered", WHOLE, recovered),
     )
     prefill, decode = _timing(1, _prefill_ms), _timing(1, _decode_ms)
+    decode_share = _time_share(_decode_ms, base)
     columns = [
         Column("variant", "Variant", TEXT, lambda model: model.name, compact=True),
         Column("method", "Method", TEXT, _pruning(lambda held: held.method)),
@@ -490,9 +505,10 @@ def summary_table(results: Results) -> Table:
         Column("zero_shot_retention", "Accuracy kept", SHARE, _relative(accuracy, base), compact=True),
         *(Column(f"acc_{task}", f"{task} acc", SHARE, _task(task, lambda held: held.acc)) for task in results.tasks),
         Column("prefill_ms", "Prefill ms", ONE, prefill),
-        Column("prefill_speedup", "Prefill speed-up", TIMES, _speed_up(prefill, base)),
+        Column("prefill_speedup", "Prefill speed-up", TIMES, _inverse(_time_share(_prefill_ms, base))),
         Column("decode_ms", "Decode ms per token", TWO, decode, compact=True),
-        Column("decode_speedup", "Decode speed-up", TIMES, _speed_up(decode, base), compact=True),
+        Column("decode_speedup", "Decode speed-up", TIMES, _inverse(decode_share), compact=True),
+        Column("decode_time_share", f"Decode time / {base.name}", TIMES, decode_share),
         *(
             Column(
                 f"throughput_{size}",
@@ -514,8 +530,10 @@ def summary_table(results: Results) -> Table:
         f"is below {TELLING_ERRORS} such errors: the order of tied rows is chance. "
         f"KL to {base.name} is the divergence of the predictions on the same text, in nats a token; Same next "
         "token is the share of tokens for which both models have the same likeliest next token. "
-        f"Accuracy kept and speed-up are relative to {base.name}. Recovered is the share of the perplexity lost by "
-        "pruning that healing won back. An empty cell was not measured."
+        f"Accuracy kept and speed-up are relative to {base.name}, which was timed in turn with each model: speed-ups "
+        "compare, milliseconds of different rows were measured at different moments. "
+        "Recovered is the share of the perplexity lost by pruning that healing won back. "
+        "An empty cell was not measured."
     )
     return build_table("Summary", columns, results.models, note)
 

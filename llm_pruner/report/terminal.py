@@ -36,11 +36,11 @@ FIRST = (
     "ties",
     "zero_shot_acc",
     "zero_shot_stderr",
-    "decode_ms",
+    "decode_speedup",
     "parameters",
     "perplexity_before",
     "nonzero",
-    "decode_speedup",
+    "decode_ms",
     "zero_shot_retention",
 )
 """Columns of the summary in order of importance. Other compact columns follow, in the table's order."""

@@ -238,6 +238,9 @@ class EfficiencyConfig(Options):
     """Timed runs, of which the fastest counts."""
     threads: PositiveInt | None = None
     """Threads on a CPU. By default all cores of the run."""
+    beside_base: bool = True
+    """Time the base model in turn with each model, in one process: other work on the machine then slows both, and
+    speed-ups hold. Both models have to fit main memory; on a GPU without room for both, the base's own job counts."""
 
 
 class JobsConfig(Options):

@@ -348,7 +348,9 @@ def test_evaluate_against_a_reference(
     told = run("evaluate", *arguments, "--reference", folders["qwen3"]).stdout
     assert told.startswith("perplexity ") and "KL divergence " in told and "same next token in " in told
     assert "divergence" not in run_json("evaluate", *arguments)["perplexity"]
-    run("evaluate", *arguments, "--metrics", "speed", "--reference", folders["llama"], code=2)
+    in_turn = run_json("evaluate", *arguments, "--metrics", "speed", "--reference", folders["llama"])["efficiency"]
+    assert len(in_turn["base_batches"]) == len(in_turn["batches"])
+    run("evaluate", *arguments, "--metrics", "memory", "--reference", folders["llama"], code=2)
 
 
 def test_evaluate(

@@ -229,6 +229,19 @@ def test_efficiency_measures_everything(make_model: Callable[..., Path], tmp_pat
         assert batch.decode_tokens_per_second == pytest.approx(batch.batch_size / batch.decode_seconds_per_token)
 
 
+def test_the_base_is_timed_in_turn(make_model: Callable[..., Path], tmp_path: Path) -> None:
+    model, base = make_model("llama"), make_model("llama", vocab_size=400_000)
+    options = {"prompt_length": 2, "new_tokens": 2, "batch_sizes": (1, 2), "repeats": 2, "device": "cpu"}
+    alone = measure_efficiency(model, tmp_path / "alone.json", name="x", **options)
+    beside = measure_efficiency(model, tmp_path / "beside.json", name="x", base=base, **options)
+    assert alone.base_batches == ()
+    assert [batch.batch_size for batch in beside.base_batches] == [1, 2]
+    # the other model's output embedding is a thousand times as large; its memory is not this model's
+    for own, other in zip(beside.batches, beside.base_batches, strict=True):
+        assert other.decode_seconds_per_token > 3 * own.decode_seconds_per_token
+    assert beside.peak_memory_bytes < (base / "model.safetensors").stat().st_size / 2
+
+
 def test_peak_memory_sees_the_model(make_model: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_model("llama", vocab_size=400_000)
     size = (folder / "model.safetensors").stat().st_size

@@ -339,6 +339,20 @@ def test_efficiency_has_columns_for_every_batch_size(results: Results) -> None:
     assert (dense["threads"], dense["prompt_length"]) == (2, 128)
 
 
+def test_speed_up_compares_what_was_timed_in_turn(folders: list[Path]) -> None:
+    """A base that was measured while the machine was twice as fast does not make the others slow."""
+    file = folders[ORDER.index("Magnitude_2000")] / "evaluation" / "efficiency.json"
+    record = json.loads(file.read_text())
+    own = record["batches"][0]["decode_seconds_per_token"]
+    record["base_batches"] = [{**record["batches"][0], "decode_seconds_per_token": 1.25 * own}]
+    write(file, record)
+    pruned = row(summary_table(read_results(folders)).frame, "Magnitude_2000")
+    assert (pruned["decode_speedup"], pruned["decode_time_share"]) == (pytest.approx(1.25), pytest.approx(0.8))
+    assert pruned["decode_ms"] == pytest.approx(1000 * own)
+    alone = row(summary_table(read_results(folders)).frame, "ShortGPT_remove_1")
+    assert alone["decode_speedup"] == pytest.approx(DECODE_SECONDS["Dense"] / DECODE_SECONDS["ShortGPT_remove_1"])
+
+
 def test_provenance_names_every_value_where_jobs_differ(results: Results) -> None:
     frame = provenance_table(results).frame
     dense, wanda = row(frame, "Dense"), row(frame, "Wanda_2of4")

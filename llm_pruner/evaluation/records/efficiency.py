@@ -49,5 +49,8 @@ class EfficiencyResult(Record):
     """Decoded after it."""
     batches: tuple[BatchTimes, ...]
     """By batch size."""
+    base_batches: tuple[BatchTimes, ...] = ()
+    """Times of the base model, measured in turn with these; speed-ups compare with them. Empty for the base itself, or
+    if it was not measured beside the model."""
     run: RunRecord
     """The job that measured."""
