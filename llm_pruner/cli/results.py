@@ -241,7 +241,15 @@ def show(
     results = read_results(whole) if whole else None
     if as_json:
         found = best_at_sizes(results) if results else []
-        best = [{"share": one.share, "model": one.model and one.model.name, "ties": list(one.ties)} for one in found]
+        best = [
+            {
+                "share": one.share,
+                "model": one.model and one.model.name,
+                "ties": list(one.ties),
+                "in_full_precision": one.in_full_precision and one.in_full_precision.name,
+            }
+            for one in found
+        ]
         emit({"models": [model.name for model in results.models] if results else [], "best": best}, "", as_json)
     else:
         show_run(results, Console(highlight=False), run, more)

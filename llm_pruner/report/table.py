@@ -366,6 +366,11 @@ def best_of(models: Iterable[Model]) -> Model | None:
     return min(measured, key=itemgetter(0))[1] if measured else None
 
 
+def best_first(models: Iterable[Model]) -> list[Model]:
+    """Models by perplexity, the lowest first; unmeasured models last, and equals in their order."""
+    return sorted(models, key=lambda model: model.perplexity.perplexity if model.perplexity else math.inf)
+
+
 SIZES = (0.9, 0.8, 0.65)
 """Shares of the base's bytes on disk, at which a run names the best model."""
 
@@ -382,6 +387,8 @@ class Best:
     """The best model; None if no measured model is small enough."""
     ties: tuple[str, ...]
     """Ties with the best model among the models of at most this size."""
+    in_full_precision: Model | None = None
+    """If the best model is in few bits, the best one that is not; None if no such model is small enough."""
 
 
 def size_on_disk(model: Model) -> int | None:
@@ -390,15 +397,17 @@ def size_on_disk(model: Model) -> int | None:
 
 
 def best_at_sizes(results: Results, shares: Sequence[float] = SIZES) -> list[Best]:
-    """The best model at each share of the base's size; empty if the base's size is unknown."""
+    """The best model at each share of the base's size, to a tenth of a percent; empty if that size is unknown."""
     whole = size_on_disk(results.base)
     if whole is None:
         return []
     found = []
     for share in shares:
-        fitting = [model for model in results.models if (size_on_disk(model) or math.inf) <= share * whole]
+        fitting = [model for model in results.models if round((size_on_disk(model) or math.inf) / whole, 3) <= share]
         best = best_of(fitting)
-        found.append(Best(share, share * whole, best, tuple(ties_of(best, fitting)) if best else ()))
+        ties = tuple(ties_of(best, fitting)) if best else ()
+        other = best_of(model for model in fitting if not model.is_quantized) if best and best.is_quantized else None
+        found.append(Best(share, share * whole, best, ties, other))
     return found
 
 

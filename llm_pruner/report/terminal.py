@@ -20,6 +20,7 @@ from llm_pruner.report.table import (
     TEXT,
     Best,
     Column,
+    Model,
     Results,
     Table,
     best_at_sizes,
@@ -69,7 +70,8 @@ def show_run(results: Results | None, console: Console, folder: Path = Path(), m
     for table in more:
         console.print()
         console.print(grid(table, console.width), soft_wrap=True)
-    places = {**_PLACES, **{f"baselines/{one.model.name}/model": "a model folder" for one in best if one.model}}
+    models = [model for one in best for model in (one.model, one.in_full_precision) if model]
+    places = {**_PLACES, **{f"baselines/{model.name}/model": "a model folder" for model in models}}
     there = {os.path.relpath(folder / place): text for place, text in places.items() if (folder / place).exists()}
     if there:
         console.print()
@@ -144,7 +146,14 @@ def _best_grid(best: Sequence[Best]) -> Grid:
         if one.model is None:
             shown.add_row(limit, "no row is so small")
             continue
-        perplexity = f"{one.model.perplexity.perplexity:,.2f}" if one.model.perplexity else ""
         ties = f"ties with {', '.join(one.ties)}" if one.ties else ""
-        shown.add_row(limit, one.model.name, BYTES.text(size_on_disk(one.model)), perplexity, ties)
+        shown.add_row(limit, *_measured(one.model), ties)
+        if one.in_full_precision:
+            shown.add_row("", *_measured(one.in_full_precision), "best that is not in few bits")
     return shown
+
+
+def _measured(model: Model) -> tuple[str, str, str]:
+    """Name, size and perplexity."""
+    perplexity = f"{model.perplexity.perplexity:,.2f}" if model.perplexity else ""
+    return model.name, BYTES.text(size_on_disk(model)), perplexity

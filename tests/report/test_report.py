@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -557,7 +558,7 @@ def test_few_bits_are_smaller_on_disk_and_no_sparsity(
     monkeypatch.setattr(quality_against_size, "save", lambda figure, _path: drawn.append(figure))
     quality_against_size.draw(quantized, tmp_path / "quality.png")
     disk, nonzero = ({text.get_text() for text in panel.texts} - {""} for panel in drawn[0].axes)
-    assert "Magnitude_2000+nf4" in disk - nonzero
+    assert "Magnitude_2000, Magnitude_2000+nf4" in disk - nonzero
     positions = {tuple(line.get_xdata()) for line in drawn[0].axes[0].lines if line.get_marker() not in (None, "None")}
     assert (1280,) in positions  # bytes of Magnitude_2000, not its 640 parameters
     # nothing is won back by storing a model in few bits
@@ -579,8 +580,30 @@ def test_what_is_far_worse_stands_at_the_edge_with_its_value(
         draw_quality(results, tmp_path / "quality.png", quality)
     for figure, label, edge in zip(drawn, ("V5 ↑ 5,000", "V5 ↓ 25%"), (1.1 * 12, 1 - 1.1 * 0.22), strict=True):
         panel = figure.axes[0]
-        assert {"V0", label} <= {text.get_text() for text in panel.texts}
+        assert {"V0, V4" if label.startswith("V5 ↑") else "V0, V3", label} <= {text.get_text() for text in panel.texts}
         assert edge in [pytest.approx(float(line.get_ydata()[0])) for line in panel.lines if len(line.get_ydata()) == 1]
+
+
+def test_of_very_many_models_few_are_named(
+    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty far worse by chance, and a hundred of sizes of their own, the larger the better; the best is there twice."""
+    table = summary_table(results)
+    frame = pd.concat([table.frame.iloc[:1]] * 132, ignore_index=True)
+    frame["variant"] = ["Dense", *(f"Chance{n}" for n in range(30)), *(f"V{n}" for n in range(100)), "V99 again"]
+    frame["method"] = ["Dense"] + ["Random"] * 30 + ["Wanda"] * 101
+    frame["bytes_on_disk"] = [20_000, *[8000] * 30, *range(1000, 11_000, 100), 10_900]
+    frame["perplexity"] = [10.0, *range(500, 530), *np.linspace(60, 20, 100), 20.0]
+    monkeypatch.setattr(quality_against_size, "summary_table", lambda _: replace(table, frame=frame))
+    drawn: list[Figure] = []
+    monkeypatch.setattr(quality_against_size, "save", lambda figure, _path: drawn.append(figure))
+    quality_against_size.draw(results, tmp_path / "quality.png")
+    names = {text.get_text() for text in drawn[0].axes[0].texts} - {""}
+    assert len(names) == 16
+    assert {"Chance29 ↑ 529", "Chance0 ↑ 500", "Dense", "V99, V99 again", "V98"} <= names
+    # all outliers stand close above the others
+    heights = [float(line.get_ydata()[0]) for line in drawn[0].axes[0].lines if len(line.get_ydata()) == 1]
+    assert 60 < max(heights) < 2.5 * 60
 
 
 def test_figures_of_healed_models(healed: Results, results: Results, tmp_path: Path) -> None:

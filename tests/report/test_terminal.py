@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from llm_pruner.analysis.records import ModelStructure
 from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.report.table import Model, Results, best_at_sizes, markdown, summary_table, ties_of, told_apart
 from llm_pruner.report.terminal import FIRST, grid, show_run
+from llm_pruner.variants.records import PruningRecord
 
 
 def structure(name: str, size: int) -> ModelStructure:
@@ -35,6 +37,26 @@ def model(name: str, size: int, *losses: float) -> Model:
     found = {"nll": nll, "perplexity": math.exp(nll), "window_nll": list(losses), "bits_per_byte": None}
     held = {"model": name, **text, **found, "run": RUN}
     return Model(name, comparison=comparison, perplexity=PerplexityResult.model_validate(held))
+
+
+def stored_in_few_bits(name: str) -> PruningRecord:
+    step = {"name": "nf4", "options": {}, "bytes": {"before": 1000, "after": 300}, "run": RUN}
+    held = {
+        "variant": name,
+        "method": "Dense",
+        "mechanism": "dense",
+        "structure": "dense",
+        "parent": "Dense",
+        "asked": None,
+        "reached": None,
+        "options": {},
+        "notes": [],
+        "scores": [],
+        "seconds": {"scoring": 0.0, "pruning": 1.0, "total": 1.0},
+        "steps": [step],
+        "run": RUN,
+    }
+    return PruningRecord.model_validate(held)
 
 
 RUN = {
@@ -88,6 +110,19 @@ def test_best_at_sizes() -> None:
     }
     assert (at[1.0].ties, at[0.9].ties, at[0.8].ties) == (("Tied",), ("Worse",), ())
     assert at[0.9].limit == 900
+
+
+def test_beside_the_best_in_few_bits_stands_the_best_that_is_not() -> None:
+    few_bits = replace(model("Dense+nf4", 300, 1.05, 1.05, 1.05), pruning=stored_in_few_bits("Dense+nf4"))
+    # 800.4 of 1000 bytes are 80 % to a tenth of a percent
+    close = model("Close", 8004, 1.2, 1.2, 1.2)
+    base = model("Dense", 10_000, 1.0, 1.0, 1.0)
+    results = Results((base, close, few_bits, SMALL), base)
+    at = {one.share: one for one in best_at_sizes(results)}
+    assert {one.model and one.model.name for one in at.values()} == {"Dense+nf4"}
+    told = {share: one.in_full_precision and one.in_full_precision.name for share, one in at.items()}
+    assert told == {0.9: "Close", 0.8: "Close", 0.65: "Small"}
+    assert shown(results, 120).count("best that is not in few bits") == 3
 
 
 def test_a_row_that_was_not_measured_is_never_best() -> None:

@@ -10,17 +10,21 @@ from llm_pruner.report.canvas import FAINT, GRID, QUIET, new_figure, save
 from llm_pruner.report.style import UNKNOWN, run_styles
 from llm_pruner.report.table import Results, summary_table
 
+_ROWS = 60
+"""Models in the figure at most."""
+
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
     """Draw mean divergence with its standard error, and the range from median to 99th percentile, the closest on top.
 
-    Models with exactly the base's predictions, the base included, are left out, since the axis is logarithmic.
+    Models with exactly the base's predictions, the base included, are left out, since the axis is logarithmic. Of very
+    many models, the closest are drawn.
     """
     styles = run_styles(results)
     sparse = {model.name for model in results.models if model.is_sparse}
     frame = summary_table(results).frame
     shown = frame[(frame["kl"] > 0).fillna(False)].fillna({"method": UNKNOWN, "kl_stderr": 0.0})
-    rows = shown.sort_values("kl").to_dict("records")
+    rows = shown.sort_values("kl").head(_ROWS).to_dict("records")
     figure = new_figure(8.5, 1.4 + 0.32 * max(len(rows), 4))
     axes = figure.add_subplot()
     for place, row in enumerate(rows):
@@ -56,6 +60,8 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
         f"KL divergence from {results.base.name} in nats a token: mean ± s.e., bar from median to 99th percentile"
     )
     axes.set_title("same next token", loc="right", fontsize=9, color=QUIET)
+    if len(rows) < len(shown):
+        axes.set_title(f"the {len(rows)} closest of {len(shown)} models", loc="left", fontsize=9, color=QUIET)
     axes.grid(axis="x", **GRID)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llm_pruner.mechanisms import get_mechanism
-from llm_pruner.report.canvas import GRID, new_figure, save
+from llm_pruner.report.canvas import GRID, QUIET, new_figure, save
 from llm_pruner.report.figures.layer_scores import layer_series
 from llm_pruner.report.style import UNKNOWN, run_styles
-from llm_pruner.report.table import Model, Results
+from llm_pruner.report.table import Model, Results, best_first
 
 _HATCHES = ("", "//////", "......")
 """Hatches that distinguish several scores of one method."""
+_CURVES = 12
+"""Curves at most; models with the same shares in every layer share one."""
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
     """Draw the importance of each layer, and the share of its parameters that went or became zero.
 
     The figure shows the models whose options let layers lose different shares, or all width models if there are none.
-    It shows the layer scores that decided shares, or all layer scores if none did.
+    It shows the layer scores that decided shares, or all layer scores if none did. Of very many different curves, those
+    of the models of lowest perplexity are drawn.
     """
     scores = results.scores
     styles = run_styles(results, (score.method for score in scores))
@@ -30,7 +34,7 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
     ]
     drawn = [model for model in thinned if _varies(model)] or [model for model in thinned if not model.is_sparse]
     layers = max((len(model.layers) for model in drawn), default=8)
-    figure = new_figure(max(8.0, 0.3 * layers), 6.4)
+    figure = new_figure(max(9.5, 2 + 0.3 * layers), 6.4)
     importance, rates = figure.subplots(2, 1, sharex=True, height_ratios=(2, 3))
     rankings = [score for score in scores if get_mechanism(score.mechanism).ranks_layers]
     used = {name for model in drawn if model.pruning for name in model.pruning.scores}
@@ -53,17 +57,23 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
             hatch=_HATCHES[before % len(_HATCHES)],
             label=score.id,
         )
-    for number, model in enumerate(drawn):
-        style = styles[model.method or UNKNOWN]
-        # shapes of a masked model stay, so count its zeros
-        lost = {
-            layer.layer_idx: layer.nonzero_reduction_ratio if model.is_sparse else layer.reduction_ratio
-            for layer in model.layers
-        }
+    curves: dict[tuple[tuple[int, float], ...], list[Model]] = defaultdict(list)
+    for model in best_first(drawn):
+        curves[_lost(model)].append(model)
+    for number, (lost, models) in enumerate(list(curves.items())[:_CURVES]):
+        style = styles[models[0].method or UNKNOWN]
         dashes = ("-", "--", ":", "-.")[number % 4]
         rates.plot(
-            list(lost), list(lost.values()), color=style.colour, marker=style.marker, linestyle=dashes, label=model.name
+            [layer for layer, _ in lost],
+            [share for _, share in lost],
+            color=style.colour,
+            marker=style.marker,
+            linestyle=dashes,
+            label=models[0].name if len(models) == 1 else f"{models[0].name} and {len(models) - 1} alike",
         )
+    if len(curves) > _CURVES:
+        told = f"{_CURVES} of {len(curves)} different models, those of lowest perplexity"
+        rates.set_title(told, loc="left", fontsize=9, color=QUIET)
     importance.set_ylabel("Importance relative\nto the largest")
     rates.set(xlabel="Layer of the base model", ylabel="Share of the layer's parameters\nremoved or zeroed")
     rates.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
@@ -73,8 +83,16 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(frameon=False, fontsize=8.5)
+            axes.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.01, 1))
     save(figure, path)
+
+
+def _lost(model: Model) -> tuple[tuple[int, float], ...]:
+    """Share of each layer's parameters that went; of a masked model, whose shapes stay, the share of its zeros."""
+    return tuple(
+        (layer.layer_idx, layer.nonzero_reduction_ratio if model.is_sparse else layer.reduction_ratio)
+        for layer in model.layers
+    )
 
 
 def _varies(model: Model) -> bool:

@@ -11,8 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.ticker import FuncFormatter
 
-from llm_pruner.report.canvas import new_figure, save
-from llm_pruner.report.table import Results, layers_table
+from llm_pruner.report.canvas import QUIET, new_figure, save
+from llm_pruner.report.table import Results, best_first, layers_table
+
+_ROWS = 60
+"""Models in the figure at most."""
 
 
 def draw(results: Results, path: str | os.PathLike[str]) -> None:
@@ -20,11 +23,12 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
 
     The numbers are shares of non-zero parameters that were removed or zeroed, so that sparse and structured models
     share one scale. A row without an analysis stays grey. Healed models are left out, since they have the shapes of
-    their parents.
+    their parents. Of very many models, those of lowest perplexity are drawn, in the order of the run.
     """
     table = layers_table(results)
-    left_out = [model.name for model in results.models if model.parent or model.name == results.base.name]
-    frame = table.frame[~table.frame["variant"].isin(left_out)]
+    pruned = [model for model in results.models if not model.parent and model.name != results.base.name]
+    drawn = {model.name for model in best_first(pruned)[:_ROWS]}
+    frame = table.frame[table.frame["variant"].isin(drawn)]
     layers = [column.title for column in table.columns if column.key.startswith("layer_")]
     names = list(dict.fromkeys(frame["variant"]))
     figure = new_figure(3.4 + 2 * max(3.2, 0.42 * len(layers)), 1.7 + 0.32 * max(len(names), 3))
@@ -35,6 +39,9 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
         image = _draw_heat(axes, values, layers, names)
         axes.set_title(block, fontsize=11)
         axes.set_xlabel("Layer of the base model")
+    if len(drawn) < len(pruned):
+        told = f"the {len(drawn)} of lowest perplexity of {len(pruned)} models"
+        panels[0].set_title(told, loc="left", fontsize=9, color=QUIET)
     bar = figure.colorbar(image, ax=list(panels), fraction=0.03, pad=0.02)
     bar.set_label("Removed or zeroed")
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))

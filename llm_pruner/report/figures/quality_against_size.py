@@ -23,7 +23,12 @@ from llm_pruner.report.table import Model, Results, summary_table
 
 _FRONT: dict[str, Any] = {"color": QUIET, "linewidth": 1.4, "linestyle": (0, (4, 2)), "zorder": 1}
 _HEALED: dict[str, Any] = {"arrowstyle": "-|>", "color": QUIET, "linewidth": 1.1, "shrinkA": 5, "shrinkB": 5}
-_EDGE_STEP = 1.09
+_EDGE_STEP, _EDGE_STEPS = 1.09, 8
+"""Distance between outliers at the edge, as a factor, and the number of steps that all of them share at most."""
+_ARROWS = 16
+"""Arrows from parents to children in a panel; with more pairs, only those of named models are drawn."""
+_NAMES = 16
+"""Names in a panel at most, the worst models of the front left out first."""
 _QUALITIES = {
     "perplexity": ("Perplexity (lower is better)", False),
     "zero_shot_acc": ("Zero-shot accuracy ± standard error (higher is better)", True),
@@ -49,8 +54,8 @@ def draw_quality(results: Results, path: str | os.PathLike[str], quality: Qualit
     Structured models and models in few bits are smaller on disk. A sparse model is stored at full size and gains only
     in the second panel; its marker is hollow in both panels. The second panel leaves out models in few bits, since
     their zeros come from the number format. An arrow leads from a model to its healed or quantised model. A line joins
-    the models that no other model beats in size and quality. These models, the controls and the worst model are named.
-    A model far worse than the others is drawn at the edge.
+    the models that no other model beats in size and quality. These models, the best of each control and the worst model
+    are named; models at one place share a name. A model far worse than the others is drawn at the edge.
     """
     frame = summary_table(results).frame
     styles = run_styles(results)
@@ -80,7 +85,8 @@ def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
     limit = ceiling(costs.tolist())
     far = costs > limit
     # outliers one above the other, the worst at the very edge, so that none hides another
-    edge = limit * _EDGE_STEP ** (costs[far].rank(method="first") - 1)
+    step = _EDGE_STEP ** min(1.0, _EDGE_STEPS / max(1, far.sum()))
+    edge = limit * step ** (costs[far].rank(method="first") - 1)
     y = values.mask(far, 1 - edge if larger_is_better else edge)
     told = "↓ {:.0%}" if larger_is_better else "↑ {:,.0f}"
     labels = [
@@ -88,7 +94,16 @@ def _panel_points(frame: pd.DataFrame, size: str, quality: str) -> pd.DataFrame:
         for name, value, is_far in zip(points["variant"], values, far, strict=True)
     ]
     front = pareto_front(x.tolist(), values.tolist(), larger_is_better)
-    return points.assign(x=x, y=y, label=labels, far=far, cost=costs, front=np.array(front, dtype=bool))
+    placed = points.assign(x=x, y=y, label=labels, far=far, cost=costs, front=np.array(front, dtype=bool))
+    return placed.assign(named=placed["variant"].isin(_named(placed)["variant"]))
+
+
+def _named(points: pd.DataFrame) -> pd.DataFrame:
+    """The points to name: the worst, the best of each control, and the front, best first; one for each place."""
+    worst = points[points["cost"] == points["cost"].max()]
+    controls = points[points["method"].isin(CONTROLS)].sort_values("cost").groupby("method").head(1)
+    chosen = pd.concat([worst.head(1), controls, points[points["front"]].sort_values("cost")])
+    return chosen.drop_duplicates(["x", "y"]).head(_NAMES)
 
 
 def _draw_panel(
@@ -117,8 +132,10 @@ def _draw_panel(
     front = points[points["front"]].sort_values(["x", "y"])
     axes.plot(front["x"], front["y"], drawstyle="steps-post", **_FRONT)
     places = {row["variant"]: (row["x"], row["y"]) for row in points.to_dict("records")}
-    for name, parent in parents.items():
-        if {name, parent} <= places.keys():
+    steps = {name: parent for name, parent in parents.items() if {name, parent} <= places.keys()}
+    named = set(points.loc[points["named"], "variant"])
+    for name, parent in steps.items():
+        if len(steps) <= _ARROWS or name in named:
             axes.annotate("", places[name], places[parent], arrowprops=_HEALED, zorder=2)
     for row in points.fillna({"method": UNKNOWN, "mechanism": ""}).to_dict("records"):
         hollow = row["mechanism"] != "" and get_mechanism(row["mechanism"]).masks
@@ -149,18 +166,19 @@ def _add_legend(figure: Figure, models: Sequence[Model], styles: Mapping[str, St
 
 
 def _label_points(axes: Axes, points: pd.DataFrame) -> None:
-    """Name the front, the controls and the worst model, unless a name would cover a point or another name."""
+    """Write the names, each at a free place near its point."""
     from textalloc import allocate
 
-    worst = points["cost"] == points["cost"].max()
-    named = points[points["front"] | points["method"].isin(CONTROLS) | worst]
+    named = points[points["named"]]
+    at = points.groupby(["x", "y"])["label"].agg(list)
+    labels = [_joined(label, at[x, y]) for label, x, y in zip(named["label"], named["x"], named["y"], strict=True)]
     # textalloc prints to stdout, which is for results, if a label finds no free place
     with redirect_stdout(StringIO()):
         allocate(
             axes,
             named["x"].tolist(),
             named["y"].tolist(),
-            named["label"].tolist(),
+            labels,
             x_scatter=points["x"].tolist(),
             y_scatter=points["y"].tolist(),
             textsize=8.5,
@@ -169,6 +187,12 @@ def _label_points(axes: Axes, points: pd.DataFrame) -> None:
             linewidth=0.8,
             max_distance=0.15,
         )
+
+
+def _joined(label: str, labels: Sequence[str]) -> str:
+    """The name of a place: its label, and the second of two or the number of more."""
+    others = [other for other in labels if other != label]
+    return f"{label} and {len(others)} more" if len(others) > 1 else ", ".join([label, *others])
 
 
 def pareto_front(sizes: Sequence[float], qualities: Sequence[float], larger_is_better: bool = False) -> list[bool]:
