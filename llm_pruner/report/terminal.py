@@ -34,6 +34,7 @@ FIRST = (
     "bytes_on_disk",
     "nll_difference",
     "nll_difference_stderr",
+    "kl",
     "ties",
     "zero_shot_acc",
     "zero_shot_stderr",
