@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from llm_pruner.encoders.architecture import Widths
-from llm_pruner.encoders.importance import Groups
+from llm_pruner.encoders.group_scores import Groups
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -13,11 +13,11 @@ import torch
 
 from llm_pruner.encoders.architecture import check_pruned_share, unquantized_shape
 from llm_pruner.encoders.folder import load_classifier
-from llm_pruner.encoders.importance import (
+from llm_pruner.encoders.group_scores import (
     GradientWindow,
     Groups,
     choose,
-    importance,
+    group_scores,
     magnitudes,
 )
 from llm_pruner.encoders.masking import Masks
@@ -107,7 +107,7 @@ class PruningTraining(ClassifierTraining):
         final = self.schedule.final_update
         due = update == final or (self.options.start_step < update < final and update % self.options.mask_every == 0)
         if due and any(self.options.targets):
-            scores = importance(magnitudes(self.model, self.groups), self.window.mean(), self.groups, self.options)
+            scores = group_scores(magnitudes(self.model, self.groups), self.window.mean(), self.groups, self.options)
             self.pruned = choose(scores, self.groups, self.pruned, self.schedule.share(update), self.options)
             self.masks.prune(self.pruned)
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from llm_pruner.encoders.architecture import EncoderShape, Widths, check_pruned_share, read_shape
 from llm_pruner.encoders.folder import load_classifier, load_encoder_tokenizer, save_classifier
-from llm_pruner.encoders.importance import GradientWindow, Groups, choose, importance, magnitudes, normalise
+from llm_pruner.encoders.group_scores import GradientWindow, Groups, choose, group_scores, magnitudes, normalise
 from llm_pruner.encoders.masking import Masks
 from llm_pruner.encoders.objective import Student
 from llm_pruner.encoders.options import (
@@ -212,13 +212,13 @@ def test_importance_by_hand(small: Groups) -> None:
     magnitude = torch.tensor([1.0, 2.0, 3.0, 5.0, 2.0, 6.0, 10.0, 4.0])
     gradient = torch.tensor([4.0, 0.0, 1.0, 2.0, 8.0, 8.0, 0.0, 4.0])
     apart = PruningOptions(lambda_mag=2.0, lambda_grad=1.0)
-    both = importance(magnitude, gradient, small, apart)
+    both = group_scores(magnitude, gradient, small, apart)
     expected = [0 + 1, 0.5 + 0, 1 + 0.25, 2 + 0.5, 0 + 1, 1 + 1, 2 + 0, 0.5 + 0.5]
     assert both.tolist() == pytest.approx(expected)
-    only = importance(magnitude, gradient, small, apart.model_copy(update={"importance_mode": "kd_grad"}))
+    only = group_scores(magnitude, gradient, small, apart.model_copy(update={"importance_mode": "kd_grad"}))
     assert only.tolist() == pytest.approx([1, 0, 0.25, 0.5, 1, 1, 0, 0.5])
     together = apart.model_copy(update={"importance_mode": "l2", "enable_multi_granularity": False})
-    found = importance(magnitude, gradient, small, together)
+    found = group_scores(magnitude, gradient, small, together)
     assert found.tolist() == pytest.approx([0, 1 / 9, 2 / 9, 4 / 9, 1 / 9, 5 / 9, 1, 3 / 9])
     assert normalise(torch.full((3,), 7.0)).tolist() == [0, 0, 0]
 

@@ -584,9 +584,7 @@ def test_what_is_far_worse_stands_at_the_edge_with_its_value(
         assert edge in [pytest.approx(float(line.get_ydata()[0])) for line in panel.lines if len(line.get_ydata()) == 1]
 
 
-def test_of_very_many_models_few_are_named(
-    results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_very_many_models_few_are_named(results: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Thirty far worse by chance, and a hundred of sizes of their own, the larger the better, the best twice."""
     table = summary_table(results)
     frame = pd.concat([table.frame.iloc[:1]] * 132, ignore_index=True)

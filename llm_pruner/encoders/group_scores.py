@@ -1,4 +1,4 @@
-"""Importance of a classifier's groups: the attention heads and FFN neurons of all layers.
+"""Scores of a classifier's groups: the attention heads and FFN neurons of all layers.
 
 Groups are numbered layer by layer, first all heads, then all neurons.
 """
@@ -107,10 +107,10 @@ def normalise(values: torch.Tensor) -> torch.Tensor:
     return (values - values.min()) / span if span > 0 else torch.zeros_like(values)
 
 
-def importance(
+def group_scores(
     magnitude: torch.Tensor, gradient: torch.Tensor, groups: Groups, options: PruningOptions
 ) -> torch.Tensor:
-    """Importance of each group: lambda_mag · normalise(L2) + lambda_grad · normalise(|gradient · weight|).
+    """Score of each group: lambda_mag · normalise(L2) + lambda_grad · normalise(|gradient · weight|).
 
     Values are normalised within each ranking.
 
@@ -145,7 +145,7 @@ def choose(scores: torch.Tensor, groups: Groups, pruned: list[int], share: float
     pruned groups come back first. The best group of each block is never pruned.
 
     Args:
-        scores: importance, float32 [groups].
+        scores: float32 [groups].
         pruned: groups pruned so far, in order.
         share: fraction of the final pruned share, from 0 to 1.
 
