@@ -26,7 +26,7 @@ app.callback(invoke_without_command=True)(quick.quick)
 for panel, commands in (
     ("Make models", (fetch.fetch, prune.prune, prune.score, prune.step, prune.heal, prune.quantize)),
     ("Look at models", (evaluate.evaluate, results.analyze, results.analyze_batch, evaluate.doctor)),
-    ("Compare", (results.compare, results.summarize, results.table, results.show, results.plot)),
+    ("Compare", (results.compare, results.summarize, results.table, results.show, results.recommend, results.plot)),
     ("About", (methods.methods,)),
 ):
     for command in commands:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ByteSize, TypeAdapter, ValidationError
 
 from llm_pruner.cli.common import (
     Force,
@@ -196,13 +197,14 @@ def table(
     llm-pruner table --result-dir baselines --output summary.xlsx
     """
     from llm_pruner.report.page.write import write_page
+    from llm_pruner.report.recommendation import recommendation_table
     from llm_pruner.report.table import read_results, summary_table, write_csv, write_markdown
     from llm_pruner.report.workbook import write_workbook
 
     writers: dict[str, Callable[[Measured, Path], None]] = {
         ".xlsx": write_workbook,
         ".csv": lambda results, path: write_csv(summary_table(results), path),
-        ".md": lambda results, path: write_markdown(summary_table(results), path),
+        ".md": lambda results, path: write_markdown(summary_table(results), path, [recommendation_table(results)]),
         ".html": write_page,
     }
     if output.suffix not in writers:
@@ -222,7 +224,7 @@ def show(
     ] = Path(),
     as_json: Json = False,
 ) -> None:
-    """Print a run's results: the table, the best models at three sizes, and the files' places.
+    """Print a run's results: the table, the best models by size, and the files' places.
 
     The terminal's width decides the number of columns. Rows and their order are as in the run's table.
 
@@ -232,7 +234,8 @@ def show(
 
     from llm_pruner.encoders.records.report import FinalReport
     from llm_pruner.report.encoders import encoders_table
-    from llm_pruner.report.table import best_at_sizes, read_results
+    from llm_pruner.report.recommendation import best_at_sizes
+    from llm_pruner.report.table import read_results
     from llm_pruner.report.terminal import show_run
 
     report = run / "results" / "final_report.json"
@@ -244,9 +247,11 @@ def show(
         best = [
             {
                 "share": one.share,
-                "model": one.model and one.model.name,
-                "ties": list(one.ties),
-                "in_full_precision": one.in_full_precision and one.in_full_precision.name,
+                "model": one.choice.best and one.choice.best.name,
+                "ties": list(one.choice.ties),
+                "in_full_precision": one.in_full_precision
+                and one.in_full_precision.best
+                and one.in_full_precision.best.name,
             }
             for one in found
         ]
@@ -254,6 +259,76 @@ def show(
     else:
         show_run(results, Console(highlight=False), run, more)
     finish(damaged)
+
+
+def recommend(
+    run: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, metavar="[DIR]", help="Folder of a run, or of variants.")
+    ] = Path(),
+    max_bytes: Annotated[str | None, typer.Option(metavar="SIZE", help="Weights on disk, such as 300MB.")] = None,
+    max_parameters: Annotated[str | None, typer.Option(metavar="COUNT", help="Parameters, such as 100M.")] = None,
+    max_memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Peak memory, such as 1GB.")] = None,
+    max_latency_ms: Annotated[
+        float | None,
+        typer.Option(min=0, help="Milliseconds for each further token on the run's machine."),
+    ] = None,
+    min_speedup: Annotated[
+        float | None, typer.Option(min=0, help="Decoding speed as a multiple of the base's.")
+    ] = None,
+    min_agreement: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of tokens for which the model has the base's likeliest next token."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Name the model of lowest perplexity within limits, the runner-up, and whether the two can be told apart.
+
+    llm-pruner recommend runs/qwen3 --max-bytes 300MB
+    """
+    from llm_pruner.report.recommendation import Limit, describe_choice
+    from llm_pruner.report.recommendation import recommend as choose
+    from llm_pruner.report.table import read_results
+
+    bounds = {
+        "bytes_on_disk": _quantity(max_bytes, "--max-bytes"),
+        "parameters": _quantity(max_parameters, "--max-parameters", billions="B"),
+        "peak_memory_bytes": _quantity(max_memory, "--max-memory"),
+        "decode_ms": max_latency_ms,
+    }
+    floors = {"decode_speedup": min_speedup, "same_top": min_agreement}
+    limits = [Limit(column, bound) for column, bound in bounds.items() if bound is not None]
+    limits += [Limit(column, bound, at_least=True) for column, bound in floors.items() if bound is not None]
+    if not limits:
+        raise typer.BadParameter("give a limit, such as --max-bytes 300MB")
+    whole, damaged = _readable(_rows_of_run(run))
+    results = read_results(whole)
+    found = choose(results, limits)
+    difference, error = found.gap
+    told = {
+        "best": found.best and found.best.name,
+        "runner_up": found.runner_up and found.runner_up.name,
+        "nll_more": difference,
+        "nll_more_stderr": error,
+        "told_apart": found.apart,
+        "ties": list(found.ties),
+    }
+    emit(told, describe_choice(found, results), as_json)
+    finish(damaged)
+
+
+def _quantity(text: str | None, option: str, billions: str = "G") -> int | None:
+    """A number with a unit, such as 300MB; of counts, B is a billion.
+
+    >>> _quantity("1.5B", "--max-parameters", billions="B")
+    1500000000
+    """
+    if text is None:
+        return None
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text.replace(billions, "G")))
+    except ValidationError:
+        example = "300MB or 1.5GB" if billions == "G" else "100M or 1.5B"
+        raise typer.BadParameter(f"'{text}' is no quantity such as {example}", param_hint=option) from None
 
 
 def plot(

@@ -371,44 +371,9 @@ def best_first(models: Iterable[Model]) -> list[Model]:
     return sorted(models, key=lambda model: model.perplexity.perplexity if model.perplexity else math.inf)
 
 
-SIZES = (0.9, 0.8, 0.65)
-"""Shares of the base's bytes on disk, at which a run names the best model."""
-
-
-@dataclass(frozen=True)
-class Best:
-    """The model with the lowest perplexity among all models of at most a size on disk."""
-
-    share: float
-    """The size as a share of the base's bytes on disk."""
-    limit: float
-    """The size in bytes."""
-    model: Model | None
-    """The best model; None if no measured model is small enough."""
-    ties: tuple[str, ...]
-    """Ties with the best model among the models of at most this size."""
-    in_full_precision: Model | None = None
-    """If the best model is in few bits, the best one that is not; None if no such model is small enough."""
-
-
 def size_on_disk(model: Model) -> int | None:
     """Bytes of a model's weights."""
     return model.comparison.totals.bytes_on_disk.after if model.comparison else None
-
-
-def best_at_sizes(results: Results, shares: Sequence[float] = SIZES) -> list[Best]:
-    """The best model at each share of the base's size, to a tenth of a percent; empty if that size is unknown."""
-    whole = size_on_disk(results.base)
-    if whole is None:
-        return []
-    found = []
-    for share in shares:
-        fitting = [model for model in results.models if round((size_on_disk(model) or math.inf) / whole, 3) <= share]
-        best = best_of(fitting)
-        ties = tuple(ties_of(best, fitting)) if best else ()
-        other = best_of(model for model in fitting if not model.is_quantized) if best and best.is_quantized else None
-        found.append(Best(share, share * whole, best, ties, other))
-    return found
 
 
 def _prefill_ms(times: BatchTimes) -> float:
@@ -724,5 +689,7 @@ def markdown(table: Table) -> str:
     return tabulate(rows, headings, "pipe", disable_numparse=True, colalign=alignment if rows else None) + "\n"
 
 
-def write_markdown(table: Table, path: str | os.PathLike[str]) -> None:
-    write_text(path, markdown(table))
+def write_markdown(table: Table, path: str | os.PathLike[str], more: Sequence[Table] = ()) -> None:
+    """Write a table as Markdown, and ``more`` tables below it under their titles; an empty one is left out."""
+    parts = [f"## {other.title}\n\n{markdown(other)}\n{other.note}\n" for other in more if len(other.frame)]
+    write_text(path, "\n".join([markdown(table), *parts]))

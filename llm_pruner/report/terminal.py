@@ -1,4 +1,4 @@
-"""The end of a run on the terminal: its table, the best models at three sizes, and the places of its files.
+"""The end of a run on the terminal: its table, the best models by size, and the places of its files.
 
 The terminal shows as many columns of the table as fit its width, in a fixed order of importance. The workbook has all
 columns.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 import pandas as pd
@@ -15,15 +16,14 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
 
+from llm_pruner.report.recommendation import Best, best_at_sizes
 from llm_pruner.report.table import (
     BYTES,
     TEXT,
-    Best,
     Column,
     Model,
     Results,
     Table,
-    best_at_sizes,
     size_on_disk,
     summary_table,
 )
@@ -71,7 +71,7 @@ def show_run(results: Results | None, console: Console, folder: Path = Path(), m
     for table in more:
         console.print()
         console.print(grid(table, console.width), soft_wrap=True)
-    models = [model for one in best for model in (one.model, one.in_full_precision) if model]
+    models = [model for one in best for model in one.models]
     places = {**_PLACES, **{f"baselines/{model.name}/model": "a model folder" for model in models}}
     there = {os.path.relpath(folder / place): text for place, text in places.items() if (folder / place).exists()}
     if there:
@@ -142,15 +142,15 @@ def _title(column: Column) -> str:
 
 def _best_grid(best: Sequence[Best]) -> Grid:
     shown = Grid(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0), show_header=False)
-    for one in best:
-        limit = f"  ≤ {100 * one.share:.0f} %"
-        if one.model is None:
+    for (models, ties), group in groupby(best, key=lambda one: (one.models, one.choice.ties)):
+        shares = [one.share for one in group]
+        limit = f"  ≤ {100 * shares[0]:.0f} %" + (f" to {100 * shares[-1]:.0f} %" if len(shares) > 1 else "")
+        if not models:
             shown.add_row(limit, "no row is so small")
             continue
-        ties = f"ties with {', '.join(one.ties)}" if one.ties else ""
-        shown.add_row(limit, *_measured(one.model), ties)
-        if one.in_full_precision:
-            shown.add_row("", *_measured(one.in_full_precision), "best that is not in few bits")
+        shown.add_row(limit, *_measured(models[0]), f"ties with {', '.join(ties)}" if ties else "")
+        for other in models[1:]:
+            shown.add_row("", *_measured(other), "best that is not in few bits")
     return shown
 
 

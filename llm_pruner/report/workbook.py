@@ -19,6 +19,7 @@ from openpyxl.styles import Alignment, Border, Font, PatternFill, Side
 from openpyxl.utils import get_column_letter
 from openpyxl.worksheet.worksheet import Worksheet
 
+from llm_pruner.report.recommendation import recommendation_table
 from llm_pruner.report.style import UNKNOWN, ceiling, method_styles, run_styles
 from llm_pruner.report.table import (
     SHARE,
@@ -78,6 +79,7 @@ def write_workbook(results: Results, path: str | os.PathLike[str], more: Sequenc
     )
     sheet = _add_sheet(book, summary, frozen_columns=1)
     _add_scatter(sheet, summary, results)
+    _add_sheet(book, recommendation_table(results), frozen_columns=1)
     sheet = _add_sheet(book, layers, frozen_columns=3)
     _add_heat(sheet, layers)
     sheet = _add_sheet(book, zero_shot, frozen_columns=1)

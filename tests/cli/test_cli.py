@@ -28,6 +28,7 @@ from llm_pruner.system.files import read_json, write_json
 from tests.tiny import ROOT
 from tests.tiny.commands import heavy_imports, run, run_json
 from tests.tiny.making import make
+from tests.tiny.results import model
 
 
 @pytest.fixture
@@ -309,9 +310,27 @@ def test_show_prints_the_rows_of_a_run_in_its_order(variants: Path, tmp_path: Pa
     table.write_text("".join((heading, dense, *rest[:0:-1])))
     shown = run_json("show", tmp_path / "run")
     assert shown["models"] == ["Dense", *(row.partition(",")[0] for row in rest[:0:-1])]
-    assert [one["share"] for one in shown["best"]] == [0.9, 0.8, 0.65]
+    assert [one["share"] for one in shown["best"]] == [0.9, 0.8, 0.7, 0.6, 0.5]
     (tmp_path / "empty").mkdir()
     assert "no folder of a pruned model" in run("show", tmp_path / "empty", code=1).stderr
+
+
+def test_recommend_names_the_best_within_limits(variants: Path) -> None:
+    dense, *pruned = ("Dense", "Magnitude_3000", "ShortGPT_remove_1")
+    parameters = {row["variant"]: row["parameters"] for row in run_json("compare", variants)}
+    limit = ["--max-parameters", parameters[dense] - 1]
+    assert "no row within the limits has a perplexity: Magnitude" in run("recommend", variants, *limit, code=1).stderr
+    for name, losses in zip((dense, *pruned), ((1.0, 1.1), (1.5, 1.8), (1.3, 1.2)), strict=True):
+        measured = model(name, 1, *losses).perplexity
+        assert measured
+        measured.write(variants / name / "evaluation" / "perplexity.json")
+    found = run_json("recommend", variants, *limit)
+    assert (found["best"], found["runner_up"], found["told_apart"]) == ("ShortGPT_remove_1", "Magnitude_3000", False)
+    assert run("recommend", variants, *limit).stdout.startswith("ShortGPT_remove_1: ")
+    nothing = run("recommend", variants, "--max-parameters", "1", code=1).stderr
+    assert nothing.startswith("no row keeps the limits Parameters ≤ 1 (nearest: ")
+    assert "no quantity such as 300MB" in run("recommend", variants, "--max-bytes", "many", code=2).stderr
+    assert "give a limit" in run("recommend", variants, code=2).stderr
 
 
 def test_compare_table_and_plot(variants: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from llm_pruner.analysis.comparison import compare
 from llm_pruner.analysis.records import ModelStructure
 from llm_pruner.report.page.data import page_data
 from llm_pruner.report.page.write import write_page
+from llm_pruner.report.recommendation import recommendation_table
 from llm_pruner.report.table import read_results
 
 pytestmark = pytest.mark.xdist_group("browser")
@@ -391,6 +392,13 @@ def test_what_both_write_stands_side_by_side(page: Page) -> None:
     assert page.texts("#said .same")[0].strip() == "there was a"
     page.choose("right", "Wanda_2000")
     assert page.texts("#said .pair > div:last-child p") == ["not asked", "not asked"]
+
+
+def test_the_best_at_each_size_is_named(page: Page, tmp_path: Path) -> None:
+    table = recommendation_table(read_results(write_run(tmp_path / "baselines")))
+    place = [column.key for column in table.columns].index("best") + 1
+    assert page.texts(f"#best-table tbody tr > :nth-child({place})") == table.frame["best"].fillna("").tolist()
+    assert page.texts("#best-table thead th")[0] == "At most"
 
 
 def test_layers_show_what_went_by_block(page: Page) -> None:

@@ -400,12 +400,13 @@ def test_markdown_is_compact_and_readable(results: Results) -> None:
 def test_the_workbook_holds_every_sheet_with_formats_filters_and_charts(results: Results, tmp_path: Path) -> None:
     write_workbook(results, tmp_path / "summary.xlsx")
     book = load_workbook(tmp_path / "summary.xlsx")
-    assert book.sheetnames == ["Summary", "Layers", "Zero-shot", "Efficiency", "Provenance"]
+    assert book.sheetnames == ["Summary", "Best by size", "Layers", "Zero-shot", "Efficiency", "Provenance"]
     for sheet in book:
         assert sheet.freeze_panes is not None and sheet.auto_filter.ref.startswith("A1:")
         assert sheet.page_setup.orientation == "landscape" and sheet.sheet_properties.pageSetUpPr.fitToPage
     assert {name: len(book[name]._charts) for name in book.sheetnames} == {
         "Summary": 1,
+        "Best by size": 0,
         "Layers": 0,
         "Zero-shot": 1,
         "Efficiency": 2,

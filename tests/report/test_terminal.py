@@ -3,78 +3,15 @@
 from __future__ import annotations
 
 import io
-import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
-from llm_pruner.analysis.comparison import compare
-from llm_pruner.analysis.records import ModelStructure
-from llm_pruner.evaluation.records.perplexity import PerplexityResult
-from llm_pruner.report.table import Model, Results, best_at_sizes, markdown, summary_table, ties_of, told_apart
+from llm_pruner.report.table import Results, markdown, summary_table, ties_of, told_apart
 from llm_pruner.report.terminal import FIRST, grid, show_run
-from llm_pruner.variants.records import PruningRecord
-
-
-def structure(name: str, size: int) -> ModelStructure:
-    """Of a model without layers, of a size in bytes, four a parameter."""
-    sizes = {"parameters": size // 4, "nonzero": size // 4}
-    totals = {**sizes, "sparsity": 0.0, "bytes_on_disk": size, "parts": {"other": sizes}}
-    held = {"name": name, "model_type": "llama", "hidden_size": 8, "num_layers": 0, "totals": totals, "layers": []}
-    return ModelStructure.model_validate(held)
-
-
-def model(name: str, size: int, *losses: float) -> Model:
-    """A model of a size in bytes whose windows have these losses; not measured without any."""
-    comparison = compare(structure("Dense", 1000), structure(name, size))
-    if not losses:
-        return Model(name, comparison=comparison)
-    nll = sum(losses) / len(losses)
-    text = {"dataset": "text", "split": "test", "window": 8, "stride": 8, "windows": len(losses), "tokens": 8}
-    found = {"nll": nll, "perplexity": math.exp(nll), "window_nll": list(losses), "bits_per_byte": None}
-    held = {"model": name, **text, **found, "run": RUN}
-    return Model(name, comparison=comparison, perplexity=PerplexityResult.model_validate(held))
-
-
-def stored_in_few_bits(name: str) -> PruningRecord:
-    step = {"name": "nf4", "options": {}, "bytes": {"before": 1000, "after": 300}, "run": RUN}
-    held = {
-        "variant": name,
-        "method": "Dense",
-        "mechanism": "dense",
-        "structure": "dense",
-        "parent": "Dense",
-        "asked": None,
-        "reached": None,
-        "options": {},
-        "notes": [],
-        "scores": [],
-        "seconds": {"scoring": 0.0, "pruning": 1.0, "total": 1.0},
-        "steps": [step],
-        "run": RUN,
-    }
-    return PruningRecord.model_validate(held)
-
-
-RUN = {
-    "started": "2026-01-01T10:00:00+00:00",
-    "seconds": 1.0,
-    "seed": 0,
-    "device": "cpu",
-    "machine": {"system": "Linux", "processor": "x86_64", "cores": 2},
-    "options": {},
-    "versions": {"python": "3.12.3"},
-}
-BASE = model("Dense", 1000, 1.0, 1.0, 1.0)
-# against Dense: 0.1, 0.3 and 0.2 lost, so 0.2 ± 0.1 / √3 = 0.058, which is 3.5 errors
-WORSE = model("Worse", 800, 1.1, 1.3, 1.2)
-# -0.1, 0.3 and 0.2 lost: 0.133 ± 0.120, which is 1.1 errors; against Worse -0.2, 0, 0: -0.067 ± 0.067, one error
-TIED = model("Tied", 900, 0.9, 1.3, 1.2)
-SMALL = model("Small", 500, 2.0, 2.2, 2.1)
-RESULTS = Results((BASE, WORSE, TIED, SMALL), BASE)
+from tests.tiny.results import BASE, RESULTS, SMALL, TIED, WORSE, model
 
 
 def shown(results: Results | None, width: int, folder: Path = Path("nowhere"), **more: Any) -> str:
@@ -97,38 +34,6 @@ def test_without_an_error_nothing_is_said() -> None:
     assert told_apart(model("Unmeasured", 1), BASE) is None
     assert ties_of(model("Unmeasured", 1), RESULTS.models) == []
     assert ties_of(BASE, RESULTS.models) == ["Tied"]
-
-
-def test_best_at_sizes() -> None:
-    at = {one.share: one for one in best_at_sizes(RESULTS, (1.0, 0.9, 0.8, 0.65, 0.4))}
-    assert {share: one.model and one.model.name for share, one in at.items()} == {
-        1.0: "Dense",
-        0.9: "Tied",
-        0.8: "Worse",
-        0.65: "Small",
-        0.4: None,
-    }
-    assert (at[1.0].ties, at[0.9].ties, at[0.8].ties) == (("Tied",), ("Worse",), ())
-    assert at[0.9].limit == 900
-
-
-def test_beside_the_best_in_few_bits_stands_the_best_that_is_not() -> None:
-    few_bits = replace(model("Dense+nf4", 300, 1.05, 1.05, 1.05), pruning=stored_in_few_bits("Dense+nf4"))
-    # 800.4 of 1000 bytes are 80 % to a tenth of a percent
-    close = model("Close", 8004, 1.2, 1.2, 1.2)
-    base = model("Dense", 10_000, 1.0, 1.0, 1.0)
-    results = Results((base, close, few_bits, SMALL), base)
-    at = {one.share: one for one in best_at_sizes(results)}
-    assert {one.model and one.model.name for one in at.values()} == {"Dense+nf4"}
-    told = {share: one.in_full_precision and one.in_full_precision.name for share, one in at.items()}
-    assert told == {0.9: "Close", 0.8: "Close", 0.65: "Small"}
-    assert shown(results, 120).count("best that is not in few bits") == 3
-
-
-def test_a_row_that_was_not_measured_is_never_best() -> None:
-    results = Results((BASE, model("Unmeasured", 10), SMALL), BASE)
-    assert [one.model and one.model.name for one in best_at_sizes(results)] == ["Small"] * 3
-    assert best_at_sizes(Results((SMALL,), Model("Dense"))) == []
 
 
 def test_ties_are_named_in_every_table() -> None:

@@ -42,7 +42,7 @@ def row(finished: Workflow, variant: str) -> dict[str, str]:
 def test_table_has_every_model_measured(finished: Workflow) -> None:
     results = finished.run_folder / "results"
     book = openpyxl.load_workbook(results / "summary.xlsx")
-    assert book.sheetnames == ["Summary", "Layers", "Zero-shot", "Efficiency", "Provenance"]
+    assert book.sheetnames == ["Summary", "Best by size", "Layers", "Zero-shot", "Efficiency", "Provenance"]
     assert [cell.value for cell in book["Summary"]["A"] if cell.value in VARIANTS] == VARIANTS
     for variant in VARIANTS:
         values = row(finished, variant)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from llm_pruner.mechanisms import MECHANISMS
 from llm_pruner.report.page.axes import QUALITIES, SIZES, TASK_PREFIX, Axis
+from llm_pruner.report.recommendation import recommendation_table
 from llm_pruner.report.style import CONTROLS, ceiling, mechanism_colours
 from llm_pruner.report.table import (
     BYTES,
@@ -39,7 +40,7 @@ def page_data(results: Results) -> dict[str, Any]:
         ``mechanisms``: name and colour of each mechanism of the run. ``models``: values by row that are no column.
         ``columns``, ``values`` and ``texts``: the summary, with numbers and formatted cells by row. ``qualities`` and
         ``sizes``: axes. ``layers``: the layers table by block. ``prompts`` and each model's ``continuations`` of them.
-        ``note``.
+        ``best``: titles and formatted cells of the best models by size. ``note``.
     """
     summary = summary_table(results)
     columns = [column for column in summary.columns if not column.raw]
@@ -63,7 +64,23 @@ def page_data(results: Results) -> dict[str, Any]:
         "sizes": _axes(SIZES, columns, summary.frame),
         "layers": _layers(layers_table(results)),
         "prompts": prompts,
+        "best": _best(recommendation_table(results)),
         "note": summary.note,
+    }
+
+
+def _best(table: Table) -> dict[str, Any]:
+    """The best models by size, as text."""
+    keys = [column.key for column in table.columns]
+    rows = [[_plain(cell) for cell in row] for row in table.frame[keys].itertuples(index=False)]
+    return {
+        "titles": [column.title for column in table.columns],
+        "kinds": [_column(column)["kind"] for column in table.columns],
+        "rows": [
+            ["" if cell is None else column.format.text(cell) for column, cell in zip(table.columns, row, strict=True)]
+            for row in rows
+        ],
+        "note": table.note,
     }
 
 

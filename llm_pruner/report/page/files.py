@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_SCRIPTS = ("state", "chart", "details", "table", "compare", "layers", "start")
+_SCRIPTS = ("state", "chart", "details", "best", "table", "compare", "layers", "start")
 """Files of ``js/``, each after the files that it needs."""
 
 

@@ -30,6 +30,7 @@ if (data.models.length) {
   startBar();
   startChart();
   startDetails();
+  drawBest();
   startTable();
   startCompare();
   startLayers();
