@@ -5,6 +5,8 @@ REPAIRS: dict[str, str] = {
     "bias": "llm_pruner.repairs.bias:Bias",
     "least_squares": "llm_pruner.repairs.least_squares:LeastSquares",
     "rotation": "llm_pruner.repairs.rotation:Rotation",
+    "replace_me": "llm_pruner.repairs.replace_me:ReplaceMe",
+    "rescale": "llm_pruner.repairs.rescale:Rescale",
     "local": "llm_pruner.repairs.local:LocalReconstruction",
 }
 """``module:Class`` by name, imported when asked for."""

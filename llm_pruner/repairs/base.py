@@ -30,7 +30,7 @@ class Repair(ABC):
     """Mechanisms whose models it repairs."""
     adds_bias: ClassVar[bool] = False
     """Whether what it repairs has a bias afterwards."""
-    told: ClassVar[Literal["linears", "blocks"]] = "linears"
+    told: ClassVar[Literal["linears", "blocks", "cuts"]] = "linears"
     """The field of ``RepairRecord`` that holds what it tells."""
     Options: ClassVar[type[Options]] = Options
 

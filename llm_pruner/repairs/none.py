@@ -8,4 +8,5 @@ class Untouched(Repair):
     """The kept weights stay what they were."""
 
     title = "No repair"
+    mechanisms = ("width", "sparse", "depth")
     Options = Options

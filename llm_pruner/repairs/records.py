@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
@@ -47,6 +49,27 @@ class BlockRepairRecord(Part):
     """Whether the repair was kept: where it lowers the error."""
 
 
+class CutRepairRecord(Part):
+    """What a repair brought of consecutive removed layers, on held-out calibration samples.
+
+    Errors are those of the residual stream behind them: each token's squared distance from the stream with these layers
+    by its squared norm, the mean over tokens; or, where tokens count equally, the sum of distances by that of norms.
+    """
+
+    first: int
+    """First removed layer, from 0."""
+    last: int
+    """Last removed layer."""
+    before: float
+    """Error without the repair."""
+    after: float
+    """Error with it."""
+    kept: bool
+    """Whether the repair was kept: where it lowers the error."""
+    settings: dict[str, Any]
+    """What was chosen: the ``ridge``, or the ``factor``."""
+
+
 class RepairRecord(Part):
     """How the kept weights were repaired."""
 
@@ -58,10 +81,17 @@ class RepairRecord(Part):
     """In the order in which they were repaired; of a repair of linear layers."""
     blocks: tuple[BlockRepairRecord, ...] = ()
     """The same; of a repair of whole blocks."""
+    cuts: tuple[CutRepairRecord, ...] = ()
+    """The same; of a repair of depth pruning."""
 
     def note(self) -> str:
         """What it brought, for people."""
-        repaired, what = (self.blocks, "blocks") if self.blocks else (self.linears, "linear layers")
+        parts: dict[str, Sequence[LinearRepairRecord | BlockRepairRecord | CutRepairRecord]] = {
+            "linear layers": self.linears,
+            "blocks": self.blocks,
+            "runs of removed layers": self.cuts,
+        }
+        what, repaired = next((named for named in parts.items() if named[1]), ("", ()))
         if not repaired:
             return f"{self.name}: nothing that it repairs lost anything"
         kept = sum(part.kept for part in repaired)
@@ -70,5 +100,18 @@ class RepairRecord(Part):
         samples = "the samples fitted" if self.options.get("held_out") == 0 else "held-out samples"
         return (
             f"{self.name}: kept in {kept} of {len(repaired)} {what}; their mean squared error on {samples} "
-            f"{before:.3g} → {after:.3g}"
+            f"{before:.3g} → {after:.3g}{self._chosen()}"
+        )
+
+    def _chosen(self) -> str:
+        """How often each setting was chosen where the repair is kept, such as ``; ridge 0.01: 3, 0.1: 20``."""
+        chosen: dict[str, Counter[str]] = defaultdict(Counter)
+        settings = [part.settings for part in self.linears if part.kept]
+        settings += [part.settings for part in self.cuts if part.kept]
+        for own in settings:
+            for key, value in own.items():
+                chosen[key][f"{value:.4g}" if isinstance(value, float) else str(value)] += 1
+        return "".join(
+            f"; {key} {', '.join(f'{value}: {times}' for value, times in sorted(counted.items()))}"
+            for key, counted in chosen.items()
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import NonNegativeInt
+from pydantic import Field, NonNegativeInt
 
 from llm_pruner.mechanisms.base import MechanismOptions
+from llm_pruner.repairs.choice import NONE, REPAIR
+from llm_pruner.system.choice import Choice
 
 if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
@@ -16,6 +19,8 @@ DROPS = {"layer": "layers", "attention": "attention blocks", "mlp": "MLP blocks"
 
 
 class DepthOptions(MechanismOptions):
+    mechanism = "depth"
+    chosen: ClassVar = {"repair": REPAIR}
     scored: ClassVar[set[str]] = {"drop"}
 
     of: Literal["layers", "parameters"] = "layers"
@@ -29,6 +34,9 @@ class DepthOptions(MechanismOptions):
     protect_last: NonNegativeInt = 0
     """Never remove the last n layers."""
 
+    repair: Choice = Field(default=NONE, json_schema_extra=partial(REPAIR.schema, mechanism="depth"))
+    """Repair of what is kept: the name of a repair, or the name with its options, ``{replace_me: {ridge: 0.1}}``."""
+
     def removable(self, num_layers: int) -> range:
         """The layers that may go.
 
@@ -38,6 +46,8 @@ class DepthOptions(MechanismOptions):
         return range(self.protect_first, max(self.protect_first, num_layers - self.protect_last))
 
     def problems_with(self, method: type[Method], structure: str) -> list[str]:
+        if self.repair != NONE and self.drop != "layer":
+            return [f"repair: mends whole layers that go, not {DROPS[self.drop]}; leave out drop or repair"]
         if self.drop in method.parts:
             return []
         return [f"drop: {method.name} can score {' or '.join(method.parts)} alone, not {self.drop!r}"]

@@ -1,0 +1,226 @@
+"""Repairs of depth pruning: a kept layer takes over what the removed layers behind it gave to the residual stream."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+
+from pydantic import Field
+
+from llm_pruner.models.architecture import Architecture, read_architecture
+from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
+from llm_pruner.models.layout import layer_prefix, linears_among, output_linears
+from llm_pruner.repairs.base import Removed, Repair
+from llm_pruner.repairs.linear import RepairOptions
+from llm_pruner.repairs.records import CutRepairRecord
+from llm_pruner.repairs.walk import fitted_samples
+from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.system.errors import CheckpointError, PlanError
+from llm_pruner.system.files import staged_directory
+
+if TYPE_CHECKING:
+    import torch
+
+    from llm_pruner.system.runtime import Runtime
+
+Mending = TypeVar("Mending")
+
+
+class CutRepairOptions(RepairOptions):
+    held_out: float = Field(default=0.125, ge=0, lt=1)
+    """Share of the samples that decides, cut by cut, whether the repair is kept. With 0 all samples are fitted, as
+    published, and decide."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Hidden states around consecutive removed layers; each a list of batches, [batch, length, hidden]."""
+
+    layers: range
+    """The removed layers."""
+    middle: list[torch.Tensor] | None
+    """The residual stream in front of the last MLP before the cut; None if the cut begins with layer 0."""
+    written: list[torch.Tensor] | None
+    """The outputs of that MLP."""
+    entered: list[torch.Tensor]
+    """The stream that enters the removed layers."""
+    wanted: list[torch.Tensor]
+    """The stream that the removed layers make of it."""
+    fitted: int
+    """Number of samples to fit; the samples behind them decide."""
+
+    def sides(self, *states: Sequence[torch.Tensor]) -> Iterable[tuple[bool, tuple[torch.Tensor, ...]]]:
+        """Batches of several hidden states, split into samples to fit (False) and samples that decide (True)."""
+        seen = 0
+        for batches in zip(*states, strict=True):
+            border = max(0, min(len(batches[0]), self.fitted - seen))
+            seen += len(batches[0])
+            for decides, part in ((False, slice(border)), (True, slice(border, None))):
+                if len(batches[0][part]):
+                    yield decides, tuple(batch[part] for batch in batches)
+
+
+class CutRepair(Repair, Generic[Mending]):
+    """Mends every run of consecutive removed layers by a change of the weights that are kept."""
+
+    mechanisms = ("depth",)
+    told = "cuts"
+    Options: ClassVar[Any] = CutRepairOptions
+    options: CutRepairOptions
+
+    def apply(
+        self,
+        base: Path,
+        output: Path,
+        removed: Removed,
+        input_ids: torch.Tensor | None,
+        runtime: Runtime,
+        *,
+        description: str = "layers",
+        resume_point: Path | None = None,
+    ) -> list[CutRepairRecord]:
+        assert input_ids is not None
+        architecture = read_architecture(base)
+        input_ids = input_ids[: self.options.samples]
+        fitted = fitted_samples(len(input_ids), self.options.held_out)
+        cuts = runs_of(removed_layers(architecture, removed))
+        self.check(cuts)
+        mendings: list[tuple[range, Mending]] = []
+        records = []
+        front: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None
+        entered: list[torch.Tensor] = []
+        for layer in LayerStream(base, input_ids, runtime, description=description):
+            cut = next((cut for cut in cuts if layer.index in cut), None)
+            if cut is None:
+                front = _last_mlp(layer) if any(layer.index + 1 == one.start for one in cuts) else None
+                continue
+            if layer.index == cut.start:
+                entered = layer.inputs
+            if layer.index < cut.stop - 1:
+                continue
+            middle, written = front or (None, None)
+            states = Cut(cut, middle, written, entered, layer.outputs(), fitted)
+            if not all(batch.isfinite().all() for batch in states.wanted):
+                raise CheckpointError(
+                    f"layer {layer.index}: hidden states overflow in this dtype; calibrate in float32"
+                )
+            mending, record = self.mend(states)
+            records.append(record)
+            if mending is not None:
+                mendings.append((cut, mending))
+            if self.options.inputs == "sequential":
+                layer.leave(entered if mending is None else self.mended_stream(states, mending))
+        with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+            weights = WeightReader(base)
+            for name in weights.names():
+                writer.add(name, self.mended_weight(architecture, name, weights.tensor(name), mendings))
+            write_config(folder, architecture.config)
+            copy_companions(base, folder)
+        return records
+
+    def check(self, cuts: Sequence[range]) -> None:
+        """Raise PlanError if the repair cannot mend these runs of layers."""
+
+    @abstractmethod
+    def mend(self, cut: Cut) -> tuple[Mending | None, CutRepairRecord]:
+        """What mends a cut, and the record of it; None if held-out samples prefer the cut as it is.
+
+        Raises:
+            PlanError: if the samples do not determine a repair.
+        """
+
+    @abstractmethod
+    def mended_stream(self, cut: Cut, mending: Mending) -> list[torch.Tensor]:
+        """The residual stream behind the mended cut, in batches [batch, length, hidden]."""
+
+    @abstractmethod
+    def mended_weight(
+        self, architecture: Architecture, name: str, tensor: torch.Tensor, mendings: Sequence[tuple[range, Mending]]
+    ) -> torch.Tensor:
+        """A tensor of the model with all mendings in it; each has the removed layers that it stands for."""
+
+
+def removed_layers(architecture: Architecture, removed: Removed) -> list[int]:
+    """Indices of the layers that are gone as a whole."""
+    gone = []
+    for index in range(architecture.num_layers):
+        prefix = layer_prefix(index)
+        names = linears_among({name.removeprefix(prefix) for name in architecture.tensors if name.startswith(prefix)})
+        masks = [removed(index, name) for name in names]
+        if all(mask is not None and bool(mask.all()) for mask in masks):
+            gone.append(index)
+    return gone
+
+
+def runs_of(layers: Iterable[int]) -> list[range]:
+    """Runs of consecutive layers.
+
+    >>> runs_of([2, 5, 6, 7])
+    [range(2, 3), range(5, 8)]
+    """
+    runs: list[range] = []
+    for index in sorted(layers):
+        if runs and runs[-1].stop == index:
+            runs[-1] = range(runs[-1].start, index + 1)
+        else:
+            runs.append(range(index, index + 1))
+    return runs
+
+
+def relative_error(states: Iterable[tuple[torch.Tensor, ...]], weigh: str) -> float:
+    """Squared distance of the first from the second hidden states, by the squared norm of the second.
+
+    Args:
+        states: pairs of batches [batch, length, hidden].
+        weigh: ``stream``, the mean of every token's quotient; or ``equal``, the quotient of the sums.
+    """
+    distance, norm = 0.0, 0.0
+    for found, wanted in states:
+        off = (found.double() - wanted.double()).square().sum(-1)
+        size = wanted.double().square().sum(-1).clamp(min=1e-30)
+        if weigh == "stream":
+            distance += (off / size).sum().item()
+            norm += size.numel()
+        else:
+            distance += off.sum().item()
+            norm += size.sum().item()
+    return distance / norm if norm else 0.0
+
+
+def _last_mlp(layer: StreamedLayer) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """The stream in front of a layer's MLP, and what the MLP's last linear layer writes.
+
+    Raises:
+        PlanError: if the MLP adds something else to the stream, such as the output of a norm behind it.
+    """
+    name = output_linears(linears_among(dict(layer.module.named_parameters())))["mlp"]
+    written: list[torch.Tensor] = []
+    handle = layer.module.get_submodule(name).register_forward_hook(
+        lambda _module, _inputs, output: written.append(output)
+    )
+    part, layer.part = layer.part, "mlp"
+    middle: list[torch.Tensor] = []
+    off, size = 0.0, 0.0
+    try:
+        for number, (before, after) in enumerate(layer.run()):
+            middle.append(before)
+            written[number] = written[number].to(after.device)
+            added = after.float() - before.float()
+            off += (added - written[number].float()).square().sum().item()
+            size += added.square().sum().item()
+    finally:
+        handle.remove()
+        layer.part = part
+    if off > _ROUNDING * size:
+        raise PlanError(
+            f"layer {layer.index}: its MLP does not add the output of {name} to the residual stream as it is, so this "
+            "repair cannot fold anything into it; write repair: rescale"
+        )
+    return middle, written
+
+
+_ROUNDING = 1e-3
+"""Largest squared difference of two hidden states, by the squared norm, that rounding explains."""
