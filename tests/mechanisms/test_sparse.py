@@ -250,7 +250,7 @@ def test_inputs_that_are_not_finite(name: str, token_file: Path, tmp_path: Path)
 
 def test_too_few_tokens_for_no_ridge() -> None:
     with pytest.raises(
-        PlanError, match=r"layer 2, mlp\.up_proj: .* cannot be inverted with ridge 0; write a larger one"
+        PlanError, match=r"layer 2, mlp\.up_proj: .* cannot be inverted with ridge 0; choose a larger ridge"
     ):
         SparseGPT(ridge=0.0).solve(random_weight(), random_evidence(tokens=5), Pattern(0.5))
 
