@@ -54,7 +54,7 @@ def test_slices_of_the_hidden_width_may_grow_the_model(make_model: MakeModel, to
 
 def test_a_share_that_no_slices_remove(make_model: MakeModel, token_file: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        PlanError, match=r"slicing cannot remove 99\.00% of the parameters: slices of width 8, the least"
+        PlanError, match=r"slicing cannot remove 99\.00% of the parameters: a width of 8, the smallest"
     ):
         make("SliceGPT_9900", {"of": "parameters"}, make_model("llama"), token_file, tmp_path)
     assert not (tmp_path / "model").exists()

@@ -312,7 +312,7 @@ def test_what_the_model_cannot_give() -> None:
     raw = {"model": {"source": "builtin"}, "variants": variants, "perplexity": {"window": 1000}}
     found = problems(raw, with_model=True)
     assert len(found) == 4
-    assert "Magnitude_9000: a ratio of 0.9000 asks for" in found[0]
+    assert "Magnitude_9000: a ratio of 0.9000 removes" in found[0]
     assert "ShortGPT_remove_8: the model has 8 layers, at most 7 can go" in found[1]
     assert "Wanda_3of7: model.layers.0.self_attn.q_proj has 128 inputs, not a multiple of 7" in found[2]
     assert "perplexity.window: 1000 tokens, but the model's context is 512" in found[3]
