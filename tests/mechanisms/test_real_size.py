@@ -90,7 +90,7 @@ def test_a_share_that_the_layers_do_not_hold(make_model: MakeModel, token_file: 
 
 
 def test_a_share_of_more_layers_than_a_method_ranks(make_model: MakeModel, token_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="SLEB ranks 1 of the model's 4 layers; set its option steps to"):
+    with pytest.raises(PlanError, match="SLEB ranks 1 of the model's 4 layers; set the option steps to"):
         make("SLEB_4000", {"steps": 1}, make_model("llama"), token_file, tmp_path)
 
 
