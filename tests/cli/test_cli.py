@@ -178,7 +178,7 @@ def test_drawn_samples_are_those_of_the_workflow(
         (["--strategy", "wnda", "--ratio", "0.3"], 1, "did you mean 'Wanda'?"),
         (["--strategy", "wanda", "--ratio", "0.3", "--option", "sample=3"], 1, "did you mean 'samples'?"),
         (["--strategy", "wanda", "--ratio", "0.99"], 1, "width can remove at most"),
-        (["--strategy", "shortgpt", "--layers", "4"], 1, "at most 3 can go"),
+        (["--strategy", "shortgpt", "--layers", "4"], 1, "at most 3 can be removed"),
         (["--strategy", "wanda", "--ratio", "0.3", "--calibration", "nowhere"], 1, "nowhere"),
         (["--strategy", "wanda", "--ratio", "0.3", "--split", "tset"], 1, "did you mean 'test'?"),
         (["--strategy", "wanda", "--ratio", "0.3", "--length", "65"], 1, "context is 64"),

@@ -254,8 +254,8 @@ def test_preflight() -> None:
     with pytest.raises(ConfigError) as caught:
         preflight(config, variants.values())
     assert caught.value.problems == [
-        "variants: SliceGPT_9500: removing 95.00% of a hidden width of 128 leaves fewer than 8 dimensions, the smallest "
-        "width that multiple_of allows",
+        "variants: SliceGPT_9500: removing 95.00% of a hidden width of 128 leaves fewer than 8 dimensions, the "
+        "smallest width that multiple_of allows",
         "variants: SliceGPT_few_2000: 64 calibration tokens do not span a hidden width of 128; raise "
         "calibration.samples or length",
     ]

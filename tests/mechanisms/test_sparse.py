@@ -398,9 +398,9 @@ def test_names_of_refined_wanda(name: str, make_model: Callable[..., Path], toke
 @pytest.mark.parametrize(
     ("name", "refine", "reason"),
     [
-        ("ALPS_2of4", "dsnot", "ALPS has changed those that stay"),
-        ("SparseGPT_unstructured_5000", {"sparse_swaps": {"swaps": 3}}, "SparseGPT has changed those that stay"),
-        ("Magnitude_2of4", "sparse_swaps", "Magnitude looks at none"),
+        ("ALPS_2of4", "dsnot", "ALPS changes the kept weights"),
+        ("SparseGPT_unstructured_5000", {"sparse_swaps": {"swaps": 3}}, "SparseGPT changes the kept weights"),
+        ("Magnitude_2of4", "sparse_swaps", "Magnitude uses none"),
         ("Wanda_2of4", "swaps", "unknown refine 'swaps'"),
         ("Wanda_2of4", {"dsnot": {"cycle": 3}}, "dsnot.cycle: unknown option; did you mean 'cycles'"),
     ],

@@ -413,10 +413,10 @@ def test_options_that_contradict_each_other(options: dict[str, Any], message: st
         ({"allocation": "invers"}, "unknown allocation 'invers'; did you mean 'inverse'"),
         ({"allocation": "owl"}, "'owl' shares a budget of sparse, not of width; write uniform, inverse"),
         ({"allocation": {"inverse": {}, "global": {}}}, "is no allocation; write a name, or"),
-        ({"importance": "ShortGPT"}, "importance: nothing is decided by it .* inverse or proportional, or give freeze"),
+        ({"importance": "ShortGPT"}, "importance: no effect with .* inverse or proportional, or set freeze"),
         (
             {"importance": "ShortGPT", "allocation": {"inverse": {"importance": "Activation"}}},
-            "importance: given twice, beside the allocation inverse and within it",
+            "importance: given twice, beside the allocation inverse and in its options",
         ),
     ],
 )
