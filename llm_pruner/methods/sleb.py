@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 class RemovalOptions(CalibratedOptions):
+    """Options of methods that remove one layer after the other."""
+
     steps: PositiveInt | None = None
     """Number of layers to rank, one pass each; no variant can remove more. Half of the layers, rounded up, by
     default."""

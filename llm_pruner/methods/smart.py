@@ -12,6 +12,8 @@ from llm_pruner.system.errors import DataError
 
 
 class SmartOptions(RemovalOptions):
+    """Options of removal with a check."""
+
     tolerance: NonNegativeFloat = 0.05
     """Largest rise of perplexity from the removal of one layer, as a share. A layer above it is restored."""
 

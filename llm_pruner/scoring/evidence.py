@@ -33,7 +33,7 @@ class Evidence:
     linear: str
     """Name within the block, such as ``mlp.up_proj``."""
     samples: int = 0
-    """Calibration samples behind the evidence."""
+    """Number of calibration samples in the evidence."""
     input_norm: torch.Tensor | None = None
     """float32 [in_features]: L2 norm of each input feature over a sample's tokens, root mean square over samples."""
     mean_norm: torch.Tensor | None = None
@@ -96,8 +96,8 @@ def gather(
         inputs: statistics of inputs to gather beside ``gradient`` or ``curvature``. The gradients of the dense model
             are then computed first and kept on disk, and layers are yielded first to last; ``curvature`` comes
             without ``gradient``.
-        linears: linear layers to gather evidence about, by name within the layer. None means all; gradients are always
-            those of all.
+        linears: linear layers to gather evidence about, by name within the layer. None means all; gradients always
+            cover all.
         checkpointing: see ``loss_gradients``.
 
     Raises:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class OutlierOptions(CalibratedOptions):
+    """Options of the share of outliers."""
+
     threshold: PositiveFloat = 5.0
     """A score above this multiple of the layer's mean score is an outlier."""
 

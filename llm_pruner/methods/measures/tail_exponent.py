@@ -16,6 +16,8 @@ BINS = 100
 
 
 class TailOptions(MethodOptions):
+    """Options of the tail exponent."""
+
     tail: Literal["peak", "median"] = "peak"
     """First eigenvalue of the tail: the best fit near the ``peak`` of the histogram, or the ``median``."""
 

@@ -10,6 +10,8 @@ from llm_pruner.system.options import Options
 
 
 class AlphaOptions(Options):
+    """Options of the allocation by spectral tails."""
+
     spread: float = Field(default=0.3, gt=0, lt=1)
     """Targets lie between 1 − spread and 1 + spread, before the budget scales them to the requested ratio."""
     tail: Literal["peak", "median"] = "peak"

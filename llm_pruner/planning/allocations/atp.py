@@ -9,6 +9,8 @@ from llm_pruner.system.options import Options
 
 
 class AtpOptions(Options):
+    """Options of the arithmetic progression."""
+
     slope: float = Field(default=0.5, ge=0, le=1)
     """Difference between the ratios of neighbouring layers, as a share of the largest difference that keeps every ratio
     within 0 … 1."""

@@ -10,6 +10,8 @@ from llm_pruner.system.options import Options
 
 
 class BiOptions(Options):
+    """Options of the allocation by block influence."""
+
     temperature: PositiveFloat = 0.1
     """Temperature of the softmax: this much more block influence divides a layer's loss by e. Larger values make layers
     more alike."""

@@ -9,6 +9,8 @@ from llm_pruner.system.options import Options
 
 
 class DlpOptions(Options):
+    """Options of the allocation by mean scores."""
+
     spread: float = Field(default=0.15, gt=0, lt=0.5)
     """Half of the difference between the largest and the smallest ratio of a layer. The paper uses 0.15 for 70 % zeros,
     0.1 for 60 % and 0.04 for 50 %."""

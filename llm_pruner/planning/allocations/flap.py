@@ -8,6 +8,8 @@ from llm_pruner.system.options import Options
 
 
 class FlapAllocationOptions(Options):
+    """Options of the ranking by standardised scores."""
+
     standardise: bool = True
     """Divide by the standard deviation of the layer's scores. ``FLAP`` sets false: its scores are already divided by
     the standard deviation of single columns."""

@@ -13,6 +13,8 @@ from llm_pruner.system.options import Options
 
 
 class ImportanceOptions(Options):
+    """Options of the allocations by layer importance."""
+
     alpha: float = Field(default=1.0, gt=0)
     """Power of the normalised importance: larger values set the most important layers further apart."""
     log: bool = True

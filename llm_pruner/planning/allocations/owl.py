@@ -9,6 +9,8 @@ from llm_pruner.system.options import Options
 
 
 class OwlOptions(Options):
+    """Options of the allocation by outliers."""
+
     spread: float = Field(default=0.08, gt=0, lt=0.5)
     """Half of the difference between the largest and the smallest ratio of a layer."""
     threshold: PositiveFloat = 5.0
