@@ -33,7 +33,7 @@ class Job:
     scores: ScoresFile | None
     """Scores of units or layers; None for a mechanism without scores."""
     importance: ScoresFile | None
-    """Scores of layers for the allocation; None if the options need none."""
+    """Scores of layers that the options need; None if they need none."""
     split: str | None
     """Shares of the budget for attention and MLP that a search found."""
     input_ids: torch.Tensor | None
