@@ -1,16 +1,16 @@
-"""The mechanisms, by name: what can go of a model, and how. Any method that names one drives it.
+"""Registry of mechanisms, the ways to make a model smaller. A method lists the mechanisms that can use it.
 
 ========  ===================================================================
-dense     nothing goes
+dense     nothing is removed
 width     whole key-value groups with their query heads, and MLP channels
 depth     whole layers
-sparse    single weights, freely or N of every M
+sparse    single weights, unstructured or N of every M
 slice     dimensions of the residual stream
 ========  ===================================================================
 
-Adding one is a folder here and a line below. A folder holds the object (``__init__.py``), its ``options.py``, and one
-file a job: ``score.py``, where scores do not depend on the amount, and ``prune.py``. An edit of one job's file does
-not rerun the other job.
+A new mechanism is a folder in this package and a line below. The folder holds the object (``__init__.py``), its options
+(``options.py``) and a file for each kind of job: ``score.py`` for scores that do not depend on the amount, and
+``prune.py``. An edit of one job's file does not rerun the other job.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ MECHANISMS: dict[str, str] = {
     "sparse": "llm_pruner.mechanisms.sparse:Sparse",
     "slice": "llm_pruner.mechanisms.slice:Slice",
 }
-"""``module:Class`` by name, imported when asked for; in the order in which names of variants are read."""
+"""``module:Class`` by name; a module is imported on first use. Names of variants are matched in this order."""
 
 
 @cache
 def get_mechanism(name: str) -> Mechanism:
-    """The mechanism of a name in ``MECHANISMS``."""
+    """The mechanism with this name, which must be in ``MECHANISMS``."""
     mechanism: Mechanism = registered(MECHANISMS[name])()
     return mechanism
 
@@ -45,5 +45,5 @@ def all_mechanisms() -> list[Mechanism]:
 
 
 def job_modules(name: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Modules that a pruning job of this mechanism runs, for its digest; those of scoring are the score's ``job``."""
+    """Dotted modules that a pruning job of this mechanism runs, for the job's digest."""
     return *get_mechanism(name).modules(options), module_of(MECHANISMS[name])

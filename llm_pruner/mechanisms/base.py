@@ -1,4 +1,4 @@
-"""What a mechanism is: the one object that everything outside asks about it."""
+"""Interface of mechanisms: one object with everything that other packages need to know about a mechanism."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from llm_pruner.variants.variant import Variant
 
 STEPS_OF_RATIO = 10_000
-"""Ratios stand in names as hundredths of a percent."""
+"""Names write ratios in hundredths of a percent."""
 RATIO = r"\d{4}"
-"""How a ratio stands in a name."""
+"""Pattern of a ratio in a name."""
 
 
 class MechanismOptions(Options):
-    """Options of every method that prunes by the mechanism."""
+    """Options of a mechanism, for every method that uses it."""
 
     mechanism: ClassVar[str]
     """The mechanism's name."""
     scored: ClassVar[set[str]] = set()
-    """Those of the options that decide what is scored, and not only what is made of the scores."""
+    """Names of the options that affect scores, and not only the model made from them."""
     chosen: ClassVar[dict[str, Choices]] = {}
-    """Options that choose an entry of a registry, and which."""
+    """Registries by the name of the option that chooses an entry."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -43,127 +43,130 @@ class MechanismOptions(Options):
 
     @classmethod
     def understands(cls, key: str, value: Any, structure: str) -> bool:
-        """Whether an option that all variants of a method share has a meaning for those of this structure."""
+        """Whether an option shared by all variants of a method has a meaning for variants of this structure."""
         if key in cls.chosen:
             return cls.chosen[key].may_choose(value, cls.mechanism)
         return key in cls.model_fields
 
     @classmethod
     def elsewhere(cls, key: str) -> str | None:
-        """Where an option that is unknown here is written instead; None if nowhere."""
+        """The place for an option that is unknown here, for an error message; None if there is none."""
         places = (choices.option_of(key, cls.mechanism) for choices in cls.chosen.values())
         return next((place for place in places if place), None)
 
     def problems_with(self, method: type[Method], structure: str) -> list[str]:
-        """What a method cannot do of these options.
+        """Reasons why a method cannot be used with these options; empty if it can.
 
         Args:
-            structure: the mechanism's name, or the form that its amount takes: ``unstructured`` or ``N:M``.
+            method: class of the method.
+            structure: the mechanism's name, ``unstructured`` or ``N:M``.
         """
         return []
 
     @property
     def ranking(self) -> Ranking | None:
-        """The layer scores that the options ask for; None if they ask for none."""
+        """The layer scores that the options need; None if they need none."""
         return None
 
 
 class Amount(NamedTuple):
-    """What a name says about how much goes."""
+    """The amount to remove, as the end of a variant's name gives it."""
 
     structure: str
-    """The mechanism's name, or the form that its amount takes: ``unstructured`` or ``N:M``."""
+    """The mechanism's name, ``unstructured`` or ``N:M``."""
     amount: float
     """A ratio, or a number of layers."""
     of: str | None = None
-    """What it counts, where the way it is written says so and not the option ``of``."""
+    """Value of the option ``of``, if the name determines it."""
 
 
 class Mechanism(ABC):
-    """One way to make a model smaller. Importing its module imports no torch."""
+    """One way to make a model smaller. Importing its module must not import torch."""
 
     name: ClassVar[str]
-    """As methods, records and the configuration call it."""
+    """Name in methods, records and the configuration."""
     suffix: ClassVar[str]
-    """Pattern of what a variant's name ends with: ``2000`` of ``GQA_2000``."""
+    """Pattern of the end of a variant's name, such as ``2000`` in ``GQA_2000``."""
     reserved: ClassVar[tuple[str, ...]] = ()
-    """Words of the suffix, which can be no label of a variant."""
+    """Words of the suffix, which no label of a variant may use."""
     examples: ClassVar[tuple[str, ...]]
-    """What may follow a method's name: ``_2000``."""
+    """Examples of the text after a method's name, such as ``_2000``."""
     asks: ClassVar[Literal["nothing", "ratio", "number"]] = "ratio"
-    """What an amount is."""
+    """Kind of an amount."""
     structures: ClassVar[tuple[str, ...]]
-    """What ``--structure`` calls it, for people."""
+    """Values of ``--structure`` for this mechanism, for people."""
     masks: ClassVar[bool] = False
-    """Zeroes weights, which a step after it must keep, and leaves every shape."""
+    """Whether the mechanism zeroes weights and leaves every shape. Later steps must keep the zeros."""
     ranks_layers: ClassVar[bool] = False
-    """Its scores are one number a layer."""
+    """Whether scores are one number for each layer."""
     thins_layers: ClassVar[bool] = False
-    """Every layer may lose another share."""
+    """Whether layers can lose different shares."""
     score_with: ClassVar[str | None] = None
-    """Dotted module whose ``score`` makes the scores; None where all is decided on the way through the model."""
+    """Dotted module of the function ``score``, which scores units; None if the pruning job decides alone."""
     measure_with: ClassVar[str | None] = None
-    """Dotted module whose ``score`` measures the layers, where an allocation asks for it."""
+    """Dotted module of the function ``score``, which measures layers for an allocation."""
     Scores: ClassVar[type[ScoresFile] | None] = None
-    """The file that scoring, or measuring, makes; None where there is neither."""
+    """File of the scores or measures; None if there are none."""
     prune_with: ClassVar[str]
-    """Dotted module whose ``prune`` makes the model of a ``Job``."""
+    """Dotted module of the function ``prune``, which makes the model of a ``Job``."""
     Options: ClassVar[type[MechanismOptions]] = MechanismOptions
 
     @abstractmethod
     def unit(self, options: Mapping[str, Any]) -> str | None:
-        """What an amount is a share or a number of, ``parameters`` for one; None where nothing goes."""
+        """Unit that an amount counts or is a share of, such as ``parameters``; None if nothing is removed."""
 
     def describe(self, amount: float, unit: str) -> str:
-        """An amount for people."""
+        """The amount as text for people."""
         return f"{100 * amount:.2f} %"
 
     def read(self, suffix: str) -> Amount:
-        """The amount that the end of a name stands for.
+        """Read the amount from the end of a name.
 
         Args:
-            suffix: matches the pattern ``suffix``.
+            suffix: text that matches the pattern ``suffix``.
 
         Raises:
-            ConfigError: if it takes nothing, or makes no sense.
+            ConfigError: if the amount is zero or impossible.
         """
         return Amount(self.name, read_ratio(suffix))
 
     def owns(self, structure: str) -> bool:
-        """Whether ``--structure`` means this mechanism."""
+        """Whether a value of ``--structure`` means this mechanism."""
         return structure == self.name
 
     def write(self, structure: str, amount: float | None) -> str:
-        """The end of a variant's name, such as ``_2000``; ``read`` is the way back.
+        """Write the end of a variant's name, such as ``_2000``; the inverse of ``read``.
 
         Args:
-            structure: one that it owns.
-            amount: None where the structure says it.
+            structure: a structure of this mechanism.
+            amount: the amount; None if the structure determines it.
 
         Raises:
-            ConfigError: if the amount is missing, impossible or finer than names can say.
+            ConfigError: if the amount is missing, impossible or too fine for a name.
         """
         return f"_{write_ratio(amount)}"
 
     def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:  # noqa: B027
-        """Raise PlanError if a model of this shape cannot give what the variant takes, as far as is known unscored.
+        """Raise PlanError if a model of this shape cannot lose the variant's amount. Runs before scores exist.
 
         Args:
-            tokens: calibration tokens there will be, where that is known.
+            variant: variant to make.
+            architecture: shape of the base model.
+            tokens: number of calibration tokens; None if unknown.
         """
 
     def varies(self, options: Mapping[str, Any]) -> bool:
-        """Whether these options let layers lose different shares."""
+        """Whether layers lose different shares with these options."""
         return False
 
     def modules(self, options: Mapping[str, Any]) -> tuple[str, ...]:
-        """Dotted modules that a pruning job with these options runs, besides the mechanism's own."""
+        """Dotted modules that a pruning job with these options runs, besides the mechanism's own module."""
         chosen = (choices.module(options[key]) for key, choices in self.Options.chosen.items())
         return (self.prune_with, *chosen)
 
 
 def read_ratio(digits: str) -> float:
-    """The ratio that four digits of a name stand for.
+    """Read a ratio from four digits of a name.
 
     >>> read_ratio("2000")
     0.2
@@ -172,21 +175,21 @@ def read_ratio(digits: str) -> float:
         ConfigError: for zero.
     """
     if int(digits) == 0:
-        raise ConfigError(["removes nothing; that is Dense"])
+        raise ConfigError(["removes nothing; write Dense instead"])
     return int(digits) / STEPS_OF_RATIO
 
 
 def write_ratio(ratio: float | None) -> str:
-    """A ratio as it stands in names: hundredths of a percent, four digits.
+    """Write a ratio as four digits of a name, in hundredths of a percent.
 
     >>> write_ratio(0.2)
     '2000'
 
     Raises:
-        ConfigError: for a ratio that is missing, not between 0 and 1, or finer.
+        ConfigError: for a ratio that is missing, not between 0 and 1, or finer than a hundredth of a percent.
     """
     if ratio is None:
-        raise ConfigError(["needed, such as 0.5"])
+        raise ConfigError(["a ratio is needed, such as 0.5"])
     steps = round(ratio * STEPS_OF_RATIO)
     if not 0 < ratio < 1:
         raise ConfigError([f"{ratio} is not between 0 and 1"])

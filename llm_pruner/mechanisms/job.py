@@ -1,4 +1,4 @@
-"""What a mechanism is given and what it gives back."""
+"""Inputs and results of a mechanism's pruning job."""
 
 from __future__ import annotations
 
@@ -22,30 +22,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """One variant to be made."""
+    """One variant to make, with its inputs."""
 
     variant: Variant
+    """The variant."""
     base: Path
+    """Folder of the base model."""
     model: Path
-    """The folder to write."""
+    """Folder to write."""
     scores: ScoresFile | None
-    """Of the groups, or of the layers, that may go."""
+    """Scores of units or layers; None for a mechanism without scores."""
     importance: ScoresFile | None
-    """Of layers, which decide how much each may lose, where the options ask for them."""
+    """Scores of layers that the options need; None if they need none."""
     split: str | None
-    """Attention : MLP shares that a search found."""
+    """Shares of the budget for attention and MLP that a search found."""
     input_ids: torch.Tensor | None
-    """The calibration samples the method uses, int64 [samples, length]."""
+    """Calibration samples that the method uses, int64 [samples, length]."""
     runtime: Runtime
+    """Where the job runs."""
     calibration: torch.Tensor | None = None
     """All calibration samples, for a repair, int64 [samples, length]."""
 
     def repair(self, output: Path, removed: Removed) -> RepairRecord:
-        """Write the base with zeros where something is removed and the rest repaired as the options say.
+        """Write the base with zeros for removed weights, and with the kept weights repaired as the options say.
 
         Args:
-            output: the folder to write.
-            removed: what is gone of each linear layer.
+            output: folder to write.
+            removed: removed weights or columns of each linear layer.
+
+        Returns:
+            The repair's part of the variant's record.
 
         Raises:
             PlanError: if there are too few samples, or they do not determine the repair.
@@ -69,24 +75,29 @@ class Job:
 
 @dataclass(frozen=True)
 class LayerOutcome:
-    """What a layer was to lose of its linear weights, and what it lost."""
+    """Requested and actual zeros of one layer's linear weights."""
 
     index: int
+    """Index of the layer, from 0."""
     asked: float
-    """A ratio."""
+    """Requested share of zeros."""
     zeros: int
+    """Number of zeros."""
     weights: int
+    """Number of linear weights."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it."""
+    """Results of a pruning job."""
 
     reached: float
-    """In the unit the variant asked in."""
+    """Amount that was removed, in the unit of the variant's amount."""
     plan: Plan | None = None
+    """Layers and units that stay; None for masks and slices."""
     notes: list[str] = field(default_factory=list)
+    """Notes for the variant's record."""
     layers: list[LayerOutcome] | None = None
-    """By layer, where an allocation shares out single weights."""
+    """Zeros of each layer; None unless single weights are zeroed."""
     repair: RepairRecord | None = None
-    """What a repair brought, where there was one."""
+    """Results of the repair; None without a repair."""

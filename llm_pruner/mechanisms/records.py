@@ -1,4 +1,4 @@
-"""Scores of a model's layers, as files: what all mechanisms share."""
+"""Files of scores: the parts that all mechanisms share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class LayerEntry(Part):
     """The scores of one layer."""
 
     index: int
-    """Of the layer, from 0."""
+    """Index of the layer, from 0."""
 
     @abstractmethod
     def values(self) -> list[float]:
@@ -27,64 +27,64 @@ class LayerEntry(Part):
 
     @abstractmethod
     def series(self) -> dict[str, float]:
-        """One number for each part of the layer that is scored, by what a legend calls it."""
+        """One number for each scored part of the layer, by the part's name in a legend."""
 
 
 class Evaluations(Part):
-    """Layer evaluations, each of all samples."""
+    """Counts of layer evaluations, each of all samples."""
 
     run: float
-    """That the scoring took."""
+    """Evaluations that the scoring took."""
     naive: int
-    """That it would take without sharing any between scores."""
+    """Evaluations without sharing between scores."""
 
 
 class Scored(NamedTuple):
-    """What scoring gives."""
+    """Results of a scoring."""
 
     layers: tuple[LayerEntry, ...]
-    """One entry a layer of the base, in order."""
+    """One entry for each layer of the base, in order."""
     evaluations: Evaluations | None = None
-    """What it took, where layers are scored as a whole."""
+    """Layer evaluations, if whole layers or blocks are scored."""
 
 
 class MadeFrom(Part):
-    """What scores were made from, so that the same are not made twice."""
+    """Sources of scores, by which a later command recognises and reuses the scores."""
 
     model: dict[str, tuple[int, int]]
-    """Bytes and time of last change, in nanoseconds, of each checkpoint file."""
+    """Size in bytes and time of last change, in nanoseconds, of each checkpoint file."""
     tokens: str | None
-    """Digest of the calibration tokens; null where none were looked at."""
+    """Digest of the calibration tokens; null if the scoring uses none."""
 
 
 class ScoresFile(Record):
-    """Scores of the base model, which every variant of a method is planned from."""
+    """Scores of the base model, shared by all variants of a method."""
 
     file: ClassVar[str] = "resources/scores/{score}.json"
 
     id: str
-    """The method, and its options that are not the default."""
+    """Name of the method and its options with a value other than the default."""
     method: str
-    """That gave the scores."""
+    """Method that gave the scores."""
     mechanism: str
-    """Whose units are scored."""
+    """Mechanism whose units are scored."""
     options: dict[str, Any]
-    """Of the method, and those of the mechanism that decide what is scored."""
+    """Options of the method, and options of the mechanism that affect scores."""
     layers: tuple[SerializeAsAny[LayerEntry], ...]
-    """One entry a layer of the base, in order."""
+    """One entry for each layer of the base, in order."""
     layer_evaluations: Evaluations | None = None
-    """What the scoring took, where layers are scored as a whole."""
+    """Layer evaluations of the scoring, if whole layers or blocks are scored."""
     run: RunRecord
     """The job that scored."""
     made_from: MadeFrom | None = None
-    """Of scores that a command made."""
+    """Sources of the scores, if a command made them."""
 
 
 def read_scores(path: str | os.PathLike[str]) -> ScoresFile:
-    """Read a scores file of whatever mechanism.
+    """Read a scores file of any mechanism.
 
     Raises:
-        DataError: if it is missing or damaged, or holds no scores.
+        DataError: if the file is missing or damaged, or is not a file of scores.
     """
     value = read_json(path)
     name = value.get("mechanism") if isinstance(value, Mapping) else None

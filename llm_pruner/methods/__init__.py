@@ -1,4 +1,4 @@
-"""The methods, by name. Adding one is a file here and a line below; it then appears everywhere."""
+"""Registry of methods. A new method is a file in this package and a line below."""
 
 METHODS: dict[str, str] = {
     "Dense": "llm_pruner.methods.dense:Dense",
@@ -30,4 +30,4 @@ METHODS: dict[str, str] = {
     "Smart": "llm_pruner.methods.smart:Smart",
     "SliceGPT": "llm_pruner.methods.slicegpt:SliceGPT",
 }
-"""``module:Class`` by name, imported when asked for."""
+"""``module:Class`` by name; a module is imported on first use."""

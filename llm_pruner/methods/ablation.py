@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 class Ablation(LayerScoreMethod):
     """Increase of the mean next-token loss, in nats, when a layer is bypassed.
 
-    What enters a layer does not depend on whether it is bypassed, so the hidden states in front of it are those of
-    the whole model, and one pass carries them along with those of every layer bypassed so far: L·(L+1)/2 layer
-    evaluations for L layers instead of L². Each layer is loaded once; the hidden states are kept L+1 times.
+    The hidden states before a bypassed layer are those of the whole model. One pass therefore carries the states of the
+    whole model, and for each bypassed layer the states after it: L·(L+1)/2 layer evaluations for L layers instead of
+    L². Each layer is loaded once; hidden states are kept L+1 times.
     """
 
     name = "Ablation"
-    title = "Layers whose removal costs least loss"
+    title = "Layers whose removal raises the loss least"
     paper = "Kim et al., Shortened LLaMA: A Simple Depth Pruning for Large Language Models, 2024 (arXiv:2402.02834)"
 
     def layer_scores(self, stream: LayerStream) -> list[float]:
@@ -31,7 +31,11 @@ class Ablation(LayerScoreMethod):
 
 
 def losses_without_each(stream: LayerStream) -> list[list[float]]:
-    """Mean next-token loss of every sample: with all of the stream's layers, then with each of them bypassed."""
+    """Mean next-token loss of every sample, in nats.
+
+    Returns:
+        One list of losses with all of the stream's layers, then one list for each layer, with this layer bypassed.
+    """
     for layer in stream:
         layer.branch_off()
     return stream.losses(*stream.endings)

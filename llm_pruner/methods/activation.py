@@ -9,13 +9,13 @@ if TYPE_CHECKING:
 
 
 class Activation(LayerScoreMethod):
-    """Mean over all tokens of the L2 norm of what leaves a layer.
+    """L2 norm of a layer's output, mean over all tokens.
 
-    The residual stream grows with depth in most models, so this calls late layers important.
+    The residual stream grows with depth in most models, so late layers have high scores.
     """
 
     name = "Activation"
-    title = "Layers whose output is smallest"
+    title = "Layers with the smallest output"
     paper = ""
 
     def layer_scores(self, stream: LayerStream) -> list[float]:

@@ -14,33 +14,34 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.evidence import Evidence
 
 _PENALTY = 1.0
-"""Of the distance between the weights that fit best and those that are sparse, features being at one scale."""
+"""Penalty on the distance between fitted and sparse weights, with all features at one scale."""
 
 
 class AdmmOptions(CalibratedOptions):
     """Options of the alternation."""
 
     iterations: PositiveInt = 20
-    """Rounds; one is a product of the weight and a square matrix."""
+    """Number of rounds, each a product of the weight and a square matrix."""
     mask_iterations: PositiveInt = 15
-    """The mask is chosen anew in each of the first n rounds, and kept in those after them."""
+    """Number of first rounds that choose a new mask. Later rounds keep the last mask."""
     gradual: bool = True
-    """Let zeros grow in number over the rounds that choose masks, by the third power of how many rounds are left; have
-    all of them from the first otherwise."""
+    """Increase the number of zeros over the rounds that choose masks, by the cube of the share of rounds left. False
+    takes all zeros from the first round on."""
     ridge: NonNegativeFloat = 0.1
-    """Added to the diagonal of the inputs' second moments, as a share of its mean."""
+    """Addition to the diagonal of the inputs' second moments, as a share of the mean diagonal."""
     comparison: Literal["matrix", "row"] = "matrix"
-    """Weights that are ranked against each other where zeros are free: the whole ``matrix``, or each output ``row``."""
+    """Scope of the ranking for unstructured zeros: the whole ``matrix``, or each output ``row``."""
 
 
 class ADMM(WeightSolver):
-    """Alternates between the weights that reproduce the output best and the nearest sparse ones, until they agree.
+    """Alternates between fitted weights, which reproduce the output best, and the nearest sparse weights.
 
-    Weights are those of features at one scale, so that their size alone says what they are worth.
+    A penalty on their distance brings both together. Weights are multiplied by the norms of their inputs, so that the
+    mask can compare their sizes.
     """
 
     name = "ADMM"
-    title = "Sparse weights and weights that reproduce the output, brought together"
+    title = "Alternation of sparse and fitted weights with a constant penalty"
     paper = "Boža, Fast and Effective Weight Update for Pruned Large Language Models, 2024 (arXiv:2401.02938)"
     Options = AdmmOptions
 

@@ -14,37 +14,38 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.evidence import Evidence
 
 _CHECKED_EVERY = 3
-"""Rounds between two looks at how much of the mask still changes."""
+"""Rounds between two checks of the mask's changes."""
 _SETTLING = 30
-"""Rounds before a mask that hardly changes counts as settled."""
+"""Rounds before an almost constant mask ends the alternation."""
 _SETTLED = 3e-4
-"""Changes of the mask, as a share of the weights that stay."""
+"""Largest change of an almost constant mask, as a share of the kept weights."""
 _FASTER = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
-"""What the penalty is multiplied by where more than such a share of the mask changed."""
+"""Pairs of a change of the mask, as a share of the kept weights, and the penalty's factor after a larger change."""
 _LARGEST_PENALTY = 1e6
 
 
 class AlpsOptions(CalibratedOptions):
-    """Options of the alternation and of the step after it."""
+    """Options of the alternation and of the fit after it."""
 
     iterations: PositiveInt = 300
-    """Rounds at most; one is a product of the weight and a square matrix. It ends when the mask stays as it is."""
+    """Largest number of rounds, each a product of the weight and a square matrix. A constant mask ends them earlier."""
     penalty: PositiveFloat = 0.1
-    """Of the distance between the two sets of weights, at first. It grows while the mask changes."""
+    """First penalty on the distance between sparse and fitted weights. The penalty grows while the mask changes."""
     refit: NonNegativeInt = 10
-    """Steps of conjugate gradients that fit the weights that stay in the end."""
+    """Steps of conjugate gradients in the final fit of the kept weights."""
     ridge: NonNegativeFloat = 0.01
-    """Added to the diagonal of the inputs' second moments, as a share of its mean."""
+    """Addition to the diagonal of the inputs' second moments, as a share of the mean diagonal."""
 
 
 class ALPS(WeightSolver):
-    """ADMM with a penalty that grows until the mask stays as it is, and then the best weights for that mask.
+    """ADMM with a penalty that grows until the mask is constant, and a final fit of the kept weights.
 
-    Slow at first, so that the mask can change much, and faster the less of it changes. Conjugate gradients end it.
+    The penalty starts small, so that the mask can change, and grows with every check. Conjugate gradients solve the
+    final least-squares problem for the constant mask.
     """
 
     name = "ALPS"
-    title = "Sparse weights and weights that reproduce the output, brought together slowly, then fitted"
+    title = "Alternation of sparse and fitted weights with a growing penalty, then a fit of the kept weights"
     paper = (
         "Meng et al., ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large Language Models, 2024 "
         "(arXiv:2406.07831)"
@@ -58,7 +59,7 @@ class ALPS(WeightSolver):
         silent = gram.diagonal() == 0
         gram.diagonal().add_(options.ridge * gram.diagonal().mean())
         gram, norms = to_one_scale(gram)
-        # what is never read goes first
+        # weights of inputs that are always zero are removed first
         dense = (weight.float() * norms).masked_fill(silent, 0)
         wanted = dense @ gram
         penalty, started = options.penalty, False
@@ -86,7 +87,7 @@ class ALPS(WeightSolver):
                 started = True
                 penalty = min(penalty * faster, _LARGEST_PENALTY)
             else:
-                # too stiff from the start for the mask to change
+                # the first penalty is too large: the mask does not change
                 penalty /= 5
                 if faster is not None:
                     sparse = dense.masked_fill(nearest_mask, 0)
@@ -99,10 +100,10 @@ class ALPS(WeightSolver):
         return mask, solved.where(~silent, weight.float())
 
     def _inverse(self, gram: torch.Tensor, penalty: float, evidence: Evidence) -> torch.Tensor:
-        """Of the Gram matrix with the penalty on its diagonal.
+        """Inverse of the Gram matrix with the penalty on its diagonal.
 
         Raises:
-            PlanError: if there is none.
+            PlanError: if the matrix has no inverse.
         """
         import torch
 

@@ -11,15 +11,15 @@ NEAR_ZERO = 1e-5
 
 
 class AVSS(LayerScoreMethod):
-    """Activation variance over sparsity of what leaves a layer, divided by the sum over all layers.
+    """Variance of a layer's output over its sparsity, divided by the sum over all layers.
 
-    Variance is that of the mean over all tokens, across the hidden dimension; sparsity is the share of all activations
-    with |a| < 1e-5, of which at least one is assumed so that the score stays finite. The last layer's output is taken
-    before the final norm. Variance grows with the residual stream, so in many models early layers come out lowest.
+    The variance is that of the token mean, across the hidden dimension. The sparsity is the share of activations with
+    |a| < 1e-5; at least one is assumed, so that the score is finite. The last layer's output is taken before the final
+    norm. Variance grows with the residual stream, so early layers score lowest in many models.
     """
 
     name = "AVSS"
-    title = "Layers whose output varies least for its sparsity"
+    title = "Layers with the smallest variance of the output over its sparsity"
     paper = (
         "Song et al., AVSS: Layer Importance Evaluation in Large Language Models via Activation Variance-Sparsity "
         "Analysis, 2024 (arXiv:2411.02117)"

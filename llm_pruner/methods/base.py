@@ -1,4 +1,4 @@
-"""What a method is. Everything it shares with others (groups, allocation, masks, surgery) lives in its mechanism."""
+"""Interfaces of methods. Shared parts (groups, allocation, masks, surgery) live in the mechanisms."""
 
 from __future__ import annotations
 
@@ -23,90 +23,95 @@ class MethodOptions(Options):
 
 
 class CalibratedOptions(MethodOptions):
-    """Options of a method that looks at calibration samples."""
+    """Options of a method that uses calibration samples."""
 
     samples: PositiveInt | None = None
-    """Use the first n calibration samples; all of them by default."""
+    """Use the first n calibration samples; all by default."""
 
 
 class SeededOptions(MethodOptions):
-    """Options of a method that draws at random."""
+    """Options of a method with random scores."""
 
     seed: NonNegativeInt = 0
-    """Decides what is drawn."""
+    """Seed of the random numbers."""
 
 
 class Method(ABC):
     """A pruning method, made from its options. Importing its module must not import torch."""
 
     name: ClassVar[str]
-    """As written in configurations and folder names."""
+    """Name in configurations and folder names."""
     title: ClassVar[str]
-    """One line for people."""
+    """The criterion in one line, for people."""
     paper: ClassVar[str]
-    """Where it comes from."""
+    """Citation of the source; empty if there is none."""
     mechanisms: ClassVar[tuple[str, ...]]
-    """Mechanisms it can drive: ``dense``, ``width``, ``depth``, ``sparse``, ``slice``."""
+    """Mechanisms that can use the method: ``dense``, ``width``, ``depth``, ``sparse``, ``slice``."""
     parts: ClassVar[tuple[str, ...]] = ()
-    """What of a layer its depth scores can be of: the ``layer``, its ``attention`` or its ``mlp`` block."""
+    """Parts that a depth method can score: the whole ``layer``, its ``attention`` or its ``mlp`` block."""
     Options: ClassVar[type[MethodOptions]] = MethodOptions
     defaults: ClassVar[dict[str, Any]] = {}
-    """Options of its mechanism that it sets unless a variant says otherwise, such as ``allocation``."""
+    """Defaults of the mechanism's options, such as ``allocation``; a variant can override them."""
     scores_of: ClassVar[str | None] = None
-    """The registered method whose scores it plans from, if not its own; they are then computed once for both."""
+    """A registered method whose scores this method uses, computed once for both; None for scores of its own."""
 
     def __init__(self, **options: Any) -> None:
         self.options = self.Options(**options)
 
     @property
     def calibrated(self) -> bool:
-        """Whether it looks at calibration samples."""
+        """Whether the method uses calibration samples."""
         return isinstance(self.options, CalibratedOptions)
 
     def first_samples(self, input_ids: torch.Tensor) -> torch.Tensor:
-        """The calibration samples this method uses: int64 [samples, length]."""
+        """The calibration samples that the method uses, int64 [samples, length]."""
         if isinstance(self.options, CalibratedOptions) and self.options.samples:
             return input_ids[: self.options.samples]
         return input_ids
 
 
 class LinearMethod(Method):
-    """Zeroes single weights, one linear layer at a time."""
+    """A method that zeroes single weights, one linear layer at a time."""
 
     evidence: Literal["none", "input_norm", "moments", "gradient", "curvature"] = "none"
-    """What it looks at besides the weight."""
+    """Kind of evidence that the method uses besides the weight."""
     inputs: Literal["none", "input_norm", "moments"] = "none"
-    """What of inputs it looks at beside gradients; sparsity gathers it, width does not."""
+    """Statistics of inputs that the method uses beside gradients. Sparsity gathers them, width does not."""
     checkpointing: bool = True
-    """Whether activations are computed again on the way back of gradients, rather than held."""
+    """Whether the backward pass computes activations again instead of keeping them in memory."""
 
     @abstractmethod
     def solve(self, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
-        """Which weights of a linear layer go, and what the others become.
+        """Choose the weights of a linear layer to remove, and the values of the kept weights.
 
         Args:
-            weight: [out_features, in_features]; is left as it is.
-            evidence: of the kind it asks for.
-            pattern: how many go.
+            weight: float [out_features, in_features]; not changed in place.
+            evidence: evidence of the kind that ``evidence`` and ``inputs`` name.
+            pattern: number and places of the zeros.
 
         Returns:
-            bool [out_features, in_features], True where a weight goes; and the weight, whose values there do not
-            matter. ``weight`` itself if none of the others changes.
+            The mask, bool [out_features, in_features], True where a weight is removed; and the new weight, float
+            [out_features, in_features], whose removed values have no effect. ``weight`` itself if no kept weight
+            changes.
+
+        Raises:
+            PlanError: if the pattern does not fit the weight, or the evidence does not determine the kept weights.
+            CheckpointError: if the evidence is not finite.
         """
 
 
 class SaliencyMethod(LinearMethod):
-    """Scores single weights. Width pruning sums them over groups, sparsity ranks them one by one."""
+    """A method that scores single weights. Width pruning sums the scores over units, sparsity ranks them."""
 
     comparison: Literal["matrix", "row"] = "matrix"
-    """Weights that unstructured sparsity ranks against each other: the whole matrix, or each output row."""
+    """Scope of the ranking for unstructured sparsity: the whole matrix, or each output row."""
 
     @abstractmethod
     def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-        """Saliency of every weight, [out_features, in_features], higher is more important."""
+        """Saliency of every weight, float [out_features, in_features]; higher is more important."""
 
     def summed(self, weight: torch.Tensor, evidence: Evidence, dim: int) -> torch.Tensor:
-        """Saliency of whole rows (``dim`` 1) or columns (``dim`` 0): of what width pruning cuts."""
+        """Saliency of whole rows, [out_features] (``dim`` 1), or columns, [in_features] (``dim`` 0), for width."""
         return self.saliency(weight, evidence).sum(dim=dim)
 
     def solve(self, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,7 +119,7 @@ class SaliencyMethod(LinearMethod):
 
 
 class WeightSolver(LinearMethod):
-    """Chooses the mask of a linear layer and the weights that stay together, by what they do to its output."""
+    """A method that chooses mask and kept weights of a linear layer together, to reproduce the layer's output."""
 
     mechanisms = ("sparse",)
     Options = CalibratedOptions
@@ -122,29 +127,29 @@ class WeightSolver(LinearMethod):
 
 
 class ColumnMethod(Method):
-    """Scores what width pruning cuts by the columns that feed it back into the residual stream.
+    """A method that scores units by their columns in the linear layers that write the residual stream.
 
-    These are the columns of the output projection of attention, those of a key-value group together, and of the MLP's
-    down projection, one for each channel.
+    A key-value group has several columns in attention's output projection, an MLP channel one column in the down
+    projection.
     """
 
     mechanisms = ("width",)
     evidence: Literal["none", "input_norm", "features", "moments"] = "none"
-    """What it looks at besides the weight."""
+    """Kind of evidence that the method uses besides the weight."""
 
     @abstractmethod
     def unit_scores(self, weight: torch.Tensor, evidence: Evidence, unit_size: int) -> torch.Tensor:
-        """Score of every unit, [in_features / unit_size], higher is more important.
+        """Score of every unit, float [in_features / unit_size]; higher is more important.
 
         Args:
-            weight: [out_features, in_features]
-            evidence: about its linear layer.
-            unit_size: consecutive columns that go together.
+            weight: float [out_features, in_features].
+            evidence: evidence about the linear layer.
+            unit_size: consecutive columns of one unit.
         """
 
 
 class LayerScoreMethod(Method):
-    """Scores whole layers; depth pruning removes the lowest, unless a method selects in another way."""
+    """A method that scores layers. Depth pruning removes the lowest, unless the method overrides ``select``."""
 
     mechanisms = ("depth",)
     Options = CalibratedOptions
@@ -152,70 +157,71 @@ class LayerScoreMethod(Method):
 
     @abstractmethod
     def layer_scores(self, stream: LayerStream) -> list[float]:
-        """One score a layer, higher is more important."""
+        """One score for each layer; higher is more important."""
 
     def layer_entries(self, stream: LayerStream) -> list[dict[str, Any]]:
-        """What is kept of each layer: its ``index``, its ``score``, and what else ``select`` goes by."""
+        """Entries of the scores file: ``index`` and ``score`` of each layer, and further values for ``select``."""
         return [{"index": index, "score": score} for index, score in enumerate(self.layer_scores(stream))]
 
     def select(self, layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
-        """Indices of the layers that go: those with the lowest scores, of equals the later.
+        """Indices of the layers to remove: the lowest scores, of equals the later layer.
 
         Args:
-            layers: entries of the layers that may go, ascending.
-            count: how many, at most as many as there are.
+            layers: entries of the removable layers, ascending.
+            count: number of layers to remove, at most ``len(layers)``.
 
         Raises:
-            PlanError: if fewer layers are ranked than asked for.
+            PlanError: if the method ranked fewer than ``count`` layers.
         """
         return lowest_layers(layers, count)
 
     def notes(self, removed: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What a reader of the results should know about the removal of these layers, given their entries."""
+        """Notes for the variant's record about the removal of these layers, given as entries."""
         return []
 
     def check_count(self, num_layers: int, count: int) -> None:
-        """Raise PlanError if the scores of a model of ``num_layers`` will not say which ``count`` layers go."""
+        """Raise PlanError if the scores of a model of ``num_layers`` layers cannot select ``count`` layers."""
 
     def naive_evaluations(self, num_layers: int) -> int:
-        """Layer evaluations, each of all samples, that the method would take without sharing any between scores."""
+        """Layer evaluations, each of all samples, without sharing between scores."""
         return num_layers
 
 
 def lowest_layers(layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
-    """Indices of so many entries, those with the lowest scores first, of equals the later."""
+    """Indices of the ``count`` entries with the lowest scores, lowest first, of equals the later first."""
     lowest = sorted(layers, key=lambda entry: (entry["score"], -entry["index"]))
     return [entry["index"] for entry in lowest[:count]]
 
 
 class LayerMeasure(Method):
-    """Measures layers for an allocation, by their weights; drives no mechanism itself and is not registered."""
+    """A measure of layers for an allocation, computed from their weights. Measures prune nothing themselves and are not
+    registered."""
 
     paper = ""
     mechanisms = ()
     evidence: ClassVar[Literal["none", "input_norm"]] = "none"
-    """What it looks at besides the weights."""
+    """Kind of evidence that the measure uses besides the weights."""
 
     @abstractmethod
     def measure(self, linears: Sequence[tuple[torch.Tensor, Evidence]]) -> float:
         """One number for a layer.
 
         Args:
-            linears: (weight [out_features, in_features], evidence) of each of its linear layers, of the dense model.
+            linears: (weight float [out_features, in_features], evidence) of each linear layer, in the dense model.
         """
 
 
 class RotationMethod(Method):
-    """Gives the residual stream a basis at each position, of which slicing keeps the first directions."""
+    """A method that chooses a basis of the residual stream at each position. Slicing keeps the first directions."""
 
     mechanisms = ("slice",)
 
     @abstractmethod
     def basis(self, moments: torch.Tensor) -> torch.Tensor:
-        """Directions as orthonormal columns, what matters most first.
+        """Directions as orthonormal columns, most important first.
 
         Args:
-            moments: float64 [hidden, hidden], the sum over calibration tokens of x·xᵀ.
+            moments: float64 [hidden, hidden], sum of x·xᵀ over calibration tokens.
 
         Returns:
             float64 [hidden, hidden].

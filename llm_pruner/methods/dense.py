@@ -4,7 +4,7 @@ from llm_pruner.methods.base import Method
 
 
 class Dense(Method):
-    """The base model itself, measured like the rest."""
+    """The base model itself, with nothing removed."""
 
     name = "Dense"
     title = "The base model, nothing removed"

@@ -6,7 +6,7 @@ from llm_pruner.methods.wanda import Wanda
 
 
 class DSnoT(Wanda):
-    """Wanda's mask, in which weights are exchanged until the expected error of each output is small."""
+    """Wanda's mask, refined by exchanges of weights until the expected error of each output is small."""
 
     name = "DSnoT"
     title = "Wanda, with exchanges that cancel the expected error of each output"

@@ -15,18 +15,18 @@ class FlapOptions(CalibratedOptions):
     """Options of fluctuation-based pruning."""
 
     metric: Literal["IFV", "WIFV", "WIFN"] = "WIFV"
-    """With X_j an input and W_:j its column: ``IFV`` Var(X_j), ``WIFV`` Var(X_j) · ‖W_:j‖², ``WIFN`` the mean of
+    """Metric of an input X_j with its column W_:j: ``IFV`` Var(X_j), ``WIFV`` Var(X_j) · ‖W_:j‖², ``WIFN`` the mean of
     |W_ij| · ‖X_j‖."""
     squared_attention: bool = True
-    """Square the metric of attention's columns before they are standardised, as the published code does."""
+    """Square the metric of attention's columns before standardising, as the published code does."""
 
 
 class FLAP(ColumnMethod):
-    """How much the input of a column fluctuates, the mean over the columns of a group.
+    """Fluctuation of a column's input, mean over the columns of a unit.
 
-    An input that hardly varies can be replaced by its mean. ``WIFV`` is the squared error of the output, the mean over
-    tokens, that this leaves if inputs are taken one by one. Columns are divided by their standard deviation in the
-    linear layer, so that layers compare.
+    A bias can replace an input that hardly varies by its mean. ``WIFV`` is the squared error of the output after this
+    replacement, mean over tokens, for each input separately. Metrics are divided by their standard deviation in the
+    linear layer, so that layers are comparable.
     """
 
     name = "FLAP"

@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 class GblmOptions(CalibratedOptions):
-    """Options of gradients beside activations."""
+    """Options of the sum of gradients and activations."""
 
     alpha: NonNegativeFloat = 100.0
-    """What gradients weigh beside the norms of inputs. They are summed over samples and not averaged, so four times the
-    samples weigh twice as much."""
+    """Weight of the gradients against the norms of inputs. Squared gradients are summed over samples, so four times the
+    samples double their weight."""
 
 
 class GBLM(SaliencyMethod):
     """|W_ij| · (‖X_j‖₂ + α √Σ_n G_ij,n²), with G_n the gradient of sample n's mean loss, compared in each output row.
 
-    Gradients are those of the dense model, norms those of what the pruned layers in front make.
+    Gradients are those of the dense model. Norms are those of inputs from the earlier layers after pruning.
     """
 
     name = "GBLM"

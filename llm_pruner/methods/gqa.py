@@ -14,17 +14,18 @@ class TaylorOptions(CalibratedOptions):
     """Options of Taylor importance."""
 
     taylor: Literal["first", "second", "mixed", "vectorized"] = "first"
-    """With g the gradient and h the mean squared gradient of single samples: ``first`` |w·g|, ``second`` |w²·h|,
-    ``mixed`` |w·g − ½·w²·h|, ``vectorized`` |Σ w·g| over each row or column that is cut."""
+    """Importance of a weight w, with gradient g and mean squared gradient h of single samples: ``first`` |w·g|,
+    ``second`` |w²·h|, ``mixed`` |w·g − ½·w²·h|, ``vectorized`` |Σ w·g| over each row or column of a unit."""
     gradient_checkpointing: bool = True
-    """Compute a layer's activations again on the way back; otherwise all are held, which is faster where they fit."""
+    """Compute a layer's activations again on the way back. False keeps all activations, which is faster but needs more
+    memory."""
 
 
 class GQA(SaliencyMethod):
-    """Taylor estimate of the loss that the removal of weights costs.
+    """Taylor estimate of the change of the loss when weights are removed.
 
-    Summed over a key-value group together with the query heads that share it, which are contiguous, so that what
-    is scored is what is cut.
+    The estimates are summed over a key-value group with its query heads, which are contiguous, or over an MLP channel:
+    the scored weights are those that width pruning cuts.
     """
 
     name = "GQA"
@@ -49,7 +50,7 @@ class GQA(SaliencyMethod):
         return super().summed(weight, evidence, dim)
 
     def _change(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
-        """Estimated change of the loss, signed, [out_features, in_features]."""
+        """Estimated change of the loss, signed, float32 [out_features, in_features]."""
         weight = weight.float()
         change = weight.new_zeros(())
         if self.taylor != "second":

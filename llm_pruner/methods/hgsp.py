@@ -6,7 +6,7 @@ from llm_pruner.methods.gqa import GQA
 
 
 class HGSP(GQA):
-    """Taylor importance, the groups of all layers ranked together by importance per parameter."""
+    """Taylor importance, with the units of all layers ranked together by importance per parameter."""
 
     name = "HGSP"
     title = "Global ranking of key-value groups and MLP channels by Taylor importance per parameter"

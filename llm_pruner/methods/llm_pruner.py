@@ -6,9 +6,9 @@ from llm_pruner.methods.gqa import GQA
 
 
 class LLMPruner(GQA):
-    """Taylor importance at one rate in every layer but the first and last ones, which stay whole.
+    """Taylor importance at one rate in all layers, except the first and last layers, which stay whole.
 
-    The published setting prunes layers 4 to 29 of 32; other depths keep the same shares, at least one layer each.
+    The published setting prunes layers 4 to 29 of 32. Other depths keep the same shares, at least one layer each.
     """
 
     name = "LLMPruner"

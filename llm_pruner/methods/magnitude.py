@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Magnitude(SaliencyMethod):
-    """|W|: the smaller the weight, the less it is missed. Needs no data."""
+    """|W_ij|: the absolute value of the weight. Needs no data."""
 
     name = "Magnitude"
     title = "Smallest absolute weights"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class MagnitudeSP(ColumnMethod):
-    """The norm of each column, summed over the columns of a group."""
+    """Norm of each column, summed over the columns of a unit. Needs no data."""
 
     name = "MagnitudeSP"
     title = "Columns of output projections with the smallest norm"

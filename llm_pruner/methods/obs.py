@@ -13,34 +13,35 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.evidence import Evidence
 
 _NEXT = 1 + 2e-8
-"""What a score is of the one before at least, so that nine digits tell them apart."""
+"""Smallest ratio of a score to the score before it, so that nine digits distinguish them."""
 _COMPACT = 0.875
-"""Share of the columns held that are still there, below which the others are let go of."""
+"""Share of remaining units among those in memory below which the memory of removed units is freed."""
 
 
 class ObsOptions(CalibratedOptions):
     """Options of structured optimal brain surgery."""
 
     rounds: PositiveInt | None = 64
-    """Units go in so many rounds of equally many, and are scored anew after each; null removes one at a time."""
+    """Number of rounds. Each round removes the same number of units and then scores the others again; null removes one
+    unit at a time."""
     ridge: float = Field(default=0.01, gt=0)
-    """What is added to the diagonal of the inputs' second moments, as a share of its mean."""
+    """Addition to the diagonal of the inputs' second moments, as a share of the mean diagonal."""
     scale: Literal["stream", "output", "none"] = "stream"
-    """What the loss of one layer is divided by to be compared with those of others: the squared norm of the residual
-    ``stream`` behind the block, token by token, which is what the next norm divides by; the squared norm of the linear
-    layer's ``output``; ``none`` leaves it as it is."""
+    """Divisor that makes losses of different layers comparable: ``stream``, the squared norm of the residual stream
+    after the block, token by token, as the next norm divides; ``output``, the squared norm of the linear layer's
+    output; ``none``, no divisor."""
 
 
 class OBS(ColumnMethod):
-    """The loss that the removal of a unit adds when its turn comes, with the columns that stay refitted each time.
+    """Loss that a unit's removal adds, in the order of removal, with the kept columns refitted each time.
 
-    The loss is the squared error of the linear layer's output, the mean over calibration tokens. Units are removed one
-    after the other, always those that add least, until all are gone; so scores of the units that go add up to the loss
-    of their going, whatever their number.
+    The loss is the squared error of the linear layer's output, mean over calibration tokens. Units are removed one
+    after the other, smallest added loss first, until none is left. The scores of any number of removed units therefore
+    add up to the loss of their removal.
     """
 
     name = "OBS"
-    title = "Columns of output projections whose removal, with the others refitted, changes the output least"
+    title = "Columns of output projections whose removal changes the output least after a refit of the others"
     paper = (
         "Meng et al., OSSCAR: One-Shot Structured Pruning in Vision and Language Models with Combinatorial "
         "Optimization, 2024 (arXiv:2403.12983)"
@@ -56,7 +57,7 @@ class OBS(ColumnMethod):
         moments = evidence.moments
         assert moments is not None
         rows = weight.T.double()
-        rows[moments.gram.diagonal() == 0] = 0  # whatever they hold, it is never seen
+        rows[moments.gram.diagonal() == 0] = 0  # weights of inputs that are always zero have no effect
         inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments.hessian(self.options.ridge)))
         units = len(rows) // unit_size
         at_once = math.ceil(units / self.options.rounds) if self.options.rounds else 1
@@ -80,17 +81,17 @@ class OBS(ColumnMethod):
 def losses_in_turn(
     rows: torch.Tensor, inverse: torch.Tensor, unit_size: int, at_once: int
 ) -> tuple[list[int], list[float]]:
-    """Remove all units, those that add least loss first, and refit what is left after every round.
+    """Remove all units, smallest added loss first, and refit the remaining rows after every round.
 
     Args:
-        rows: float64 [in_features, out_features], the transposed weight.
-        inverse: float64 [in_features, in_features], of the second moments.
-        unit_size: consecutive rows that go together.
-        at_once: units that go in a round.
+        rows: float64 [in_features, out_features], the transposed weight; overwritten.
+        inverse: float64 [in_features, in_features], inverse of the second moments; overwritten.
+        unit_size: consecutive rows of one unit.
+        at_once: units removed in one round.
 
     Returns:
-        Units in the order in which they go, and the loss that each adds to that of those before it. Within a round the
-        order is that of the scores before the round, and the losses are still those of one after the other.
+        Units in the order of removal, and the loss that each adds to the loss of the units before it. Within a round
+        the order is that of the losses before the round, but each added loss counts the units removed before.
     """
     import torch
 
@@ -118,14 +119,15 @@ def losses_in_turn(
 
 
 def _columns(units: torch.Tensor, unit_size: int) -> torch.Tensor:
-    """Indices of the columns of units, in their order."""
+    """Indices of the columns of these units, int64, in the order of the units."""
     import torch
 
     return (units[:, None] * unit_size + torch.arange(unit_size, device=units.device)).flatten()
 
 
 def _own_losses(rows: torch.Tensor, inverse: torch.Tensor, unit_size: int, there: torch.Tensor) -> torch.Tensor:
-    """The loss that each unit adds if it goes next and alone, [units]; of units that are gone no number that counts."""
+    """Loss that each unit adds if it is removed next and alone, float64 [units]. Values of removed units have no
+    meaning."""
     import torch
 
     if unit_size == 1:

@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class PruneMe(LayerScoreMethod):
-    """Angular distance between what enters a block of n consecutive layers and what leaves it, at the last token:
-    arccos(cosine)/π, averaged over samples.
+    """Angular distance between the input and the output of n consecutive layers, at the last token: arccos(cosine)/π,
+    mean over samples.
 
-    The block with the smallest distance goes, of equals the later. One pass gives the distances of the blocks of every
-    length; a layer's score is the distance it makes alone. The last layer's output is taken before the final norm.
+    The consecutive layers with the smallest distance are removed, of equals the later. One pass gives the distances for
+    every n; a layer's score is the distance for n = 1. The last layer's output is taken before the final norm.
     """
 
     name = "PruneMe"
-    title = "The block of consecutive layers that turns the hidden state least (angular distance)"
+    title = "Consecutive layers that rotate the hidden state least (angular distance)"
     paper = "Gromov et al., The Unreasonable Ineffectiveness of the Deeper Layers, 2024 (arXiv:2403.17887)"
 
     parts = ("layer",)
@@ -28,7 +28,7 @@ class PruneMe(LayerScoreMethod):
         return [entry["score"] for entry in self.layer_entries(stream)]
 
     def layer_entries(self, stream: LayerStream) -> list[dict[str, Any]]:
-        """Also ``distances``: of the blocks of 1, 2, … layers that begin with this one."""
+        """Entries with ``distances``: those over 1, 2, … consecutive layers from this layer on."""
         import torch
 
         states: list[torch.Tensor] = []

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class PrunerZero(SaliencyMethod):
     """W_ij² · (G_ij − min G) / (max G − min G), with G_ij the root mean square of single samples' gradients.
 
-    The formula is one that a search over formulas found. Weights are compared within each output row, the smallest and
-    the largest gradient are those of the matrix.
+    The authors found the formula by a search. Weights are compared within each output row; the smallest and the largest
+    gradient are those of the whole matrix.
     """
 
     name = "PrunerZero"

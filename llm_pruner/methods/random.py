@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 class Random(SaliencyMethod):
-    """A control: whatever beats this has learnt something about the model."""
+    """Uniform random scores, as a control for every other method. Needs no data."""
 
     name = "Random"
-    title = "Random choice, the control"
+    title = "Random choice, as a control"
     paper = ""
     mechanisms = ("width", "sparse")
     Options = SeededOptions

@@ -16,15 +16,15 @@ class RiaOptions(CalibratedOptions):
     """Options of relative importance."""
 
     exponent: NonNegativeFloat = 0.5
-    """Power of the norm of the input; 0 leaves relative importance alone."""
+    """Power of the input's norm; 0 ignores the inputs."""
     comparison: Literal["matrix", "row"] = "matrix"
-    """Weights that are ranked against each other where zeros are free: the whole ``matrix``, or each output ``row``."""
+    """Scope of the ranking for unstructured zeros: the whole ``matrix``, or each output ``row``."""
 
 
 class RIA(SaliencyMethod):
-    """(|W_ij| / Σ_i |W_ij| + |W_ij| / Σ_j |W_ij|) · ‖X_j‖₂^½: a weight's share in its column and in its row.
+    """(|W_ij| / Σ_i |W_ij| + |W_ij| / Σ_j |W_ij|) · ‖X_j‖₂^½: a weight's share of its column and of its row.
 
-    No row and no column goes as a whole, however small its weights are.
+    Shares keep a row or column of small weights from losing all its weights.
     """
 
     name = "RIA"
@@ -43,6 +43,6 @@ class RIA(SaliencyMethod):
     def saliency(self, weight: torch.Tensor, evidence: Evidence) -> torch.Tensor:
         assert evidence.input_norm is not None
         size = weight.float().abs()
-        # a sum of zero is of zeros, whose share is zero
+        # weights whose absolute values sum to zero have a share of zero
         shares = [size / size.sum(dim=dim, keepdim=True).clamp(min=1e-30) for dim in (0, 1)]
         return (shares[0] + shares[1]) * evidence.input_norm.pow(self.exponent)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class ShortGPT(LayerScoreMethod):
     """Block influence: 1 − mean over all tokens of the cosine between a layer's input and output.
 
-    Scored once on the whole model; the lowest layers go. The last layer's output is taken before the final norm.
+    The whole model is scored once. The last layer's output is taken before the final norm.
     """
 
     name = "ShortGPT"

@@ -16,16 +16,18 @@ if TYPE_CHECKING:
 
 
 class RemovalOptions(CalibratedOptions):
+    """Options of methods that remove one layer after the other."""
+
     steps: PositiveInt | None = None
-    """Rank this many layers, one pass each: no more can be removed. Half of them, rounded up, by default."""
+    """Number of layers to rank, one pass each; no variant can remove more. Half of the layers, rounded up, by
+    default."""
 
 
 class RemovalOrder(LayerScoreMethod):
-    """Removes one layer after the other, each chosen on the model that the removals before it left.
+    """Removes one layer after the other, and chooses each on the model that remains.
 
-    One order serves every amount, since removing fewer layers stops earlier. A layer's score is its place in the
-    order; unranked layers share the last place. Each removal is chosen in one pass that bypasses every remaining
-    layer, as Ablation does.
+    One order serves every amount: removing fewer layers stops earlier. A layer's score is its place in the order;
+    unranked layers share the last place. One pass per removal bypasses every remaining layer, as in Ablation.
     """
 
     Options = RemovalOptions
@@ -33,22 +35,22 @@ class RemovalOrder(LayerScoreMethod):
 
     @abstractmethod
     def choose(self, layers: Sequence[int], before: list[float], without: list[list[float]]) -> dict[str, Any]:
-        """The next layer to go.
+        """Choose the next layer to remove.
 
         Args:
-            layers: indices of those left.
-            before: loss of every sample with all of them.
-            without: the same with each bypassed.
+            layers: indices of the remaining layers.
+            before: loss of every sample with all remaining layers, in nats.
+            without: for each remaining layer, the loss of every sample with this layer bypassed.
 
         Returns:
-            Its ``index``, the ``loss`` without it, and anything else to keep.
+            The layer's ``index``, the ``loss`` without the layer, and further values for the scores file.
         """
 
     def layer_scores(self, stream: LayerStream) -> list[float]:
         return [entry["score"] for entry in self.layer_entries(stream)]
 
     def layer_entries(self, stream: LayerStream) -> list[dict[str, Any]]:
-        """Also, of every layer that was ranked, the ``loss`` of the model without it and those before it."""
+        """Entries with the ``loss`` of a ranked layer: that of the model without it and the layers ranked before it."""
         left, steps = list(stream.layers), self.ranked(len(stream.layers))
         entries = {index: {"index": index, "score": float(steps)} for index in left}
         for step in range(steps):
@@ -59,15 +61,15 @@ class RemovalOrder(LayerScoreMethod):
         return list(entries.values())
 
     def ranked(self, num_layers: int) -> int:
-        """How many layers it ranks; one always stays."""
+        """Number of layers to rank; at least one layer always stays."""
         return min(self.options.steps or -(-num_layers // 2), num_layers - 1)
 
     def select(self, layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
         ranked = [entry for entry in layers if "loss" in entry]
         if len(ranked) < count:
             raise PlanError(
-                f"{self.name} ranked {len(ranked)} of the layers that may go, {count} are asked for; "
-                "rank more with its option steps"
+                f"{self.name} ranked {len(ranked)} of the removable layers, but {count} must be removed; "
+                "rank more with the option steps"
             )
         return super().select(ranked, count)
 
@@ -75,20 +77,20 @@ class RemovalOrder(LayerScoreMethod):
         ranked = self.ranked(num_layers)
         if count > ranked:
             raise PlanError(
-                f"{self.name} ranks {ranked} of the model's {num_layers} layers; set its option steps to {count}"
+                f"{self.name} ranks {ranked} of the model's {num_layers} layers; set the option steps to {count}"
             )
 
     def naive_evaluations(self, num_layers: int) -> int:
-        """The whole model once, and the model of every candidate of every step."""
+        """Evaluations of the whole model, and of the model without each candidate of each removal."""
         left = range(num_layers, num_layers - self.ranked(num_layers), -1)
         return num_layers + sum(layers * (layers - 1) for layers in left)
 
 
 class SLEB(RemovalOrder):
-    """The layer goes whose removal raises the mean next-token loss least; again on the model without it, and so on."""
+    """Removes the layer whose removal raises the mean next-token loss least, and repeats on the remaining model."""
 
     name = "SLEB"
-    title = "Layers whose removal costs least loss, one after the other"
+    title = "Layers whose removal raises the loss least, one after the other"
     paper = (
         "Song et al., SLEB: Streamlining LLMs through Redundancy Verification and Elimination of Transformer Blocks, "
         "2024 (arXiv:2402.09025)"

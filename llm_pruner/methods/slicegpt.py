@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     import torch
 
 DAMPING = 0.01
-"""Of the mean of the diagonal, as in the official implementation."""
+"""Addition to the diagonal, as a share of the mean diagonal, as in the official implementation."""
 
 
 class SliceGPT(RotationMethod):
-    """Principal components of the residual stream at every position; the directions of least variance go.
+    """Principal components of the residual stream at every position. The directions of least variance are removed.
 
-    The kept directions stay as the analysis orders them. The official implementation then turns them at random, which
-    changes nothing that the model computes, only how rounding is spread.
+    The kept directions stay in the order of their variance. The official implementation also rotates them at random,
+    which changes only rounding errors.
     """
 
     name = "SliceGPT"

@@ -12,29 +12,37 @@ from llm_pruner.system.errors import DataError
 
 
 class SmartOptions(RemovalOptions):
+    """Options of removal with a check."""
+
     tolerance: NonNegativeFloat = 0.05
-    """A layer is restored if the perplexity without it is higher than before by more than this share."""
+    """Largest rise of perplexity from the removal of one layer, as a share. A layer above it is restored."""
 
 
 class Smart(RemovalOrder):
-    """Layers are tried from the least important on, by the increase of loss when bypassed, and put back if perplexity
-    rises by more than the tolerance; after each removal all scores are taken anew on the model that is left.
+    """Tries layers in the order of the loss without them, and restores a layer if perplexity rises by more than the
+    tolerance. Each removal renews all scores, on the remaining model.
 
-    The scores are of every other calibration sample and the check is on those between: on the same samples no later
-    candidate could pass where the first does not. Where none is within the tolerance the one with the lowest checked
-    loss goes nevertheless, and the variants that need it say so.
+    Scores use every other calibration sample, checks the samples between them: on the same samples, no later candidate
+    could pass after the first failed. If no layer passes, the layer with the lowest loss in the check is removed
+    anyway, and variants without this layer carry a note.
     """
 
     name = "Smart"
-    title = "Layers whose removal costs least loss, put back if other samples disagree"
+    title = "Layers whose removal raises the loss least, restored if other samples disagree"
     paper = ""
     Options = SmartOptions
     options: SmartOptions
 
     def choose(self, layers: Sequence[int], before: list[float], without: list[list[float]]) -> dict[str, Any]:
-        """Also ``restored``: candidates tried before, and ``within_tolerance``; ``loss`` is of the checked samples."""
+        """The next layer to remove, with ``restored``, the candidates that failed before it, and ``within_tolerance``.
+
+        ``loss`` is that of the samples of the check.
+
+        Raises:
+            DataError: for fewer than two samples.
+        """
         if len(before) < 2:
-            raise DataError(f"{self.name} needs two calibration samples or more: some to score by, others to check")
+            raise DataError(f"{self.name} needs at least two calibration samples: one half scores, the other checks")
         scores = {index: fmean(losses[::2]) for index, losses in zip(layers, without, strict=True)}
         checks = {index: fmean(losses[1::2]) for index, losses in zip(layers, without, strict=True)}
         highest = fmean(before[1::2]) + math.log1p(self.options.tolerance)
@@ -54,6 +62,6 @@ class Smart(RemovalOrder):
         if not forced:
             return []
         return [
-            f"layer{'s' if len(forced) > 1 else ''} {', '.join(forced)} went although perplexity rose by more than "
+            f"layer{'s' if len(forced) > 1 else ''} {', '.join(forced)} removed although perplexity rose by more than "
             f"{self.options.tolerance:.2%}: no layer was within the tolerance"
         ]

@@ -6,7 +6,7 @@ from llm_pruner.methods.wanda import Wanda
 
 
 class SparseSwaps(Wanda):
-    """Wanda's mask, in which weights are exchanged as long as the squared error of an output falls."""
+    """Wanda's mask, refined by exchanges of weights as long as the squared error of an output falls."""
 
     name = "SparseSwaps"
     title = "Wanda, with exchanges that lower the squared error of each output"

@@ -18,21 +18,22 @@ class SparseGptOptions(CalibratedOptions):
     """Options of the sweep over columns."""
 
     block: PositiveInt = 128
-    """Columns among which free zeros are ranked together, rounded up to whole groups for N:M."""
+    """Number of columns whose weights are ranked together for unstructured zeros, rounded up to whole groups for
+    N:M."""
     ridge: NonNegativeFloat = 0.01
-    """Added to the diagonal of the inputs' second moments, as a share of its mean."""
+    """Addition to the diagonal of the inputs' second moments, as a share of the mean diagonal."""
 
 
 class SparseGPT(WeightSolver):
-    """Optimal brain surgery in one sweep: each column's zeros are made up for by the columns behind it.
+    """Optimal brain surgery in one sweep over columns: later columns compensate the zeros of each column.
 
-    With U the upper Cholesky factor of H⁻¹, zeroing w_ij costs (w_ij / U_jj)² and the columns behind j change by
-    −w_ij / U_jj · U_j. Weights are ranked when the sweep reaches their block of columns, or their group of N:M, by what
-    has become of them until then.
+    With U the upper Cholesky factor of H⁻¹, zeroing w_ij costs (w_ij / U_jj)², and the later columns of row i change
+    by −w_ij / U_jj · U_j. Weights are ranked by their current values when the sweep reaches their block of columns, or
+    their group of N:M.
     """
 
     name = "SparseGPT"
-    title = "Zeros that the columns behind them make up for best"
+    title = "Zeros with the smallest error after compensation by later columns"
     paper = (
         "Frantar and Alistarh, SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot, 2023 "
         "(arXiv:2301.00774)"
@@ -50,7 +51,7 @@ class SparseGPT(WeightSolver):
 
         factor = inverse_factor(evidence, self.ridge).float()
         silent = finite_moments(evidence).gram.diagonal() == 0
-        # one row a column of the weight, so that what is swept over lies together
+        # transposed, so that each column of the weight is contiguous in memory
         columns = weight.T.to(torch.float32, memory_format=torch.contiguous_format, copy=True)
         mask = torch.zeros(columns.shape, dtype=torch.bool, device=columns.device)
         chosen_together = pattern.m or self.block
@@ -62,7 +63,7 @@ class SparseGPT(WeightSolver):
                 if (column - start) % chosen_together == 0:
                     group = slice(column, min(column + chosen_together, end))
                     scores = (columns[group] / factor.diagonal()[group, None]).square()
-                    # what is never read goes first
+                    # weights of inputs that are always zero are removed first
                     mask[group] = pattern.mask(scores.masked_fill(silent[group, None], 0).T).T
                 errors[column - start] = torch.where(mask[column], columns[column] / factor[column, column], 0)
                 columns[column + 1 : end].addr_(factor[column, column + 1 : end], errors[column - start], alpha=-1)

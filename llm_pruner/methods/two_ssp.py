@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 
 class TwoSSP(ColumnMethod):
-    """The norm of what an MLP channel gives over the tokens of a sample, the mean over samples.
+    """Norm of an MLP channel's output over the tokens of a sample, mean over samples.
 
-    The first of the two stages of 2SSP, of MLP channels alone; the second drops attention blocks.
+    This is the first stage of 2SSP, which removes MLP channels. The second stage removes attention blocks.
     """
 
     name = "TwoSSP"
-    title = "MLP channels that give least"
+    title = "MLP channels with the smallest output"
     paper = "Sandri et al., 2SSP: A Two-Stage Framework for Structured Pruning of LLMs, 2025 (arXiv:2501.17771)"
     Options = CalibratedOptions
     evidence = "features"

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Wanda(SaliencyMethod):
-    """|W_ij| · ‖X_j‖₂: weights times the norm of the input they meet, compared within each output row."""
+    """|W_ij| · ‖X_j‖₂: weight times the norm of its input, compared within each output row."""
 
     name = "Wanda"
     title = "Weights times the norm of their input activations"

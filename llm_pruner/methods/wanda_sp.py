@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class WandaSP(ColumnMethod):
-    """The mean of |W_ij| · ‖X_j‖₂ over each column, summed over the columns of a group."""
+    """Mean of |W_ij| · ‖X_j‖₂ over each column, summed over the columns of a unit."""
 
     name = "WandaSP"
     title = "Columns of output projections times the norm of their inputs"

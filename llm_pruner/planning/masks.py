@@ -1,4 +1,4 @@
-"""Which single weights go: unstructured by comparison group, or N of every M along a row."""
+"""Masks of single weights to remove: any share of the weights, or N of every M along a row."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ if TYPE_CHECKING:
 
 
 _COMPARED = 8
-"""Groups of up to so many are ranked by comparing every two members, faster than selecting within many small rows."""
+"""Largest M whose groups are ranked by comparing all pairs, which is faster than sorting many short rows."""
 
 
 class Pattern(NamedTuple):
-    """How many weights of a linear layer go, and where: a share of them anywhere, or n of every m along a row."""
+    """The zeros of a linear layer: a share of its weights at free places, or n of every m along a row."""
 
     share: float
-    """Of the weights, 0 … 1."""
+    """Share of the weights to remove, 0 … 1."""
     n: int = 0
     m: int = 0
-    """0 where zeros are free."""
+    """Group size; 0 for zeros at free places."""
 
     def mask(self, saliency: torch.Tensor, comparison: Literal["matrix", "row"] = "matrix") -> torch.Tensor:
-        """The least salient weights.
+        """Mask of the least salient weights.
 
         Args:
-            saliency: [out_features, in_features].
-            comparison: what is ranked against each other where zeros are free; see ``unstructured_mask``.
+            saliency: float [out_features, in_features].
+            comparison: scope of the ranking, see ``unstructured_mask``; without effect on n of every m.
 
         Returns:
-            bool [out_features, in_features], True where a weight goes.
+            bool [out_features, in_features], True where a weight is removed.
 
         Raises:
-            PlanError: if rows cannot be split into groups of m.
+            PlanError: if the length of a row is not a multiple of m.
         """
         if self.m:
             return n_of_m_mask(saliency, self.n, self.m)
@@ -44,28 +44,28 @@ class Pattern(NamedTuple):
     def partial_mask(
         self, saliency: torch.Tensor, part: float, comparison: Literal["matrix", "row"] = "matrix"
     ) -> torch.Tensor:
-        """On the way to the pattern: the least salient weights, a ``part`` (0 … 1) of those that go in the end.
+        """Mask on the way to the pattern: removes the least salient ``part`` (0 … 1) of the pattern's zeros.
 
-        Of every m no more than n go.
+        At most n of every m are removed. Shapes and errors are those of ``mask``.
         """
         if not self.m:
             return unstructured_mask(saliency, self.share * part, comparison)
         if part == 1:
             return self.mask(saliency)
-        # those that stay in the end go last
+        # weights that the full pattern keeps rank last
         return unstructured_mask(saliency.masked_fill(~self.mask(saliency), math.inf), self.share * part, "matrix")
 
 
 def unstructured_mask(saliency: torch.Tensor, sparsity: float, comparison: Literal["matrix", "row"]) -> torch.Tensor:
-    """Exactly the lowest share of weights, ties in index order.
+    """Mask of exactly the lowest share of weights. Of equal weights the first are removed.
 
     Args:
-        saliency: [out_features, in_features].
-        sparsity: share that goes, 0 … 1, of the whole matrix or of each row; counts are rounded down.
-        comparison: ``matrix`` or ``row``.
+        saliency: float [out_features, in_features].
+        sparsity: share to remove, 0 … 1, of the whole matrix or of each row; counts are rounded down.
+        comparison: rank the weights of the whole ``matrix``, or of each ``row`` separately.
 
     Returns:
-        bool [out_features, in_features], True where a weight goes.
+        bool [out_features, in_features], True where a weight is removed.
     """
     import torch
 
@@ -73,7 +73,7 @@ def unstructured_mask(saliency: torch.Tensor, sparsity: float, comparison: Liter
     count = int(ranked.shape[1] * sparsity)
     if not count:
         return torch.zeros_like(saliency, dtype=torch.bool)
-    # the highest that goes is found without sorting the others; of those equal to it the first go
+    # kthvalue finds the highest removed value without a full sort; of the values equal to it the first are removed
     highest = ranked.kthvalue(count, dim=1, keepdim=True).values
     mask = ranked < highest
     equal = ranked == highest
@@ -84,22 +84,22 @@ def unstructured_mask(saliency: torch.Tensor, sparsity: float, comparison: Liter
 
 
 def n_of_m_mask(saliency: torch.Tensor, n: int, m: int) -> torch.Tensor:
-    """The ``n`` lowest of every ``m`` consecutive inputs of a row.
+    """Mask of the ``n`` lowest of every ``m`` consecutive inputs of a row. Of equal weights the first are removed.
 
     Args:
-        saliency: [out_features, in_features], in_features a multiple of m.
+        saliency: float [out_features, in_features], with in_features a multiple of m.
 
     Returns:
-        bool [out_features, in_features], True where a weight goes.
+        bool [out_features, in_features], True where a weight is removed.
 
     Raises:
-        PlanError: if the rows cannot be split into groups of m.
+        PlanError: if in_features is not a multiple of m.
     """
     import torch
 
     rows, columns = saliency.shape
     if columns % m:
-        raise PlanError(f"{n}:{m} sparsity needs rows that are multiples of {m} long, not {columns}")
+        raise PlanError(f"{n}:{m} sparsity needs rows of a multiple of {m} weights, not {columns}")
     if m > _COMPARED:
         return unstructured_mask(saliency.reshape(-1, m), n / m, "row").view(rows, columns)
     members = _ordered(saliency).reshape(-1, m).T.contiguous()
@@ -113,5 +113,5 @@ def n_of_m_mask(saliency: torch.Tensor, n: int, m: int) -> torch.Tensor:
 
 
 def _ordered(saliency: torch.Tensor) -> torch.Tensor:
-    """With what is no number above all that are numbers, as nothing compares with it."""
+    """``saliency`` with NaN replaced by the highest value, because comparisons with NaN are always false."""
     return saliency.nan_to_num(nan=math.inf, posinf=math.inf, neginf=-math.inf)

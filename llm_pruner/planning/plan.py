@@ -1,4 +1,4 @@
-"""A plan says which layers, key-value groups and MLP channels stay: small, readable, and checked against its model."""
+"""Plans, which list the layers, key-value groups and MLP channels that stay, and are checked against their model."""
 
 from __future__ import annotations
 
@@ -17,34 +17,38 @@ from llm_pruner.system.files import read_json, write_text
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """What stays of one layer, by original indices in ascending order."""
+    """The kept units of one layer, by their indices in the base, ascending."""
 
     index: int
+    """Index of the layer in the base, from 0."""
     groups: tuple[int, ...]
-    """Key-value groups; none where the attention block goes as a whole, with its norm."""
+    """Kept key-value groups; empty if the whole attention block is removed, with its norm."""
     channels: tuple[int, ...]
-    """MLP channels; none where the MLP block goes as a whole, with its norm."""
+    """Kept MLP channels; empty if the whole MLP block is removed, with its norm."""
 
     @property
     def dropped(self) -> tuple[str, ...]:
-        """Blocks that go as a whole: ``attention`` or ``mlp``."""
+        """Blocks that are removed as a whole: ``attention`` or ``mlp``."""
         return tuple(block for block, kept in zip(BLOCKS, (self.groups, self.channels), strict=True) if not kept)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What stays of a model."""
+    """The kept layers and units of a model."""
 
     base_layers: int
+    """Number of layers of the base."""
     layers: tuple[LayerPlan, ...]
+    """Kept layers, ascending."""
 
     @classmethod
     def keep_everything(cls, architecture: Architecture) -> Plan:
+        """The plan that removes nothing."""
         return cls.keep_layers(architecture, range(architecture.num_layers))
 
     @classmethod
     def keep_layers(cls, architecture: Architecture, indices: Iterable[int]) -> Plan:
-        """Whole layers, the rest removed."""
+        """The plan that keeps these layers whole and removes the others."""
         shapes = architecture.layers
         return cls(
             architecture.num_layers,
@@ -56,7 +60,7 @@ class Plan:
 
     @classmethod
     def drop_blocks(cls, architecture: Architecture, block: str, indices: Iterable[int]) -> Plan:
-        """Every layer, but without the ``attention`` or the ``mlp`` block of those named."""
+        """The plan that keeps every layer, but removes the ``attention`` or ``mlp`` block of these layers."""
         layers = list(cls.keep_everything(architecture).layers)
         for index in indices:
             layers[index] = (
@@ -66,18 +70,20 @@ class Plan:
 
     @property
     def kept_layers(self) -> tuple[int, ...]:
+        """Indices of the kept layers, in the base."""
         return tuple(layer.index for layer in self.layers)
 
     @property
     def removed_layers(self) -> tuple[int, ...]:
+        """Indices of the removed layers, in the base."""
         return tuple(sorted(set(range(self.base_layers)) - set(self.kept_layers)))
 
     def dropped_blocks(self, block: str) -> tuple[int, ...]:
-        """Kept layers whose ``attention`` or ``mlp`` block goes as a whole."""
+        """Indices of the kept layers whose ``attention`` or ``mlp`` block is removed."""
         return tuple(layer.index for layer in self.layers if block in layer.dropped)
 
     def check(self, architecture: Architecture) -> None:
-        """Raise PlanError unless the plan fits the model and leaves something in every kept layer."""
+        """Raise PlanError unless the plan fits the model and every kept layer keeps a block."""
         if self.base_layers != architecture.num_layers:
             raise PlanError(
                 f"this plan is for {self.base_layers} layers, {architecture.folder} has {architecture.num_layers}"
@@ -91,7 +97,7 @@ class Plan:
                 raise PlanError(f"layer {layer.index} is not one of the model's {self.base_layers}")
             shape = architecture.layers[layer.index]
             if not layer.groups and not layer.channels:
-                raise PlanError(f"layer {layer.index} would keep nothing; leave it out of the plan instead")
+                raise PlanError(f"layer {layer.index} would keep nothing; leave the layer out of the plan instead")
             for name, kept, available in (
                 ("key-value groups", layer.groups, shape.key_value_groups),
                 ("MLP channels", layer.channels, shape.channels),
@@ -102,7 +108,7 @@ class Plan:
                     )
 
     def removed_parameters(self, architecture: Architecture) -> int:
-        """Parameters that go with everything this plan leaves out."""
+        """Number of parameters that the plan removes."""
         kept = {layer.index: layer for layer in self.layers}
         removed = 0
         for name, tensor in architecture.tensors.items():
@@ -137,7 +143,7 @@ class Plan:
         )
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Write JSON, one line a layer so that two plans can be compared with ``diff``."""
+        """Write the plan as JSON, one line for each layer, so that ``diff`` compares two plans."""
         value = self.to_dict()
         layers = ",\n    ".join(json.dumps(layer) for layer in value["layers"])
         base, kept = json.dumps(value["base"]), json.dumps(value["kept_layers"])
@@ -150,7 +156,7 @@ class Plan:
 
         Raises:
             DataError: if the file is missing or not JSON.
-            PlanError: if it is JSON but not a plan.
+            PlanError: if the file is JSON but not a plan.
         """
         value = read_json(Path(path))
         try:

@@ -1,7 +1,7 @@
-"""How wide the residual stream stays at each position. Pure: spectra and a share in, widths out.
+"""Widths of the residual stream at each position, computed from spectra and the share to remove.
 
-Positions are numbered through the model: 2i in front of layer i, 2i + 1 between its attention and its MLP. Behind the
-last layer the stream keeps its full width, as the official implementation has it.
+Positions are numbered through the model: 2i before layer i, 2i + 1 between its attention and its MLP block. After the
+last layer the stream keeps its full width, as in the official implementation.
 """
 
 from __future__ import annotations
@@ -26,37 +26,37 @@ if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
 
 Fits = Callable[[Sequence[int]], bool]
-"""Whether widths of every position but the last leave no more than was asked for."""
+"""Whether widths, one for each position but the last, remove at least the requested amount."""
 
 _WRITING = frozenset(output_linears(LINEARS).values())
 
 STEPS_OF_AMOUNT = 10_000
-"""Amounts come in hundredths of a percent, so that widths are exact."""
+"""Amounts are whole hundredths of a percent, so that integer arithmetic gives exact widths."""
 
 
 def constant_width(hidden: int, amount: float, multiple_of: int) -> int:
-    """The same width for all positions, at most what the amount leaves.
+    """The largest equal width of all positions that removes at least the amount.
 
     >>> constant_width(64, 0.25, 8), constant_width(64, 0.2, 8)
     (48, 48)
 
     Raises:
-        PlanError: if nothing is left.
+        PlanError: if the width is 0.
     """
     width = _left(hidden, amount) // STEPS_OF_AMOUNT // multiple_of * multiple_of
     if width == 0:
         raise PlanError(
-            f"{amount:.2%} of a hidden width of {hidden} leaves less than {multiple_of} dimensions, the least that "
-            "multiple_of allows"
+            f"removing {amount:.2%} of a hidden width of {hidden} leaves fewer than {multiple_of} dimensions, the "
+            "smallest width that multiple_of allows"
         )
     return width
 
 
 def width_for_parameters(architecture: Architecture, ratio: float, multiple_of: int) -> int:
-    """The same width for all positions, the largest that removes a share of all the base's parameters.
+    """The largest equal width of all positions that removes at least a share of all the base's parameters.
 
     Raises:
-        PlanError: if even the narrowest slices do not.
+        PlanError: if even the smallest width removes less.
     """
     positions = 2 * architecture.num_layers
     fits = removes_parameters(architecture, ratio)
@@ -65,20 +65,24 @@ def width_for_parameters(architecture: Architecture, ratio: float, multiple_of: 
             return width
     most = 1 - sliced_parameters(architecture)([multiple_of] * positions) / architecture.total_parameters
     raise PlanError(
-        f"slicing cannot remove {ratio:.2%} of the parameters: slices of width {multiple_of}, the least that "
-        f"multiple_of allows, remove {most:.2%}"
+        f"slicing cannot remove {ratio:.2%} of the parameters: a width of {multiple_of}, the smallest that "
+        f"multiple_of allows, removes {most:.2%}"
     )
 
 
 def widths_by_variance(spectra: Sequence[Sequence[float]], fits: Fits, multiple_of: int) -> list[int]:
-    """Widths that keep one share of the variance at every position, the largest that fit.
+    """The largest fitting widths that keep about the same share of the variance at every position.
 
-    A position's share is the sum of its largest eigenvalues as a part of all. Widths grow in steps of ``multiple_of``
-    where the share kept is lowest, of equals at the first, until the next step would not fit.
+    The kept share of a position is the sum of its largest eigenvalues over the sum of all. Widths grow in steps of
+    ``multiple_of``, each time at the position with the lowest kept share (the first of equals), until the next step
+    does not fit.
 
     Args:
-        spectra: eigenvalues of each position, descending, none negative.
-        fits: true of the narrowest widths, and of no wider ones than it is true of.
+        spectra: eigenvalues of each position, descending, at least 0.
+        fits: whether widths fit. True for the smallest widths; once false, false for all larger widths.
+
+    Returns:
+        One width for each position of ``spectra``.
     """
     hidden = len(spectra[0])
     widths = [multiple_of] * len(spectra)
@@ -98,32 +102,32 @@ def widths_by_variance(spectra: Sequence[Sequence[float]], fits: Fits, multiple_
 
 
 def removes_hidden(hidden: int, amount: float) -> Fits:
-    """Widths that on average leave out a share of the hidden width."""
+    """Accepts widths that on average remove at least a share of the hidden width."""
     return lambda widths: sum(widths) * STEPS_OF_AMOUNT <= _left(hidden, amount) * len(widths)
 
 
 def removes_parameters(architecture: Architecture, ratio: float) -> Fits:
-    """Widths of models with fewer parameters than the base, by a share of the base's."""
+    """Accepts widths of models that have fewer parameters than the base, by at least a share of the base's."""
     most = architecture.total_parameters - round(ratio * architecture.total_parameters)
     parameters = sliced_parameters(architecture)
     return lambda widths: parameters(widths) <= most
 
 
 def sliced_parameters(architecture: Architecture) -> Callable[[Sequence[int]], int]:
-    """How many parameters a sliced model has, its shortcuts and its own output layer included.
+    """Count the parameters of a sliced model, with its shortcuts and its separate output layer.
 
     Returns:
-        A function of the widths of every position but the last, which keeps the full hidden width.
+        A function from the widths of every position but the last to the count. The last position keeps the full width.
     """
     hidden = architecture.hidden_size
-    # what is as large at any width, and what goes with one dimension of each position
+    # parameters that no width changes, and parameters for each dimension of a position
     fixed, by_position = 0, [0] * (2 * architecture.num_layers + 1)
     for name, tensor in architecture.tensors.items():
         index, _ = component(name)
         if index is None:
             if name == f"{EMBEDDING}.weight":
                 by_position[0] += tensor.numel // hidden
-                fixed += tensor.numel  # the output layer, or what the tied embedding becomes
+                fixed += tensor.numel  # the output layer; a tied embedding becomes a separate one
             continue
         linear, _, kind = name.removeprefix(layer_prefix(index)).rpartition(".")
         position = 2 * index + (block_of_linear(linear) == "mlp")
@@ -143,11 +147,11 @@ def sliced_parameters(architecture: Architecture) -> Callable[[Sequence[int]], i
 
 
 def _left(hidden: int, amount: float) -> int:
-    """What an amount leaves of the hidden width, in ten-thousandths of a dimension."""
+    """Hidden width left by an amount, in ten-thousandths of a dimension."""
     return hidden * (STEPS_OF_AMOUNT - round(amount * STEPS_OF_AMOUNT))
 
 
 def _shares(spectrum: Sequence[float]) -> list[float]:
-    """Share of the variance that the first 1, 2, 3 ... directions hold; all of it where there is none."""
+    """Share of the variance in the first 1, 2, 3 ... directions; 1 each if there is no variance."""
     total = sum(spectrum)
     return [part / total if total else 1.0 for part in accumulate(spectrum)]

@@ -1,4 +1,4 @@
-"""What a saliency may look at besides the weight: the inputs of its linear layer, or its gradient."""
+"""Evidence about linear layers besides their weights: statistics of their inputs, and gradients."""
 
 from __future__ import annotations
 
@@ -33,23 +33,23 @@ class Evidence:
     linear: str
     """Name within the block, such as ``mlp.up_proj``."""
     samples: int = 0
-    """Calibration samples that were looked at."""
+    """Number of calibration samples in the evidence."""
     input_norm: torch.Tensor | None = None
-    """float32 [in_features]: root of the mean over samples of each input feature's squared L2 norm."""
+    """float32 [in_features]: L2 norm of each input feature over a sample's tokens, root mean square over samples."""
     mean_norm: torch.Tensor | None = None
-    """float32 [in_features]: mean over samples of each input feature's L2 norm."""
+    """float32 [in_features]: L2 norm of each input feature over a sample's tokens, mean over samples."""
     variance: torch.Tensor | None = None
-    """float32 [in_features]: of each input feature, over tokens."""
+    """float32 [in_features]: variance of each input feature over tokens."""
     moments: Moments | None = None
-    """Of its inputs. Linear layers that read the same inputs share one."""
+    """Moments of the inputs. Linear layers that read the same inputs share one object."""
     stream_weight: float | None = None
-    """Of a linear layer that writes the residual stream: what an error of its output is in the stream behind its
-    block. It takes the squared error, the mean over tokens, to a share of the stream's squared norm."""
+    """For a linear layer that writes the residual stream: the factor from the squared error of its output, mean over
+    tokens, to a share of the squared norm of the stream after its block."""
     gradient: torch.Tensor | None = None
-    """[out_features, in_features]: gradient of the mean next-token loss."""
+    """float32 [out_features, in_features]: gradient of the mean next-token loss."""
     curvature: torch.Tensor | None = None
-    """[out_features, in_features]: mean over samples of the squared gradient of each sample's loss, which stands in for
-    the diagonal of the Hessian."""
+    """float32 [out_features, in_features]: squared gradient of a sample's loss, mean over samples. It approximates the
+    diagonal of the Hessian."""
 
 
 def _unobserved() -> None:
@@ -62,9 +62,9 @@ class LayerEvidence:
 
     index: int
     parameters: dict[str, torch.Tensor]
-    """By name within the layer. Who changes them in place calls ``changed``, and later layers see the change."""
+    """Tensors by name within the layer. Call ``changed`` after changing them in place: later layers then see it."""
     evidence: dict[str, Evidence]
-    """By name of the linear layer."""
+    """Evidence by name of the linear layer."""
     changed: Callable[[], None] = _unobserved
 
     def linears(self) -> Iterator[tuple[torch.Tensor, Evidence]]:
@@ -84,20 +84,24 @@ def gather(
     linears: Collection[str] | None = None,
     checkpointing: bool = True,
 ) -> Iterator[LayerEvidence]:
-    """Walk a model's layers with one kind of evidence, holding one layer at a time.
+    """Walk a model's layers with one kind of evidence, one layer in memory at a time.
 
     Args:
-        kind: ``none`` reads weights alone, ``input_norm`` streams calibration samples through the layers,
-            ``features`` and ``moments`` do so too and give norms as well, ``gradient`` and ``curvature`` stream them
-            back as well and give the last layer first.
+        kind: ``none`` reads weights alone. ``input_norm``, ``features`` and ``moments`` run calibration samples
+            through the layers; all three give norms. ``gradient`` and ``curvature`` also run the samples backwards,
+            and yield the last layer first.
         base: model folder.
-        input_ids: int64 [samples, length]; not looked at for ``none``.
-        runtime: where layers go; ``curvature`` runs samples one by one anyway.
-        inputs: what of inputs is gathered beside ``gradient`` or ``curvature``. The gradients, of the dense model, are
-            then made first and kept on disk until their layer's turn comes, the first layer first; ``curvature`` comes
+        input_ids: int64 [samples, length]; ``none`` does not use them.
+        runtime: its device holds the current layer. ``curvature`` runs samples one by one, whatever the batch size.
+        inputs: statistics of inputs to gather beside ``gradient`` or ``curvature``. The gradients of the dense model
+            are then computed first and kept on disk, and layers are yielded first to last; ``curvature`` comes
             without ``gradient``.
-        linears: those that there is evidence of, by name within the layer; all by default, and always for gradients.
+        linears: linear layers to gather evidence about, by name within the layer. None means all; gradients always
+            cover all.
         checkpointing: see ``loss_gradients``.
+
+    Raises:
+        CheckpointError: if the model folder cannot be read.
     """
     if kind == "none":
         weights = WeightReader(base)
@@ -147,14 +151,14 @@ def gather(
 
 
 def _among(parameters: Collection[str], linears: Collection[str] | None) -> tuple[str, ...]:
-    """The linear layers of a decoder layer of these parameters, or those of them that are asked for."""
+    """Names of the linear layers among the parameters of a decoder layer, limited to ``linears`` if given."""
     return tuple(name for name in linears_among(parameters) if linears is None or name in linears)
 
 
 def _beside(
     kind: Kind, backwards: Iterator[LayerEvidence], forwards: Iterator[LayerEvidence]
 ) -> Iterator[LayerEvidence]:
-    """The layers of a walk forwards, with what one backwards gave."""
+    """Layers of a forward walk, with the gradients or curvatures of a backward walk."""
     from safetensors.torch import load_file, save_file
 
     with TemporaryDirectory() as room:
@@ -177,10 +181,10 @@ def _parameters(module: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def input_norms(layer: StreamedLayer, linears: Collection[str] | None = None) -> dict[str, torch.Tensor]:
-    """Norms of the inputs of a block's linear layers, from one pass of all calibration samples.
+    """Norms of the inputs of a decoder layer's linear layers, from one pass of all calibration samples.
 
     Args:
-        linears: names of those that are asked for; all by default.
+        linears: names of the linear layers to observe; None means all.
 
     Returns:
         float32 [in_features] by linear name.
@@ -203,10 +207,13 @@ def input_norms(layer: StreamedLayer, linears: Collection[str] | None = None) ->
 
 
 def input_features(layer: StreamedLayer, linears: Collection[str] | None = None) -> dict[str, Features]:
-    """What the inputs of a block's linear layers are like, feature by feature, from one pass of all samples.
+    """Statistics of each input feature of a decoder layer's linear layers, from one pass of all calibration samples.
 
     Args:
-        linears: names of those that are asked for; all by default.
+        linears: names of the linear layers to observe; None means all.
+
+    Returns:
+        Statistics by linear name.
     """
     found: dict[str, Features] = {}
 
@@ -223,16 +230,16 @@ def input_features(layer: StreamedLayer, linears: Collection[str] | None = None)
 
 
 def input_moments(layer: StreamedLayer, linears: Collection[str] | None = None) -> dict[str, Moments]:
-    """Moments of the inputs of a block's linear layers, from one pass of all calibration samples.
+    """Moments of the inputs of a decoder layer's linear layers, from one pass of all calibration samples.
 
     Args:
-        linears: names of those that are asked for; all by default.
+        linears: names of the linear layers to observe; None means all.
 
     Returns:
-        By linear name; one object for those that read the same inputs.
+        Moments by linear name. Linear layers that read the same inputs share one object.
     """
     found: dict[str, Moments] = {}
-    # of the forward pass of one batch: what the last linear layer read, and whose moments that went into
+    # of the current batch: the latest inputs of a linear layer, and the moments they were added to
     reading: list[tuple[torch.Tensor, Moments]] = []
 
     def accumulate(name: str) -> Callable[..., None]:
@@ -255,7 +262,7 @@ def input_moments(layer: StreamedLayer, linears: Collection[str] | None = None) 
 
 
 def norms_of(moments: Mapping[str, Moments], samples: int) -> dict[str, torch.Tensor]:
-    """What ``input_norms`` gives, from moments of the inputs."""
+    """The norms that ``input_norms`` returns, computed from moments of the inputs."""
     return {name: (own.gram.diagonal() / samples).sqrt() for name, own in moments.items()}
 
 
@@ -263,11 +270,11 @@ def norms_of(moments: Mapping[str, Moments], samples: int) -> dict[str, torch.Te
 def input_hooks(
     layer: StreamedLayer, make: Callable[[str], Callable[..., None]], linears: Collection[str] | None = None
 ) -> Iterator[None]:
-    """While the block runs, show a block's linear layers' inputs to what ``make`` gives for their names.
+    """Context in which a hook observes the inputs of each linear layer of a decoder layer.
 
     Args:
-        make: gives a forward pre-hook, called with the module and its inputs.
-        linears: names of those that are asked for; all by default.
+        make: from the name of a linear layer to its forward pre-hook, which is called with the module and its inputs.
+        linears: names of the linear layers to observe; None means all.
     """
     names = _among(_parameters(layer.module), linears)
     handles = [layer.module.get_submodule(name).register_forward_pre_hook(make(name)) for name in names]
@@ -281,17 +288,17 @@ def input_hooks(
 def loss_gradients(
     stream: LayerStream, *, curvature: bool = False, checkpointing: bool = True
 ) -> Iterator[LayerEvidence]:
-    """Gradients of the mean next-token loss over the stream's samples, one layer at a time, the last first.
+    """Gradients of the mean next-token loss over the stream's samples, one layer at a time, last layer first.
 
-    One pass forward keeps what enters each layer; on the way back a layer sees all samples before its turn is over,
-    so its gradients are complete, are reduced by the caller, and are gone before the next layer's are made. No more
-    than one layer's weights and gradients are ever held, and they are those of one backward pass of the whole model.
+    A forward pass keeps the inputs of every layer in host memory. On the way back a layer sees all samples before it
+    is yielded, so its gradients are complete; they are released before the next layer's are computed. Memory thus
+    holds the weights and gradients of one layer, and the gradients equal those of one backward pass of the whole model.
 
     Args:
-        stream: over the base model; with ``curvature`` its batches must be single samples.
-        curvature: also the mean squared gradient of single samples.
-        checkpointing: compute a layer's activations again on the way back. Without it all activations of all layers
-            and samples are held instead, and all weights with them.
+        stream: stream over the base model; ``curvature`` needs batches of one sample.
+        curvature: also compute the squared gradient of each sample's loss, mean over samples.
+        checkpointing: compute a layer's activations again on the way back. If false, the activations of all layers
+            and samples, and all weights, stay in memory.
     """
     import torch
 
@@ -323,7 +330,7 @@ def loss_gradients(
                 gradient = weight.grad.float()
                 gradients[name] += gradient
                 if curvature:
-                    # the gradient is of one sample's loss divided by their number
+                    # each gradient is that of one sample's loss, divided by the number of samples
                     squares[name].addcmul_(gradient, gradient, value=len(stream.input_ids))
                 weight.grad = None
         evidence = {
@@ -334,7 +341,7 @@ def loss_gradients(
 
 
 class _Graph:
-    """A layer's forward pass of every batch, differentiable by its input and its linear weights."""
+    """A layer's forward pass of every batch, differentiable in the layer's input and linear weights."""
 
     def __init__(self, layer: StreamedLayer, keep: bool = False) -> None:
         self.layer = layer
@@ -344,7 +351,7 @@ class _Graph:
             for name in linears_among(_parameters(layer.module))
         }
         self.batches = self._run()
-        """(leaf, output) of each batch; one at a time as they are asked for, unless all are kept."""
+        """(leaf, output) of each batch: all in memory if ``keep``, otherwise computed one at a time."""
         if keep:
             self.batches = iter(list(self.batches))
 

@@ -1,4 +1,4 @@
-"""What the inputs of a linear layer are like, feature by feature."""
+"""Statistics of each input feature of a linear layer: norms and variance."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ if TYPE_CHECKING:
 
 @dataclass
 class Features:
-    """Sums over the inputs x of a linear layer, each feature by itself."""
+    """Sums over the inputs x of a linear layer, feature by feature."""
 
     tokens: int = 0
+    """Tokens added so far."""
     total: torch.Tensor | float = 0.0
-    """float32 [in_features]: the sum of x over tokens."""
+    """float32 [in_features]: sum of x over tokens."""
     norms: list[torch.Tensor] = field(default_factory=list)
-    """float32 [batch, in_features]: the L2 norm over the tokens of each sample."""
+    """Batches of float32 [batch, in_features]: L2 norm over the tokens of each sample."""
 
     def add(self, inputs: torch.Tensor) -> None:
-        """Add inputs of whole samples, [batch, length, in_features]."""
+        """Add the inputs of whole samples, float [batch, length, in_features]."""
         states = inputs.float()
         self.tokens += states.shape[0] * states.shape[1]
         self.total = states.sum(dim=(0, 1)) + self.total
         self.norms.append(states.square().sum(dim=1).sqrt())
 
     def input_norm(self) -> torch.Tensor:
-        """float32 [in_features]: root of the mean over samples of the squared norm."""
+        """float32 [in_features]: root mean square of the norm over samples."""
         import torch
 
         return torch.cat(self.norms).square().mean(dim=0).sqrt()
 
     def mean_norm(self) -> torch.Tensor:
-        """float32 [in_features]: mean over samples of the norm."""
+        """float32 [in_features]: mean of the norm over samples."""
         import torch
 
         return torch.cat(self.norms).mean(dim=0)
 
     def variance(self) -> torch.Tensor:
-        """float32 [in_features]: over tokens, not below 0."""
+        """float32 [in_features]: variance over tokens, at least 0."""
         import torch
 
         mean = torch.as_tensor(self.total) / self.tokens

@@ -1,4 +1,4 @@
-"""First and second moments of what enters a linear layer: what least squares, and all that is built on it, need."""
+"""First and second moments of a linear layer's inputs, for least squares and the methods built on it."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class Moments:
-    """Sums over tokens of the inputs x of a linear layer, each token with a weight of its own, by default one."""
+    """Weighted sums over tokens of the inputs x of a linear layer. A token weighs one by default."""
 
     tokens: int
-    """How many there were."""
+    """Number of tokens."""
     mass: float
-    """The sum of their weights."""
+    """Sum of the tokens' weights."""
     total: torch.Tensor
-    """float32 [in_features]: the weighted sum of x."""
+    """float32 [in_features]: weighted sum of x."""
     gram: torch.Tensor
-    """float32 [in_features, in_features]: the weighted sum of x·xᵀ."""
+    """float32 [in_features, in_features]: weighted sum of x·xᵀ."""
 
     @classmethod
     def empty(cls, features: int, device: torch.device | str = "cpu") -> Self:
-        """Of no tokens."""
+        """Moments of no tokens."""
         import torch
 
         return cls(0, 0.0, torch.zeros(features, device=device), torch.zeros(features, features, device=device))
 
     def add(self, inputs: torch.Tensor, weights: torch.Tensor | None = None) -> None:
-        """Add inputs, [..., in_features], with weights [...] where tokens do not count alike."""
+        """Add inputs, float [..., in_features], with the tokens' weights, float [...]; one each by default."""
         import torch
 
         rows = inputs.flatten(0, -2).float()
@@ -46,17 +46,17 @@ class Moments:
         )
 
     def mean(self) -> torch.Tensor:
-        """float32 [in_features]: the mean of x."""
+        """float32 [in_features]: weighted mean of x."""
         return self.total / self.mass
 
     def variance(self) -> torch.Tensor:
-        """float32 [in_features]: the variance of each feature, over tokens, not below 0."""
+        """float32 [in_features]: weighted variance of each feature over tokens, at least 0."""
         return (self.gram.diagonal() / self.mass - self.mean().square()).clamp(min=0)
 
     def hessian(self, ridge: float = 0.01) -> torch.Tensor:
-        """float64 [in_features, in_features]: the mean of x·xᵀ, with ``ridge`` times its mean diagonal added to it.
+        """float64 [in_features, in_features]: mean of x·xᵀ, plus ``ridge`` times its mean diagonal on the diagonal.
 
-        A feature that is always zero gets a diagonal of one, so that the matrix can be inverted.
+        A feature that is always zero gets a diagonal of one, so that the matrix has an inverse.
         """
         hessian = self.gram.double() / self.mass
         diagonal = hessian.diagonal()
@@ -67,10 +67,10 @@ class Moments:
         return hessian
 
     def loss(self, difference: torch.Tensor) -> float:
-        """The mean over tokens of the squared norm of what a change of the weight changes in the output.
+        """Squared error of the output after a change of the weight, weighted mean over tokens.
 
         Args:
-            difference: [out_features, in_features], the one weight minus the other.
+            difference: float [out_features, in_features], one weight minus the other.
         """
         import torch
 

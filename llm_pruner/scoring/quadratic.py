@@ -1,4 +1,4 @@
-"""The Gram matrix of a linear layer's inputs as solvers need it: looked over, factored, scaled, solved with."""
+"""Gram matrices of a linear layer's inputs for solvers: checked, factored, scaled and solved."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 ACCURACY = 1e-4
-"""Of a solution, relative to what is wanted."""
+"""Relative error at which a solution is accurate enough."""
 
 
 def finite_moments(evidence: Evidence) -> Moments:
     """The moments of a linear layer's inputs.
 
     Raises:
-        CheckpointError: if they are not finite.
+        CheckpointError: if the moments are not finite.
     """
     assert evidence.moments is not None
     if not evidence.moments.gram.isfinite().all():
@@ -36,13 +36,14 @@ def inverse_factor(evidence: Evidence, ridge: float) -> torch.Tensor:
     """Upper triangular U with UᵀU the inverse of ``Moments.hessian(ridge)``: float64 [in_features, in_features].
 
     Raises:
-        CheckpointError: if the inputs are not finite.
-        PlanError: if there is no inverse.
+        CheckpointError: if the moments are not finite.
+        PlanError: if the matrix has no inverse.
     """
     import torch
 
     hessian = finite_moments(evidence).hessian(ridge)
-    # with columns and rows in reverse the lower factor becomes an upper one, whose inverse is U: nothing is squared
+    # the lower factor of the reversed matrix, reversed again, is an upper factor whose inverse is U: the inverse of
+    # the Hessian itself, which would lose precision, is never formed
     lower, failed = torch.linalg.cholesky_ex(hessian.flip(0, 1))
     if failed:
         raise singular(evidence, ridge)
@@ -51,14 +52,14 @@ def inverse_factor(evidence: Evidence, ridge: float) -> torch.Tensor:
 
 
 def to_one_scale(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A Gram matrix with features at one scale, and their scales.
+    """Scale a Gram matrix so that every feature has a norm of one.
 
     Args:
         gram: float32 [in_features, in_features].
 
     Returns:
-        The matrix with a diagonal of one, but for features that are always zero; and float32 [in_features], the
-        norms of features, above zero.
+        float32 [in_features, in_features], with a diagonal of one except at features that are always zero; and
+        float32 [in_features], the features' norms before scaling, above zero.
     """
     norms = gram.diagonal().sqrt()
     norms = norms.clamp(min=max(1e-8 * norms.max().item(), 1e-30))
@@ -68,24 +69,24 @@ def to_one_scale(gram: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def masked_solution(
     start: torch.Tensor, mask: torch.Tensor, gram: torch.Tensor, wanted: torch.Tensor, steps: int
 ) -> torch.Tensor:
-    """The weight with ``weight @ gram == wanted`` wherever nothing is masked: every row has kept weights of its own.
+    """Solve ``weight @ gram == wanted`` at the kept weights of every row, with masked weights zero.
 
-    Conjugate gradients for all rows at once, with the diagonal as preconditioner. They end early where every row is
+    Conjugate gradients run on all rows at once, with the diagonal as preconditioner. They end early once every row is
     within ``ACCURACY`` of its solution.
 
     Args:
-        start: float32 [out_features, in_features]; what is masked in it does not count.
-        mask: bool [out_features, in_features], what stays zero.
-        gram: float32 [in_features, in_features], positive definite over the kept weights of every row but for
+        start: float32 [out_features, in_features], the first guess; its masked weights are ignored.
+        mask: bool [out_features, in_features], True where a weight stays zero.
+        gram: float32 [in_features, in_features], positive definite over the kept weights of every row, except at
             features that are always zero.
         wanted: float32 [out_features, in_features].
-        steps: at most; each is one product of the weight and ``gram``.
+        steps: largest number of iterations; each is one product of the weight and ``gram``.
 
     Returns:
         float32 [out_features, in_features].
     """
     diagonal = gram.diagonal()
-    scale = diagonal.where(diagonal > 0, 1)  # features that are always zero want nothing
+    scale = diagonal.where(diagonal > 0, 1)  # features that are always zero have a zero in ``wanted``
     solution = start.masked_fill(mask, 0)
     residual = (wanted - solution @ gram).masked_fill(mask, 0)
     direction = residual / scale
@@ -105,8 +106,8 @@ def masked_solution(
 
 
 def singular(evidence: Evidence, ridge: float) -> PlanError:
-    """What is said where second moments cannot be inverted."""
+    """The error for second moments without an inverse."""
     return PlanError(
         f"layer {evidence.layer}, {evidence.linear}: second moments of its inputs cannot be inverted with ridge "
-        f"{ridge:g}; write a larger one, 0.01 for one, or take more calibration samples"
+        f"{ridge:g}; choose a larger ridge, such as 0.01, or use more calibration samples"
     )

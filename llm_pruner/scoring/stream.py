@@ -1,7 +1,14 @@
-"""Calibration through a model one layer at a time: a layer's weights are read from disk when its turn comes.
+"""Calibration samples run through a model one decoder layer at a time, each layer read from disk at its turn.
 
-The only loop over decoder layers. Peak memory is one layer plus the hidden states of the calibration samples,
-whatever the depth of the model.
+This is the only loop over decoder layers. Peak memory is one layer plus the hidden states of the calibration samples,
+at any depth of the model::
+
+    for layer in LayerStream(base, input_ids):
+        for entering, leaving in layer.run():  # one batch: the layer's input and output
+            ...
+
+A layer's outputs are the next layer's inputs. ``run`` caches them; ``changed`` drops the cache after a change of
+weights, so that the stream runs the layer again; ``leave`` sets other outputs.
 """
 
 from __future__ import annotations
@@ -27,11 +34,16 @@ if TYPE_CHECKING:
 
 
 class StreamedLayer:
-    """One decoder layer on the device, with the hidden states that enter it; or one of its blocks within it.
+    """One decoder layer on the device, with the hidden states that enter it.
 
     Args:
-        part: what ``run`` and ``branch_off`` are about: the whole ``layer``, or its ``attention`` or ``mlp`` block with
-            the norm in front.
+        index: the layer's index in the model, from 0.
+        module: the layer, with its weights on ``device``.
+        inputs: batches of float [batch, length, hidden].
+        arguments: keyword arguments of the module, by batch size.
+        device: device of the computation.
+        part: the part that ``run`` measures and ``branch_off`` bypasses: the whole ``layer``, or its ``attention`` or
+            ``mlp`` block with the norm before the block.
     """
 
     def __init__(
@@ -50,17 +62,17 @@ class StreamedLayer:
         """Batches of float [batch, length, hidden]."""
         self.part = part
         self.samples_run = 0
-        """Samples that went through the layer so far, each as often as it did."""
+        """Samples run through the layer so far; a sample run twice counts twice."""
         self.branch: list[torch.Tensor] | None = None
-        """What leaves the layer without the part, once ``branch_off`` was called."""
+        """Outputs of the layer without the part, set by ``branch_off``."""
         self._arguments = arguments
         self._outputs: list[torch.Tensor] | None = None
 
     def run(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Run every batch through the layer as it is now.
+        """Run every batch through the layer with its current weights, and cache the outputs.
 
         Yields:
-            What enters the part and what leaves it, each [batch, length, hidden].
+            Input and output of the part, each float [batch, length, hidden].
         """
         outputs: list[torch.Tensor] = []
         between: list[torch.Tensor] = []
@@ -78,12 +90,12 @@ class StreamedLayer:
         self._outputs = outputs
 
     def branch_off(self) -> None:
-        """Carry the samples along, from here to the end of the model, also without this part; see ``endings``."""
+        """Start a branch: the stream also carries the samples without this part to the end; see ``endings``."""
         batches = self.inputs if self.part == "layer" else self.without(self.part)
         self.branch = [hidden.cpu() for hidden in batches]
 
     def without(self, block: str) -> list[torch.Tensor]:
-        """What leaves the layer, for the inputs it has now, if its ``attention`` or its ``mlp`` block added nothing."""
+        """Outputs of the layer for its current inputs, with its ``attention`` or ``mlp`` block bypassed."""
         from llm_pruner.models.carried.ragged import without_block
 
         whole, self.module = self.module, without_block(self.module, block, self.index)
@@ -92,11 +104,11 @@ class StreamedLayer:
         return outputs
 
     def through(self, block: str, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Run hidden states of the samples through one block alone: each batch's output, [batch, length, hidden]."""
+        """Run hidden states of the samples through one block alone; yields outputs, [batch, length, hidden]."""
         yield from self.alone(block).apply(batches)
 
     def alone(self, block: str) -> StreamedLayer:
-        """The layer with one block alone; weights are shared."""
+        """A copy of the layer with one block alone. The copy shares the weights."""
         from llm_pruner.models.carried.ragged import without_block
 
         alone = copy.copy(self)
@@ -104,14 +116,14 @@ class StreamedLayer:
         return alone
 
     def in_float32(self) -> StreamedLayer:
-        """A copy that computes in float32, with weights of its own."""
+        """A copy of the layer in float32, with its own weights."""
         exact = copy.copy(self)
         exact.module = copy.deepcopy(self.module).float()
         exact._arguments = _in_float32(self._arguments)
         return exact
 
     def apply(self, batches: Sequence[torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Run other hidden states of the samples through the layer: each batch's output, [batch, length, hidden]."""
+        """Run other hidden states of the samples through the layer; yields outputs, [batch, length, hidden]."""
         import torch
 
         for hidden in batches:
@@ -120,7 +132,11 @@ class StreamedLayer:
             yield output.to(hidden.device)
 
     def token_mean(self, measure: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> float:
-        """Mean over all tokens of what ``measure`` makes, [batch, length], of a batch's input and output in float32."""
+        """Mean over all tokens of a measure of the part.
+
+        Args:
+            measure: from a batch's input and output, float32 [batch, length, hidden], to values [batch, length].
+        """
         total, tokens = 0.0, 0
         for before, after in self.run():
             values = measure(before.float(), after.float())
@@ -129,24 +145,24 @@ class StreamedLayer:
         return total / tokens
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The output for one batch of hidden states, [batch, length, hidden], with gradients where they are enabled."""
+        """Output for one batch of hidden states, [batch, length, hidden], with gradients if they are enabled."""
         self.samples_run += len(hidden)
         return self.module(hidden, **self._arguments[hidden.shape[0]])
 
     def changed(self) -> None:
-        """Call after changing weights in place: drops the cached outputs."""
+        """Drop the cached outputs. Call after changing weights in place."""
         self._outputs = None
 
     def leave(self, outputs: list[torch.Tensor]) -> None:
-        """Set the next layer's inputs, batches of float [batch, length, hidden], in place of this one's outputs."""
+        """Set the next layer's inputs, batches of float [batch, length, hidden], in place of this layer's outputs."""
         self._outputs = outputs
 
     def park(self) -> None:
-        """Keep the inputs in host memory; running the layer fetches them batch by batch."""
+        """Move the inputs to host memory. A run of the layer fetches them batch by batch."""
         self.inputs = [hidden.cpu() for hidden in self.inputs]
 
     def outputs(self) -> list[torch.Tensor]:
-        """What enters the next layer; computed unless ``run`` already did and nothing changed since."""
+        """The next layer's inputs: the cached outputs, or those of a new run if none are cached."""
         if self._outputs is None:
             for _ in self.run():
                 pass
@@ -155,7 +171,7 @@ class StreamedLayer:
 
 
 def _in_float32(value: Any) -> Any:
-    """The same with every tensor of floats in it in float32."""
+    """``value`` with every floating-point tensor within it in float32."""
     if isinstance(value, dict):
         return {key: _in_float32(held) for key, held in value.items()}
     if isinstance(value, tuple):
@@ -164,15 +180,16 @@ def _in_float32(value: Any) -> Any:
 
 
 class LayerStream:
-    """Iterates over a model's decoder layers, carrying calibration samples through them.
+    """Iterates over a model's decoder layers and carries calibration samples through them.
 
     Args:
-        source: model folder, or a loaded model; any supported family, layers of any width.
+        source: model folder or loaded model, of any supported family, with layers of any width.
         input_ids: int64 [samples, length], no padding.
-        runtime: its device is where the current layer and the hidden states live.
-        layers: indices of the layers to run, in order, as if the others were not there; all by default.
-        part: ``layer``, or the ``attention`` or ``mlp`` block that is measured of each. ``layers`` then lists the
-            layers that have this block; the others run without it and are not yielded.
+        runtime: its device holds the current layer and the hidden states.
+        description: label of the progress bar.
+        layers: indices of the layers to run, ascending; the others are skipped. None means all.
+        part: ``layer``, or the ``attention`` or ``mlp`` block to measure in each layer. For a block, ``layers`` lists
+            the layers that have this block; the others run without it and are not yielded.
     """
 
     def __init__(
@@ -192,7 +209,7 @@ class LayerStream:
         self.part = part
         self.layers = tuple(range(self._config()["num_hidden_layers"]) if layers is None else layers)
         self.endings: list[list[torch.Tensor]] = []
-        """What left the last layer in the latest pass: of the whole model, then of each branch. Only where there are
+        """Outputs of the last layer in the latest pass: of the whole model, then of each branch. Empty without
         branches."""
         self._samples_run = [0]
 
@@ -202,7 +219,8 @@ class LayerStream:
         return self._samples_run[0] / len(self.input_ids)
 
     def over(self, layers: Sequence[int]) -> LayerStream:
-        """The same samples as if only these layers were there, or had the part; evaluations are counted together."""
+        """A stream of the same samples in which only these layers exist, or have the part. Both streams count their
+        evaluations together."""
         reduced = copy.copy(self)
         reduced.layers = tuple(layers)
         return reduced
@@ -227,11 +245,11 @@ class LayerStream:
             module = modules[index]
             assign(module, weights.layer(index), self.runtime.device)
             compute_buffers(model, module, self.runtime.device)
-            given_out = index in self.layers
-            if not given_out:
+            yielded = index in self.layers
+            if not yielded:
                 module = without_block(module, self.part, index)
             layer = StreamedLayer(index, module, hidden, arguments[index], self.runtime.device, self.part)
-            if given_out:
+            if yielded:
                 yield layer
             branches = [list(layer.apply(batches)) for batches in branches]
             if layer.branch:
@@ -245,7 +263,7 @@ class LayerStream:
             self.endings = [hidden, *branches]
 
     def backwards(self, layers: Sequence[StreamedLayer]) -> Iterator[StreamedLayer]:
-        """The layers of a pass that is through, last first, each brought back to the device when its turn comes."""
+        """Layers of a finished pass, last first. Each returns to the device at its turn."""
         from llm_pruner.models.skeleton import assign, compute_buffers
 
         model, weights = self._skeleton(), read_weights(self.source)
@@ -257,11 +275,14 @@ class LayerStream:
             release_freed_memory()
 
     def head(self, reduction: str = "mean") -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        """What follows the last layer.
+        """The final norm, the output layer and the loss.
+
+        Args:
+            reduction: ``mean``, or ``none`` for the loss of every token.
 
         Returns:
-            A function of hidden states [batch, length, hidden] and ids [batch, length] that gives the next-token loss
-            in nats: the mean, or with ``none`` that of every token, [batch, length − 1].
+            A function from hidden states [batch, length, hidden] and ids [batch, length] to the next-token loss in
+            nats: a scalar, or [batch, length − 1] for ``none``.
         """
         import torch
 
@@ -272,20 +293,23 @@ class LayerStream:
         def loss(hidden: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
             logits = head(inputs_embeds=hidden[:, :-1].to(self.runtime.device)).logits.float()
             targets = ids[:, 1:].to(self.runtime.device)
-            # flat: across a vocabulary that is not the last dimension it is slower, and sums less exactly
+            # flattened: a loss over a vocabulary that is not the last dimension is slower and less exact
             losses = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction=reduction)
             return losses.view(targets.shape) if reduction == "none" else losses
 
         return loss
 
     def losses(self, *endings: Sequence[torch.Tensor]) -> list[list[float]]:
-        """Mean next-token loss in nats of every sample, for each way in which hidden states may leave the last layer.
+        """Mean next-token loss in nats of every sample, for one or more outputs of the last layer.
 
         Args:
-            endings: each the batches of all samples.
+            endings: outputs of the last layer, each as the batches of all samples.
+
+        Returns:
+            One list of losses, in the order of the samples, for each of ``endings``.
 
         Raises:
-            CheckpointError: if one is not finite.
+            CheckpointError: if a loss is not finite.
         """
         import torch
 
@@ -308,7 +332,7 @@ class LayerStream:
         return losses
 
     def _config(self) -> dict[str, Any]:
-        """The model's own config.json."""
+        """The contents of the model's config.json."""
         if isinstance(self.source, str | os.PathLike):
             return read_config(self.source)
         return dict(self.source.config.to_dict())

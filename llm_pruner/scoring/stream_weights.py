@@ -1,4 +1,4 @@
-"""What an error of a block's output amounts to in the residual stream, so that errors of different layers compare."""
+"""Weights from an error of a block's output to a relative error of the residual stream, comparable between layers."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 @contextmanager
 def stream_weights(layer: StreamedLayer) -> Iterator[dict[str, float]]:
-    """Weigh errors of the linear layers that write the residual stream while the layer runs.
+    """Context that, while the layer runs, measures weights for errors of the linear layers that write the stream.
 
-    A norm follows that divides every token by its own norm, so the weight is the mean over tokens of one over the
-    squared norm of the stream behind the block: a few tokens of huge norm do not hide the others. It is multiplied by
-    what stands between the output and the stream, a norm behind the block or a factor: the squared norm of what the
-    block adds, by that of the output.
+    The next norm divides every token by its own norm. The weight is therefore the mean over tokens of
+    1 / ‖stream after the block‖², in which a few tokens of huge norm do not hide the others. If a norm or a factor
+    stands between the linear layer and the stream, the weight is multiplied by its gain: the squared norm of the
+    block's contribution to the stream over the squared norm of the linear layer's output.
 
     Yields:
-        The weights by name of the linear layer, filled in when the context ends.
+        Weights by name of the linear layer, filled in at the end of the context.
     """
     weights: dict[str, float] = {}
     writers = output_linears(linears_among({name for name, _ in layer.module.named_parameters()}))
     between = norm_layout(name for name, _ in layer.module.named_children()).between
-    passed: list[torch.Tensor] = []  # of the forward pass of one batch: the stream so far
+    passed: list[torch.Tensor] = []  # of the current batch: the stream so far
     behind = {block: _Behind() for block in BLOCKS}
 
     def enter(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -62,15 +62,15 @@ def stream_weights(layer: StreamedLayer) -> Iterator[dict[str, float]]:
 
 @dataclass
 class _Behind:
-    """Sums over tokens of a block."""
+    """Sums over tokens, of one block."""
 
     tokens: int = 0
     written: float = 0.0
-    """Squared norm of what its last linear layer gives."""
+    """Squared norm of the last linear layer's output."""
     added: float = 0.0
-    """Squared norm of what it adds to the stream."""
+    """Squared norm of the block's contribution to the stream."""
     inverse: float = 0.0
-    """One over the squared norm of the stream behind it."""
+    """1 / squared norm of the stream after the block."""
 
     def write(self, _module: torch.nn.Module, _inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         self.written += output.float().square().sum().item()

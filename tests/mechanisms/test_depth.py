@@ -272,7 +272,7 @@ def test_smart_notes_steps_beyond_the_tolerance(make_model: MakeModel, token_fil
         forced[count] = sorted(entry["index"] for entry in entries[:count] if not entry["within_tolerance"])
         names = ", ".join(map(str, forced[count]))
         expected = (
-            f"layer{'s' * (len(forced[count]) > 1)} {names} went although perplexity rose by more than 5.00%: "
+            f"layer{'s' * (len(forced[count]) > 1)} {names} removed although perplexity rose by more than 5.00%: "
             "no layer was within the tolerance"
         )
         assert list(record.notes) == ([expected] if forced[count] else [])
@@ -281,7 +281,7 @@ def test_smart_notes_steps_beyond_the_tolerance(make_model: MakeModel, token_fil
 
 
 def test_smart_needs_samples_to_check_on(make_model: MakeModel, tokens: torch.Tensor) -> None:
-    with pytest.raises(DataError, match="Smart needs two calibration samples"):
+    with pytest.raises(DataError, match="Smart needs at least two calibration samples"):
         Smart().layer_scores(LayerStream(make_model("llama"), tokens[:1]))
 
 
@@ -334,7 +334,7 @@ def test_an_order_passes_over_protected_layers() -> None:
     ]
     assert SLEB().select(entries, 2) == [0, 3]
     assert SLEB().select(entries[1:], 2) == [3, 2]
-    with pytest.raises(PlanError, match=r"SLEB ranked 2 of the layers that may go, 3 are asked for.* option steps"):
+    with pytest.raises(PlanError, match=r"SLEB ranked 2 of the removable layers, but 3 .* option steps"):
         SLEB().select(entries[1:], 3)
 
 
@@ -350,17 +350,17 @@ def test_pruneme_takes_the_best_block_that_may_go() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("PruneMe_remove_4", {}, "the model has 4 layers, at most 3 can go"),
+        ("PruneMe_remove_4", {}, "the model has 4 layers, at most 3 can be removed"),
         (
             "ShortGPT_remove_3",
             {"protect_first": 1, "protect_last": 1},
             "ShortGPT_remove_3: the model has 4 layers, 2 of them protected by protect_first and protect_last, "
-            "at most 2 can go",
+            "at most 2 can be removed",
         ),
         ("AVSS_remove_1", {"protect_last": 9}, "4 of them protected by protect_first and protect_last, at most 0"),
-        ("SLEB_remove_3", {}, "SLEB ranks 2 of the model's 4 layers; set its option steps to 3"),
-        ("Smart_remove_2", {"steps": 1}, "Smart ranks 1 of the model's 4 layers; set its option steps to 2"),
-        ("SLEB_remove_4", {"steps": 4}, "the model has 4 layers, at most 3 can go"),
+        ("SLEB_remove_3", {}, "SLEB ranks 2 of the model's 4 layers; set the option steps to 3"),
+        ("Smart_remove_2", {"steps": 1}, "Smart ranks 1 of the model's 4 layers; set the option steps to 2"),
+        ("SLEB_remove_4", {"steps": 4}, "the model has 4 layers, at most 3 can be removed"),
     ],
 )
 def test_impossible_counts(
@@ -571,7 +571,7 @@ def test_models_without_blocks_are_models_like_others(
 
 
 def test_what_cannot_be_done_with_blocks(make_model: MakeModel, token_file: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="drop: PruneMe can score layer alone, not 'attention'"):
+    with pytest.raises(ConfigError, match="drop: PruneMe can score only layer, not 'attention'"):
         resolve("PruneMe_remove_1", {"drop": "attention"})
     with pytest.raises(ConfigError, match="drop: Input should be 'layer', 'attention' or 'mlp', not 'head'"):
         resolve("ShortGPT_remove_1", {"drop": "head"})

@@ -166,7 +166,7 @@ def test_constant_width() -> None:
     assert constant_width(4096, 0.2, 8) == 3272
     assert constant_width(4096, 0.25, 8) == 3072
     assert constant_width(640, 0.1, 1) == 576
-    with pytest.raises(PlanError, match=r"99\.00% of a hidden width of 64 leaves less than 8"):
+    with pytest.raises(PlanError, match=r"99\.00% of a hidden width of 64 leaves fewer than 8"):
         constant_width(64, 0.99, 8)
 
 
@@ -254,8 +254,8 @@ def test_preflight() -> None:
     with pytest.raises(ConfigError) as caught:
         preflight(config, variants.values())
     assert caught.value.problems == [
-        "variants: SliceGPT_9500: 95.00% of a hidden width of 128 leaves less than 8 dimensions, the least that "
-        "multiple_of allows",
+        "variants: SliceGPT_9500: removing 95.00% of a hidden width of 128 leaves fewer than 8 dimensions, the "
+        "smallest width that multiple_of allows",
         "variants: SliceGPT_few_2000: 64 calibration tokens do not span a hidden width of 128; raise "
         "calibration.samples or length",
     ]

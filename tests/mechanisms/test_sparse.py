@@ -250,7 +250,7 @@ def test_inputs_that_are_not_finite(name: str, token_file: Path, tmp_path: Path)
 
 def test_too_few_tokens_for_no_ridge() -> None:
     with pytest.raises(
-        PlanError, match=r"layer 2, mlp\.up_proj: .* cannot be inverted with ridge 0; write a larger one"
+        PlanError, match=r"layer 2, mlp\.up_proj: .* cannot be inverted with ridge 0; choose a larger ridge"
     ):
         SparseGPT(ridge=0.0).solve(random_weight(), random_evidence(tokens=5), Pattern(0.5))
 
@@ -398,9 +398,9 @@ def test_names_of_refined_wanda(name: str, make_model: Callable[..., Path], toke
 @pytest.mark.parametrize(
     ("name", "refine", "reason"),
     [
-        ("ALPS_2of4", "dsnot", "ALPS has changed those that stay"),
-        ("SparseGPT_unstructured_5000", {"sparse_swaps": {"swaps": 3}}, "SparseGPT has changed those that stay"),
-        ("Magnitude_2of4", "sparse_swaps", "Magnitude looks at none"),
+        ("ALPS_2of4", "dsnot", "ALPS changes the kept weights"),
+        ("SparseGPT_unstructured_5000", {"sparse_swaps": {"swaps": 3}}, "SparseGPT changes the kept weights"),
+        ("Magnitude_2of4", "sparse_swaps", "Magnitude uses none"),
         ("Wanda_2of4", "swaps", "unknown refine 'swaps'"),
         ("Wanda_2of4", {"dsnot": {"cycle": 3}}, "dsnot.cycle: unknown option; did you mean 'cycles'"),
     ],

@@ -192,7 +192,7 @@ def test_planned_architecture_is_that_of_the_checkpoint(family: str, make_model:
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ((LayerPlan(0, (), ()),), "layer 0 would keep nothing; leave it out"),
+        ((LayerPlan(0, (), ()),), "layer 0 would keep nothing; leave the layer out"),
         ((LayerPlan(0, (0,), (24,)),), "layer 0: kept MLP channels must be ascending and within 0 … 23"),
         ((LayerPlan(4, (0,), (0,)),), "layer 4 is not one of the model's 4"),
         ((), "leaves no layer"),

@@ -114,7 +114,7 @@ def test_shape_is_checked_before_any_job(tmp_path: Path) -> None:
         "efficiency": {"prompt_length": 8, "new_tokens": 8},
     }
     config, variants = load_config(raw)
-    with pytest.raises(ConfigError, match="ShortGPT_remove_2: the model has 2 layers, at most 1 can go"):
+    with pytest.raises(ConfigError, match="ShortGPT_remove_2: the model has 2 layers, at most 1 can be removed"):
         preflight(config, variants.values())
     (tmp_path / "model.gguf").write_bytes(b"no")
     with pytest.raises(ConfigError, match=r"model\.source: .*model\.gguf: not a GGUF file"):
@@ -139,5 +139,5 @@ def test_file_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_smollm2_is_the_model_that_its_package_is_said_to_hold() -> None:
     """A model that is known before it is fetched is checked as one that is there."""
     config, variants = load_config({"variants": ["ShortGPT_remove_30", "HGSP_2000", "Wanda_2of4"]})
-    with pytest.raises(ConfigError, match="the model has 30 layers, at most 29 can go"):
+    with pytest.raises(ConfigError, match="the model has 30 layers, at most 29 can be removed"):
         preflight(config, variants.values())

@@ -179,7 +179,7 @@ def test_equal_scores_are_decided_by_place() -> None:
 
 
 def test_too_much_says_how_much_can_go() -> None:
-    with pytest.raises(PlanError, match=r"ratio of 0\.9500 asks for .* at most [\d,]+ \(0\.\d+\) can go by width"):
+    with pytest.raises(PlanError, match=r"ratio of 0\.9500 removes .* width can remove at most [\d,]+ \(0\.\d+\)"):
         check_ratio(architecture(), 0.95)
 
 
@@ -234,7 +234,7 @@ def test_every_allocation_reaches_the_total_within_its_clips_or_says_why(
     try:
         plan = allocate(model, random_scores(model, seed), ratio, options, importance)
     except PlanError as error:
-        assert re.search(r"at most|min_rate .* alone takes", str(error))
+        assert re.search(r"at most|min_rate .* alone removes", str(error))
         return
     plan.check(model)
     shape = model.layers[0]
@@ -379,9 +379,9 @@ def test_frozen_layers_and_range_by_hand() -> None:
 @pytest.mark.parametrize(
     ("options", "ratio", "message"),
     [
-        ({"max_rate": 0.1}, 0.3, r"no layer may lose more than max_rate 0\.1, so at most"),
-        ({"layer_range": "2:"}, 0.3, "leave 2 of 3 layers whole, so at most"),
-        ({"min_rate": 0.5}, 0.1, r"min_rate 0\.5 alone takes"),
+        ({"max_rate": 0.1}, 0.3, r"no layer may lose more than max_rate 0\.1, so width can remove at most"),
+        ({"layer_range": "2:"}, 0.3, "keep 2 of 3 layers whole, so width can remove at most"),
+        ({"min_rate": 0.5}, 0.1, r"min_rate 0\.5 alone removes"),
         ({"allocation": "inverse"}, 0.1, "needs a finite importance for each of the 3 layers, not None"),
     ],
 )
@@ -413,10 +413,10 @@ def test_options_that_contradict_each_other(options: dict[str, Any], message: st
         ({"allocation": "invers"}, "unknown allocation 'invers'; did you mean 'inverse'"),
         ({"allocation": "owl"}, "'owl' shares a budget of sparse, not of width; write uniform, inverse"),
         ({"allocation": {"inverse": {}, "global": {}}}, "is no allocation; write a name, or"),
-        ({"importance": "ShortGPT"}, "importance: nothing is decided by it .* inverse or proportional, or give freeze"),
+        ({"importance": "ShortGPT"}, "importance: no effect with .* inverse or proportional, or set freeze"),
         (
             {"importance": "ShortGPT", "allocation": {"inverse": {"importance": "Activation"}}},
-            "importance: given twice, beside the allocation inverse and within it",
+            "importance: given twice, beside the allocation inverse and in its options",
         ),
     ],
 )

@@ -73,7 +73,7 @@ def test_n_of_m(saliency: torch.Tensor, n: int, m: int) -> None:
 
 
 def test_rows_that_m_does_not_divide(saliency: torch.Tensor) -> None:
-    with pytest.raises(PlanError, match="multiples of 7 long, not 24"):
+    with pytest.raises(PlanError, match="rows of a multiple of 7 weights, not 24"):
         n_of_m_mask(saliency, 3, 7)
 
 

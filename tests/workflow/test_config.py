@@ -58,11 +58,11 @@ def test_names(name: str, method: str, mechanism: str, structure: str, amount: f
         ("Magnitude", "not a variant name; write Method_2000"),
         ("Magnitude_20", "not a variant name"),
         ("Magnitude_20000", "not a variant name"),
-        ("Magnitude_0000", "removes nothing; that is Dense"),
+        ("Magnitude_0000", "removes nothing; write Dense instead"),
         ("Magnitude_remove_2", "Magnitude cannot prune by depth, only by width or sparse"),
         ("ShortGPT_unstructured_5000", "ShortGPT cannot prune by sparse, only by depth"),
         ("ShortGPT_remove_0", "removes no layer"),
-        ("Wanda_4of4", "needs 0 < N < M, not 4 of 4"),
+        ("Wanda_4of4", "needs 0 < N < M, not 4:4"),
     ],
 )
 def test_bad_names(name: str, message: str) -> None:
@@ -236,7 +236,7 @@ def test_allocations_without_meaning_are_refused_by_place() -> None:
     )
     expected = [
         "methods.ShortGPT.allocation: has no meaning for depth, only for width or sparse",
-        "variants[0]: 'Wanda_owl_2of4': allocation: owl gives layers different ratios, but 2:4 is the same in",
+        "variants[0]: 'Wanda_owl_2of4': allocation: owl gives layers different ratios, but kernels need 2:4",
         "variants[1]: 'ShortGPT_remove_1': allocation: has no meaning for depth, only for width or sparse",
         "variants[2]: 'GQA_steep_2000': alpha: an option of the allocation inverse or proportional: allocation: {",
         "variants[3]: 'GQA_3000': allocation: 'owl' shares a budget of sparse, not of width; write uniform, inverse",
@@ -312,8 +312,8 @@ def test_what_the_model_cannot_give() -> None:
     raw = {"model": {"source": "builtin"}, "variants": variants, "perplexity": {"window": 1000}}
     found = problems(raw, with_model=True)
     assert len(found) == 4
-    assert "Magnitude_9000: a ratio of 0.9000 asks for" in found[0]
-    assert "ShortGPT_remove_8: the model has 8 layers, at most 7 can go" in found[1]
+    assert "Magnitude_9000: a ratio of 0.9000 removes" in found[0]
+    assert "ShortGPT_remove_8: the model has 8 layers, at most 7 can be removed" in found[1]
     assert "Wanda_3of7: model.layers.0.self_attn.q_proj has 128 inputs, not a multiple of 7" in found[2]
     assert "perplexity.window: 1000 tokens, but the model's context is 512" in found[3]
 

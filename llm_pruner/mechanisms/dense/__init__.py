@@ -1,4 +1,4 @@
-"""Nothing goes."""
+"""The base model as a variant: nothing is removed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from llm_pruner.mechanisms.base import Amount, Mechanism
 
 
 class Dense(Mechanism):
+    """Removes nothing."""
+
     name = "dense"
     suffix = ""
     examples = ("",)

@@ -1,4 +1,4 @@
-"""Nothing goes: the base model under a variant's name, as links."""
+"""Jobs that remove nothing: they link the base model under a variant's name."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from llm_pruner.system.files import staged_directory
 
 
 def prune(job: Job) -> Outcome:
+    """Link the files of the base model into the variant's folder."""
     with staged_directory(job.model) as folder:
         link_folder(job.base, folder)
     return Outcome(0.0)

@@ -1,4 +1,4 @@
-"""Whole layers go, or their attention or MLP blocks."""
+"""Depth pruning: whole layers are removed, or their attention or MLP blocks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class Depth(Mechanism):
+    """Removes whole layers, or their attention or MLP blocks."""
+
     name = "depth"
     suffix = rf"remove_\d+|{RATIO}"
     reserved = ("remove",)
@@ -43,12 +45,12 @@ class Depth(Mechanism):
             return Amount(self.name, read_ratio(suffix), "parameters")
         count = int(suffix.removeprefix("remove_"))
         if count == 0:
-            raise ConfigError(["removes no layer; that is Dense"])
+            raise ConfigError(["removes no layer; write Dense instead"])
         return Amount(self.name, count, "layers")
 
     def write(self, structure: str, amount: float | None) -> str:
         if amount is None:
-            raise ConfigError(["needed, such as 2"])
+            raise ConfigError(["a number of layers or a ratio is needed, such as 2"])
         return f"_{write_ratio(amount)}" if 0 < amount < 1 else f"_remove_{amount:g}"
 
     def check(self, variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:

@@ -1,11 +1,11 @@
-"""Whether so many layers can go, and how many make up a share of the parameters."""
+"""Checks of depth variants, and the number of layers for a share of the parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
-from llm_pruner.mechanisms.depth.options import DepthOptions
+from llm_pruner.mechanisms.depth.options import DROPS, DepthOptions
 from llm_pruner.methods.base import LayerScoreMethod
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import PlanError
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def check(variant: Variant, architecture: Architecture) -> None:
-    """Raise PlanError unless ``variant`` can be made of a model of this shape, as far as can be told unscored."""
+    """Raise PlanError if a model of this shape cannot lose the variant's layers. Runs before scores exist."""
     options, num_layers = DepthOptions(**variant.options), architecture.num_layers
     method = variant.build_method()
     assert isinstance(method, LayerScoreMethod)
@@ -27,10 +27,10 @@ def check(variant: Variant, architecture: Architecture) -> None:
     if options.of == "layers":
         count = int(variant.amount)
         if count > most:
-            raise PlanError(f"the model has {num_layers} layers{hint} at most {most} can go")
+            raise PlanError(f"the model has {num_layers} layers{hint} at most {most} can be removed")
     else:
         if not most:
-            raise PlanError(f"the model has {num_layers} layers{hint} none can go")
+            raise PlanError(f"the model has {num_layers} layers{hint} none can be removed")
         count = nearest_count(architecture, options, variant.amount, lambda number: removable[:number])
     method.check_count(num_layers, count)
 
@@ -41,14 +41,16 @@ def nearest_count(
     ratio: float,
     select: Callable[[int], Collection[int]],
 ) -> int:
-    """The number of layers, or of blocks, that together come nearest to a share of all parameters; at least one.
+    """Number of layers, or blocks, whose parameters are nearest to a share of all parameters; at least one.
 
     Args:
-        ratio: the share, between 0 and 1.
-        select: the indices that go, given how many.
+        architecture: shape of the base model.
+        options: options of depth.
+        ratio: share of all parameters, 0 < ratio < 1.
+        select: from a number of layers to the indices to remove.
 
     Raises:
-        PlanError: if the share is larger than what all that may go hold, by more than half of the last.
+        PlanError: if the share exceeds the parameters of all removable layers by more than half of the last layer.
     """
     budget = ratio * architecture.total_parameters
     most = min(len(options.removable(architecture.num_layers)), architecture.num_layers - 1)
@@ -60,12 +62,15 @@ def nearest_count(
     else:
         if budget > gone[-1] + (gone[-1] - gone[-2]) / 2:
             share = gone[-1] / architecture.total_parameters
-            raise PlanError(f"{ratio:.2%} of the parameters cannot go; the {most} that may go hold {share:.2%}")
+            raise PlanError(
+                f"{ratio:.2%} of the parameters cannot be removed; the {most} removable {DROPS[options.drop]} hold "
+                f"{share:.2%}"
+            )
     return max(1, min(range(len(gone)), key=lambda count: abs(gone[count] - budget)))
 
 
 def depth_plan(architecture: Architecture, drop: str, indices: Collection[int]) -> Plan:
-    """What stays without these layers, or without their ``attention`` or ``mlp`` blocks."""
+    """The plan that removes these layers, or their ``attention`` or ``mlp`` blocks."""
     if drop == "layer":
         return Plan.keep_layers(architecture, set(range(architecture.num_layers)) - set(indices))
     return Plan.drop_blocks(architecture, drop, indices)

@@ -1,4 +1,4 @@
-"""Options of every method that prunes by depth."""
+"""Options of all methods that prune by depth."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
 
 DROPS = {"layer": "layers", "attention": "attention blocks", "mlp": "MLP blocks"}
-"""What depth pruning can take of a layer, and what it takes a number of."""
+"""Values of the option ``drop``, with the name of the removed parts, plural."""
 
 
 class DepthOptions(MechanismOptions):
+    """Options of depth pruning, for every method."""
+
     mechanism = "depth"
     chosen: ClassVar = {"repair": REPAIR}
     scored: ClassVar[set[str]] = {"drop"}
 
     of: Literal["layers", "parameters"] = "layers"
-    """What the amount counts, as its name says: ``ShortGPT_remove_4`` four layers (or blocks); ``ShortGPT_2000`` 20 %
-    of all parameters, to which the nearest number of layers goes."""
+    """Unit of the amount, set by the variant's name: ``ShortGPT_remove_4`` removes four layers (or blocks),
+    ``ShortGPT_2000`` the number of layers nearest to 20 % of all parameters."""
     drop: Literal["layer", "attention", "mlp"] = "layer"
-    """What goes of the chosen layers: all, or the ``attention`` or ``mlp`` block alone, by scores of such blocks. A
-    layer without a block is run by a class that travels with the model."""
+    """Part to remove from the chosen layers: the whole ``layer``, or the ``attention`` or ``mlp`` block, by scores of
+    such blocks. A model with a missing block carries its own modelling file."""
     protect_first: NonNegativeInt = 0
-    """Never remove the first n layers; methods that remove one layer after the other pass over them in their order."""
+    """Number of first layers that are never removed. Methods that remove one layer after the other skip them."""
     protect_last: NonNegativeInt = 0
-    """Never remove the last n layers."""
-
+    """Number of last layers that are never removed."""
     repair: Choice = Field(default=NONE, json_schema_extra=partial(REPAIR.schema, mechanism="depth"))
     """Repair of what is kept: the name of a repair, or the name with its options, ``{replace_me: {ridge: 0.1}}``."""
 
     def removable(self, num_layers: int) -> range:
-        """The layers that may go.
+        """Indices of the layers that can be removed.
 
         >>> DepthOptions(protect_first=1, protect_last=2).removable(8)
         range(1, 6)
@@ -50,4 +51,4 @@ class DepthOptions(MechanismOptions):
             return [f"repair: mends whole layers that go, not {DROPS[self.drop]}; leave out drop or repair"]
         if self.drop in method.parts:
             return []
-        return [f"drop: {method.name} can score {' or '.join(method.parts)} alone, not {self.drop!r}"]
+        return [f"drop: {method.name} can score only {' or '.join(method.parts)}, not {self.drop!r}"]

@@ -1,4 +1,4 @@
-"""Whole layers go, or their attention or MLP blocks: those that the method selects by its scores."""
+"""Pruning jobs that remove whole layers, or their attention or MLP blocks, selected by scores."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 def prune(job: Job) -> Outcome:
-    """Remove the layers, or blocks of layers, that the method selects: so many, or those nearest to the asked share.
+    """Remove the layers, or blocks, that the method selects: a number of them, or the number nearest to a share.
 
     Raises:
-        PlanError: if that would leave no layer, or the scores or the options do not allow so many.
+        PlanError: if no layer would stay, or the scores or the options do not allow the amount.
     """
     assert isinstance(job.scores, LayerScoresFile)
     method = job.variant.build_method()

@@ -1,4 +1,4 @@
-"""Scores of layers, as files."""
+"""Files of layer scores."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llm_pruner.mechanisms.records import Evaluations, LayerEntry, ScoresFile
 
 
 class RankedEntry(LayerEntry):
-    """The score of one layer; what else its method selects by stands beside."""
+    """The score of one layer. A method may add further values for its selection."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -26,6 +26,6 @@ class LayerScoresFile(ScoresFile):
     """Scores of layers, or of their attention or MLP blocks."""
 
     layers: tuple[RankedEntry, ...]
-    """One entry a layer of the base, in order."""
+    """One entry for each layer of the base, in order."""
     layer_evaluations: Evaluations
-    """What the scoring took."""
+    """Layer evaluations of the scoring."""

@@ -1,4 +1,4 @@
-"""Scores of whole layers, or of their attention or MLP blocks."""
+"""Scoring jobs of whole layers, or of their attention or MLP blocks."""
 
 from __future__ import annotations
 
@@ -23,8 +23,18 @@ def score(
     *,
     drop: str = "layer",
 ) -> Scored:
-    """Scores of layers, and the layer evaluations they took. With ``drop`` they are of the layers' attention or MLP
-    blocks."""
+    """Score the layers of a model, and count the layer evaluations.
+
+    Args:
+        method: a ``LayerScoreMethod``.
+        base: model folder.
+        input_ids: int64 [samples, length].
+        runtime: where the job runs.
+        drop: part to score: the whole ``layer``, or its ``attention`` or ``mlp`` block.
+
+    Raises:
+        CheckpointError: if the model folder cannot be read.
+    """
     assert isinstance(method, LayerScoreMethod) and input_ids is not None
     stream = LayerStream(
         base,

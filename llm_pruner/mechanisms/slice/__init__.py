@@ -1,4 +1,4 @@
-"""Dimensions of the residual stream go."""
+"""Slicing: dimensions of the residual stream are removed."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 class Slice(Mechanism):
+    """Removes dimensions of the residual stream, after a rotation."""
+
     name = "slice"
     suffix = RATIO
     examples = ("_2000",)

@@ -1,4 +1,4 @@
-"""Whether so much of the hidden width can go."""
+"""Checks of slicing variants."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ if TYPE_CHECKING:
 
 
 def check(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
-    """Raise PlanError if a model of this shape cannot give what the variant takes.
+    """Raise PlanError if a model of this shape cannot lose the variant's amount.
 
     Args:
-        tokens: calibration tokens there will be, where that is known.
+        variant: variant to make.
+        architecture: shape of the base model.
+        tokens: number of calibration tokens; None if unknown.
     """
     hidden = architecture.hidden_size
     refuse_sliced(architecture.config, architecture.folder)
     if not architecture.norms.rotatable:
-        raise PlanError("a norm stands behind a block, and its gain cannot be folded into what follows")
+        raise PlanError("slicing cannot fold the gain of a norm after a block into a linear layer")
     if own_module(architecture.config):
         raise PlanError(
-            "its layers differ, or have biases beside the family's; slicing wants them alike and whole, as "
-            "uniform=true leaves them"
+            "the model's layers differ, or have biases that the family does not have; slicing needs layers of one "
+            "shape, as uniform=true keeps them"
         )
     uniform_width(architecture, variant.amount, SliceOptions(**variant.options))
     if tokens is not None and tokens < hidden:
@@ -38,10 +40,10 @@ def check(variant: Variant, architecture: Architecture, tokens: int | None = Non
 
 
 def uniform_width(architecture: Architecture, amount: float, options: SliceOptions) -> int:
-    """The width of every position but the last, where all have the same.
+    """The common width of every position but the last.
 
     Raises:
-        PlanError: if the amount leaves nothing, or cannot be reached.
+        PlanError: if the amount leaves nothing or cannot be reached.
     """
     if options.of == "parameters":
         return width_for_parameters(architecture, amount, options.multiple_of)

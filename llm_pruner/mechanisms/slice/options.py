@@ -1,4 +1,4 @@
-"""Options of every method that prunes by slice."""
+"""Options of all methods that slice."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from llm_pruner.mechanisms.base import MechanismOptions
 
 
 class SliceOptions(MechanismOptions):
+    """Options of slicing, for every method."""
+
     of: Literal["hidden", "parameters"] = "hidden"
-    """What the amount is a share of: the ``hidden`` width, as published, or all ``parameters`` of the base. Slicing
-    adds shortcuts and an output layer of its own, so a share of the width may remove nothing; of the parameters, the
-    widest slices are taken that really remove so many."""
+    """Whole of which the amount is a share: the ``hidden`` width, as published, or all ``parameters`` of the base.
+    Slicing adds shortcuts and a separate output layer, so a share of the width may remove no parameters; for
+    ``parameters``, the largest widths are taken that remove the amount."""
     multiple_of: PositiveInt = 8
-    """Keep widths that are multiples of this, rounded down."""
+    """Widths are multiples of this, rounded down."""
     schedule: Literal["constant", "variance"] = "constant"
-    """``constant`` gives every position the same width. ``variance`` gives each the smallest that keeps a share of its
-    variance (of the sum of its eigenvalues, measured on the unsliced model, without damping), the same share for all,
-    the largest for which the widths are on average no wider than asked."""
+    """Widths of the positions. ``constant`` gives all positions the same width. ``variance`` keeps about the same share
+    of the variance (the sum of the eigenvalues of the unsliced model, without damping) at every position, the largest
+    share that the amount allows."""

@@ -1,8 +1,9 @@
-"""Dimensions of the residual stream go: at every position it is rotated, and its last directions are sliced off.
+"""Pruning jobs that slice the residual stream: every position is rotated and loses its last directions.
 
-Layer by layer, each position's basis taken from what the positions sliced before it make. Norm gains are folded into
-the linear layers behind them, and the residual goes through a shortcut matrix from one basis to the next. Behind the
-last layer the model's own basis and full width remain, so the output weights only take up the last norm's gain.
+Layers are sliced one after the other, and each basis is computed from hidden states of the model sliced so far. Gains
+of norms are folded into the linear layers after them, and a shortcut matrix takes the residual from one basis to the
+next. After the last layer the stream keeps its own basis and full width, so the output weights only absorb the last
+norm's gain.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture
 
 NOTEWORTHY_MISS = 0.005
-"""A share of the hidden width."""
+"""Smallest miss of the amount that the record notes, as a share of the hidden width."""
 
 _NOT_FINITE = "the weights overflow in this dtype or are damaged"
 
 
 def prune(job: Job) -> Outcome:
-    """Slice the asked share off the hidden width at every position but the last.
+    """Slice the variant's amount off the hidden width at every position but the last.
 
     Raises:
-        PlanError: if that leaves nothing, or there are too few calibration tokens.
-        CheckpointError: if activations or weights are not finite; nothing is written then.
+        PlanError: if the amount leaves nothing, or there are too few calibration tokens.
+        CheckpointError: if activations or weights are not finite. Then no model is written.
     """
     assert job.input_ids is not None
     method = job.variant.build_method()
@@ -53,7 +54,7 @@ def prune(job: Job) -> Outcome:
     with staged_directory(job.model) as folder, CheckpointWriter(folder) as writer:
         for name, tensor in sliced_parameters(job, method, weights, widths):
             if not tensor.isfinite().all():
-                raise CheckpointError(f"{job.base}: '{name}' is not finite once rotated; {_NOT_FINITE}")
+                raise CheckpointError(f"{job.base}: '{name}' is not finite after rotation; {_NOT_FINITE}")
             writer.add(name, tensor)
         config = {**architecture.config, "tie_word_embeddings": False, "sliced": {"widths": widths}}
         write_config(folder, config)
@@ -69,14 +70,19 @@ def prune(job: Job) -> Outcome:
         notes.append(f"{reached:.2%} of the hidden width: widths are multiples of {options.multiple_of}, rounded down.")
     if removed < 0:
         notes.append(
-            f"{-removed:,} parameters more than the base: shortcuts and untied output outweigh what went; "
-            "of: parameters counts what really goes."
+            f"{-removed:,} parameters more than the base: shortcuts and the untied output outweigh the slices; "
+            "of: parameters counts them in."
         )
     return Outcome(reached, notes=notes)
 
 
 def plan_widths(job: Job, architecture: Architecture) -> list[int]:
-    """Width of every position, the last, full one included."""
+    """Widths of all positions; the last is the full width.
+
+    Raises:
+        PlanError: if the amount leaves nothing or cannot be reached.
+        CheckpointError: if activations are not finite.
+    """
     options, hidden = SliceOptions(**job.variant.options), architecture.hidden_size
     amount = job.variant.amount
     if options.schedule == "constant":
@@ -86,7 +92,7 @@ def plan_widths(job: Job, architecture: Architecture) -> list[int]:
 
 
 def spectra(job: Job) -> list[list[float]]:
-    """Eigenvalues of the second moments at every position but the last, descending, while nothing is sliced."""
+    """Eigenvalues of the second moments at every position but the last, descending, of the unsliced model."""
     import torch
 
     from llm_pruner.surgery import rotation
@@ -105,7 +111,7 @@ def spectra(job: Job) -> list[list[float]]:
 def sliced_parameters(
     job: Job, method: RotationMethod, weights: WeightReader, widths: list[int]
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Names and tensors of the sliced model, as they become known."""
+    """Yield names and tensors of the sliced model, layer by layer."""
     import torch
 
     from llm_pruner.surgery import rotation

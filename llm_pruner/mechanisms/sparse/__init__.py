@@ -1,4 +1,4 @@
-"""Single weights become zero, freely or N of every M."""
+"""Sparsity: single weights become zero, unstructured or N of every M."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _FREE = "unstructured"
 
 
 class Sparse(Mechanism):
+    """Zeroes single weights of the linear layers, unstructured or N of every M."""
+
     name = "sparse"
     suffix = rf"{_FREE}_{RATIO}|\d+of\d+"
     reserved = (_FREE,)
@@ -44,7 +46,7 @@ class Sparse(Mechanism):
             return Amount(_FREE, read_ratio(suffix.removeprefix(f"{_FREE}_")))
         n, m = map(int, suffix.split("of"))
         if not 0 < n < m:
-            raise ConfigError([f"N of M sparsity needs 0 < N < M, not {n} of {m}"])
+            raise ConfigError([f"N:M sparsity needs 0 < N < M, not {n}:{m}"])
         return Amount(f"{n}:{m}", n / m)
 
     def owns(self, structure: str) -> bool:

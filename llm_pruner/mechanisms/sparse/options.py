@@ -1,4 +1,4 @@
-"""Options of every method that zeroes single weights."""
+"""Options of all methods that zero single weights."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
 
 class SparseOptions(MechanismOptions):
+    """Options of sparsity, for every method."""
+
     mechanism = "sparse"
     chosen: ClassVar = {"allocation": ALLOCATION, "refine": REFINEMENT, "repair": REPAIR}
 
     allocation: Choice = Field(default=UNIFORM, json_schema_extra=partial(ALLOCATION.schema, mechanism="sparse"))
-    """How layers share the zeros of unstructured sparsity: the name of an allocation, or the name with its options,
-    ``{owl: {threshold: 3}}``."""
+    """Allocation: the rule for how layers share the zeros of unstructured sparsity. A name, or a name with options,
+    such as ``{owl: {threshold: 3}}``."""
     refine: Choice = Field(default=UNREFINED, json_schema_extra=partial(REFINEMENT.schema, mechanism="sparse"))
-    """What exchanges zeroed weights for others once the mask is chosen: the name of a refinement, or the name with its
-    options, ``{dsnot: {cycles: 10}}``."""
+    """Refinement: the exchange of zeroed and kept weights after the mask is chosen. A name, or a name with options,
+    such as ``{dsnot: {cycles: 10}}``."""
     repair: Choice = Field(default=NONE, json_schema_extra=partial(REPAIR.schema, mechanism="sparse"))
-    """What the weights that stay become: the name of a repair, or the name with its options,
+    """Repair: the change of the kept weights after the mask is chosen. A name, or a name with options, such as
     ``{least_squares: {ridge: 0.1}}``."""
 
     @classmethod
@@ -47,33 +49,33 @@ class SparseOptions(MechanismOptions):
         name, _ = ALLOCATION.split(self.allocation)
         return [
             *problems,
-            f"allocation: {name} gives layers different ratios, but {structure} is the same in every layer, which is "
-            f"what kernels for it need; leave it out, or write {method.name}_unstructured_...",
+            f"allocation: {name} gives layers different ratios, but kernels need {structure} in every layer; leave "
+            f"allocation out, or write {method.name}_unstructured_...",
         ]
 
     def _cannot_refine(self, method: type[Method]) -> list[str]:
-        """What is wrong with the refinement for this method."""
+        """Reasons why the method cannot have the refinement."""
         if self.refine == UNREFINED:
             return []
         name, _ = REFINEMENT.split(self.refine)
         if issubclass(method, WeightSolver):
             return [
-                f"refine: {name} exchanges weights that keep their values, but {method.name} has changed those that "
-                "stay to make up for the ones that go; leave it out"
+                f"refine: {name} exchanges weights with their original values, but {method.name} changes the kept "
+                "weights; leave refine out"
             ]
         if not issubclass(method.Options, CalibratedOptions):
-            return [f"refine: {name} goes by calibration samples, and {method.name} looks at none; leave it out"]
+            return [f"refine: {name} needs calibration samples, but {method.name} uses none; leave refine out"]
         return []
 
     @property
     def refinement(self) -> Refinement:
-        """The refinement that was chosen."""
+        """The chosen refinement."""
         made: Refinement = REFINEMENT.make(self.refine)
         return made
 
     @property
     def sharing(self) -> Allocation:
-        """The allocation that was chosen."""
+        """The chosen allocation."""
         return ALLOCATION.make(self.allocation)
 
     @property

@@ -1,4 +1,7 @@
-"""Single weights become zero, freely or N of every M. Layer by layer, each seeing what the pruned ones before make."""
+"""Pruning jobs that zero single weights, unstructured or N:M, layer by layer.
+
+Each layer reads the outputs of the earlier layers after pruning.
+"""
 
 from __future__ import annotations
 
@@ -33,12 +36,12 @@ if TYPE_CHECKING:
 
 
 def prune(job: Job) -> Outcome:
-    """Zero linear weights of every block; those that stay get the values that the method, or a repair, gives them.
+    """Zero linear weights of every block. The method, or a repair, sets the values of the kept weights.
 
     Raises:
-        PlanError: if N:M does not divide the model's rows, the allocation lacks scores of layers, or a repair has too
+        PlanError: if the length of a row is not a multiple of M, the allocation lacks layer scores, or a repair has too
             few samples.
-        CheckpointError: if what enters a linear layer is not finite, where that is looked at.
+        CheckpointError: if the method or the repair uses inputs of a linear layer that are not finite.
     """
     if not job.variant.repaired:
         return zero(job, job.model)
@@ -52,7 +55,7 @@ def prune(job: Job) -> Outcome:
 
 
 def zero(job: Job, output: Path) -> Outcome:
-    """Write the model with zeros, the other weights as the method leaves them."""
+    """Write the model with zeros and with the kept weights that the method chooses."""
     method = job.variant.build_method()
     assert isinstance(method, LinearMethod)
     refinement = SparseOptions(**job.variant.options).refinement
@@ -94,18 +97,20 @@ def zero(job: Job, output: Path) -> Outcome:
 
 
 def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | None) -> list[float]:
-    """The share of its linear weights that each layer loses; together they are the variant's amount.
+    """Share of its linear weights that each layer loses, so that all layers lose the variant's amount.
 
     Args:
-        scores: of layers, where the variant's allocation goes by any.
+        variant: variant to make.
+        architecture: shape of the base model.
+        scores: scores of layers; None if the variant's allocation uses none.
 
     Raises:
-        PlanError: if there is not one for each layer.
+        PlanError: if the number of scores is not the number of layers.
     """
     assert scores is None or isinstance(scores, MeasuresFile | LayerScoresFile)
     if scores and len(scores.layers) != architecture.num_layers:
         raise PlanError(
-            f"{variant.name}: scores of {len(scores.layers)} layers for a model of {architecture.num_layers}"
+            f"{variant.name}: scores of {len(scores.layers)} layers for a model of {architecture.num_layers} layers"
         )
     sizes = [0] * architecture.num_layers
     for name, tensor in architecture.linears().items():
@@ -118,7 +123,7 @@ def ratios(variant: Variant, architecture: Architecture, scores: ScoresFile | No
 
 
 def looked_at(method: LinearMethod, refined: bool) -> tuple[Kind, Inputs]:
-    """The evidence that is gathered, and what of inputs beside it: a method's own, with moments for a refinement."""
+    """Kind of evidence to gather, and input statistics beside it: the method's own, plus moments for a refinement."""
     if not refined:
         return method.evidence, method.inputs
     if method.evidence in ("gradient", "curvature"):
@@ -127,7 +132,7 @@ def looked_at(method: LinearMethod, refined: bool) -> tuple[Kind, Inputs]:
 
 
 def pattern(variant: Variant, ratio: float) -> Pattern:
-    """How a linear layer of a layer that loses the share ``ratio`` loses it."""
+    """Pattern of the zeros in every linear layer of a layer that loses the share ``ratio``."""
     if variant.structure == "unstructured":
         return Pattern(ratio)
     n, m = map(int, variant.structure.split(":"))

@@ -1,4 +1,4 @@
-"""Measures of layers that allocations of zeros go by, as files."""
+"""Files of layer measures, for allocations of zeros."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ class MeasuredEntry(LayerEntry):
     """The measure of one layer."""
 
     score: float
-    """What the allocation goes by."""
+    """Value of the measure, for the allocation."""
 
     def values(self) -> list[float]:
         return [self.score]
@@ -22,4 +22,4 @@ class MeasuresFile(ScoresFile):
     """Measures of the layers of the dense model."""
 
     layers: tuple[MeasuredEntry, ...]
-    """One entry a layer of the base, in order."""
+    """One entry for each layer of the base, in order."""

@@ -1,4 +1,4 @@
-"""One number a layer, for allocations: what a measure makes of its weights and of evidence about them."""
+"""Scoring jobs that measure layers for allocations: one number for each layer, from weights and evidence."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
 
 
 def score(method: Method, base: Path, input_ids: torch.Tensor | None, runtime: Runtime) -> Scored:
-    """The measure of each layer as it is in the dense model."""
+    """Measure each layer of the dense model.
+
+    Args:
+        method: a ``LayerMeasure``.
+        base: model folder.
+        input_ids: int64 [samples, length], or None if the measure uses no data.
+        runtime: where the job runs.
+
+    Raises:
+        CheckpointError: if the model folder cannot be read.
+    """
     assert isinstance(method, LayerMeasure)
     layers = gather(method.evidence, base, input_ids, runtime, description=f"{method.name} layers")
     return Scored(

@@ -1,4 +1,4 @@
-"""Whole key-value groups go with their query heads, and MLP channels: the model gets really smaller."""
+"""Width pruning: whole key-value groups with their query heads, and MLP channels, are removed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 class Width(Mechanism):
+    """Removes whole key-value groups with their query heads, and MLP channels."""
+
     name = "width"
     suffix = RATIO
     examples = ("_2000",)

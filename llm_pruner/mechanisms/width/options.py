@@ -1,4 +1,4 @@
-"""Options of every method that prunes by width."""
+"""Options of all methods that prune by width."""
 
 from __future__ import annotations
 
@@ -23,35 +23,37 @@ _LAYER_RANGE = rf"^(?:{_BOUND})?:(?:{_BOUND})?$"
 
 
 class WidthOptions(MechanismOptions):
+    """Options of width pruning, for every method."""
+
     mechanism = "width"
     chosen: ClassVar = {"allocation": ALLOCATION, "repair": REPAIR}
 
     uniform: bool = False
     """Give every layer the same shape, so that any serving engine loads the model."""
     multiple_of: PositiveInt = 1
-    """Keep widths that are multiples of this."""
+    """Widths are multiples of this."""
     split: str | None = Field(default=None, json_schema_extra={"pattern": _SPLIT})
-    """Shares of the budget that attention and MLP give, such as ``2:8``, or ``search`` for the shares with the lowest
-    held-out perplexity; by default both lose at one rate."""
+    """Shares of the budget for attention and MLP, such as ``2:8``, or ``search`` for the shares with the lowest
+    held-out perplexity. By default both lose at the same rate."""
     allocation: Choice = Field(default=UNIFORM, json_schema_extra=partial(ALLOCATION.schema, mechanism="width"))
-    """How layers share the budget: the name of an allocation, or the name with its options,
+    """Allocation: the rule for how layers share the budget. A name, or a name with options, such as
     ``{inverse: {alpha: 2}}``."""
     repair: Choice = Field(default=NONE, json_schema_extra=partial(REPAIR.schema, mechanism="width"))
-    """What the weights that stay become: the name of a repair, or the name with its options,
-    ``{least_squares: {ridge: 0.1}}``."""
+    """Repair: the change of the kept weights, or the added biases, after units are chosen. A name, or a name with
+    options, such as ``{least_squares: {ridge: 0.1}}``."""
     importance: str | None = None
-    """The method whose layer scores say how important a layer is to ``freeze_top_layers``, and to the allocation if it
-    does not say so itself; any that prunes by depth, ``Ablation`` by default."""
+    """Method whose layer scores are the importance for ``freeze_top_layers``, and for an allocation that uses
+    importance: any method that prunes by depth, by default ``Ablation``."""
     importance_samples: PositiveInt | None = None
-    """Measure that importance on the first n calibration samples; all of them by default."""
+    """Measure this importance on the first n calibration samples; all by default."""
     min_rate: float = Field(default=0.0, ge=0, lt=1)
-    """Every layer loses at least this share of its units, as far as whole units allow."""
+    """Smallest share of its units that a layer loses, as far as whole units allow."""
     max_rate: float = Field(default=1.0, gt=0, le=1)
-    """No layer loses more than this share of its units."""
+    """Largest share of its units that a layer loses."""
     freeze_top_layers: NonNegativeInt = 0
-    """Leave the n most important layers whole."""
+    """Keep the n most important layers whole."""
     layer_range: str | None = Field(default=None, json_schema_extra={"pattern": _LAYER_RANGE})
-    """Layers that may lose, first to the one behind the last: ``4:30``, ``2:-1``, or shares of the depth, rounded up,
+    """Layers that can lose units, as start and end (exclusive): ``4:30``, ``2:-1``, or shares of the depth, rounded up,
     ``12.5%:-6.25%``."""
 
     @field_validator("split")
@@ -59,8 +61,8 @@ class WidthOptions(MechanismOptions):
     def _is_split(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(_SPLIT, value):
             raise ValueError(
-                f"'{value}' is not a split; write the shares of attention and MLP, two whole numbers that are not both "
-                f"0, such as 2:8, or '{SEARCH}'"
+                f"'{value}' is not a split; write the shares of attention and MLP as two whole numbers, not both 0, "
+                f"such as 2:8, or write '{SEARCH}'"
             )
         return value
 
@@ -76,7 +78,7 @@ class WidthOptions(MechanismOptions):
     @model_validator(mode="before")
     @classmethod
     def _give_importance_to_allocation(cls, given: Any) -> Any:
-        """Importance that is named beside an allocation which goes by importance is an option of it."""
+        """Move importance beside an allocation that uses importance into the allocation's options."""
         if not isinstance(given, dict):
             return given
         beside = {key: given[key] for key in ("importance", "importance_samples") if given.get(key) is not None}
@@ -86,7 +88,9 @@ class WidthOptions(MechanismOptions):
         if not moved:
             return given
         if twice := moved.keys() & own.keys():
-            raise ValueError(f"{', '.join(sorted(twice))}: given twice, beside the allocation {name} and within it")
+            raise ValueError(
+                f"{', '.join(sorted(twice))}: given twice, beside the allocation {name} and in its options"
+            )
         rest = {key: value for key, value in given.items() if key not in moved}
         return {**rest, "allocation": {name: {**own, **moved}}}
 
@@ -104,8 +108,8 @@ class WidthOptions(MechanismOptions):
         if idle and not self.freeze_top_layers:
             by_importance = [each for each, cls in ALLOCATION.fitting("width").items() if "importance" in cls.needs]
             raise ValueError(
-                f"{', '.join(idle)}: nothing is decided by it with allocation {name}; set allocation to "
-                f"{' or '.join(by_importance)}, or give freeze_top_layers"
+                f"{', '.join(idle)}: no effect with allocation {name}; set allocation to "
+                f"{' or '.join(by_importance)}, or set freeze_top_layers"
             )
         if self.uniform and apart:
             raise ValueError(f"uniform gives all layers one shape and cannot be combined with {', '.join(apart)}")
@@ -115,12 +119,12 @@ class WidthOptions(MechanismOptions):
 
     @property
     def sharing(self) -> Allocation:
-        """The allocation that was chosen."""
+        """The chosen allocation."""
         return ALLOCATION.make(self.allocation)
 
     @property
     def repairing(self) -> Repair:
-        """The repair that was chosen."""
+        """The chosen repair."""
         return REPAIR.make(self.repair)
 
     @property
@@ -131,7 +135,7 @@ class WidthOptions(MechanismOptions):
         return Ranking(self.importance or "Ablation", samples)
 
     def layers_in_range(self, num_layers: int) -> range:
-        """The layers that ``layer_range`` lets lose.
+        """Indices of the layers in ``layer_range``, which can lose units.
 
         >>> WidthOptions(layer_range="12.5%:-6.25%").layers_in_range(32)
         range(4, 30)
@@ -141,7 +145,7 @@ class WidthOptions(MechanismOptions):
 
 
 def _bound(text: str, num_layers: int) -> int | None:
-    """One end of a slice of layers; a share counts whole layers, rounded up."""
+    """One end of a range of layers. A share of the depth is rounded up to whole layers."""
     if not text:
         return None
     if not text.endswith("%"):

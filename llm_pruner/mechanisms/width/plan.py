@@ -1,4 +1,4 @@
-"""The plan of a width variant, from its scores."""
+"""Plans of width variants, made from scores."""
 
 from __future__ import annotations
 
@@ -28,12 +28,20 @@ def plan_width(
     importance: ScoresFile | None,
     split: str | None = None,
 ) -> Plan:
-    """The plan of a variant, given scores of groups and, where its options ask for it, of layers.
+    """Make the plan of a variant.
 
-    What a repair adds to the model goes too, so that the asked share of the base's parameters is gone in the end.
+    Biases that a repair adds count against the budget: the finished model is smaller than the base by the variant's
+    amount.
 
     Args:
-        split: attention : MLP shares that a search found, in place of the variant's own.
+        architecture: shape of the base model.
+        variant: variant to make.
+        scores: scores of the units.
+        importance: scores of the layers; None if the options need none.
+        split: shares of the budget for attention and MLP that a search found.
+
+    Raises:
+        PlanError: if the scores do not fit the model, or the options do not allow the amount.
     """
     assert isinstance(scores, GroupScoresFile)
     assert importance is None or isinstance(importance, LayerScoresFile)
@@ -57,24 +65,24 @@ def allocate(
     options: WidthOptions | None = None,
     importance: Sequence[float] | None = None,
 ) -> Plan:
-    """Plan that removes ``ratio`` of all the model's parameters, shared between layers as the options say.
+    """Plan to remove ``ratio`` of all the model's parameters, shared between layers as the options say.
 
     Args:
-        architecture: the base model.
-        scores: one entry a layer, higher is more important.
+        architecture: shape of the base model.
+        scores: one entry for each layer; higher is more important.
         ratio: share of the whole model's parameters, 0 < ratio < 1.
-        options: of width.
-        importance: of each layer, where the options ask for it; any scale, may be negative.
+        options: options of width pruning.
+        importance: importance of each layer, on any scale; None if the options need none.
 
     Raises:
-        PlanError: if scores do not fit the model or are not finite, or the options leave too little that can go.
+        PlanError: if scores do not fit the model or are not finite, or if the options do not allow the ratio.
     """
     options = options or WidthOptions()
     num_layers = architecture.num_layers
     finite = importance is not None and all(map(math.isfinite, importance))
     if options.ranking and (importance is None or len(importance) != num_layers or not finite):
         raise PlanError(
-            f"this allocation needs a finite importance for each of the {num_layers} layers, not "
+            f"the allocation needs a finite importance for each of the {num_layers} layers, not "
             f"{importance if importance is None else list(importance)}"
         )
     sharing = options.sharing
@@ -89,7 +97,7 @@ def allocate(
 
 
 def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions | None = None) -> None:
-    """Raise PlanError if no scores whatever could give a model of this shape that lost so much and is as asked."""
+    """Raise PlanError if a model of this shape cannot lose ``ratio`` with these options, whatever the scores."""
     options = options or WidthOptions()
     whole, num_layers = before_cut(architecture, options), architecture.num_layers
     ratio = _share_of(whole, architecture, ratio)
@@ -97,30 +105,30 @@ def check_ratio(architecture: Architecture, ratio: float, options: WidthOptions 
 
 
 def before_cut(architecture: Architecture, options: WidthOptions) -> Architecture:
-    """The shape that a plan cuts: the base's, with the biases that a repair adds.
+    """Shape of the model before the cut: the base with the biases that a repair adds.
 
     Raises:
-        PlanError: if ``uniform`` asks for a model that transformers' own class loads, and that has no such biases.
+        PlanError: if ``uniform`` is set, but the family's class in transformers has no place for the biases.
     """
     whole = with_output_biases(architecture) if options.repairing.adds_bias else architecture
     if options.uniform and (added := whole.config.get(ADDED_BIASES)):
-        way_out = "leave uniform out" + ", or take another repair, or none" * (whole is not architecture)
+        way_out = "leave uniform out" + ", or choose another repair, or none" * (whole is not architecture)
         raise PlanError(
-            f"uniform asks for a model that transformers' own {architecture.family} loads, which has no place for a "
-            f"bias of {' and '.join(added)}; {way_out}"
+            f"uniform needs a model that the {architecture.family} class of transformers loads, but this class has no "
+            f"place for a bias of {' and '.join(added)}; {way_out}"
         )
     return whole
 
 
 def _share_of(whole: Architecture, architecture: Architecture, ratio: float) -> float:
-    """The share that ``whole`` must lose so that what is left is smaller than the base by ``ratio``."""
+    """Share that ``whole`` must lose so that the remaining model is smaller than the base by ``ratio``."""
     if whole is architecture:
         return ratio
     return 1 - (1 - ratio) * architecture.total_parameters / whole.total_parameters
 
 
 def layers_kept_whole(num_layers: int, options: WidthOptions, importance: Sequence[float] | None) -> set[int]:
-    """Layers that lose nothing: outside ``layer_range``, or among the most important."""
+    """Indices of the layers that lose nothing: those outside ``layer_range``, and the ``freeze_top_layers``."""
     whole = set(range(num_layers)) - set(options.layers_in_range(num_layers))
     if options.freeze_top_layers:
         assert importance is not None

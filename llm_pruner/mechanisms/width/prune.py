@@ -1,4 +1,4 @@
-"""Whole key-value groups go with their query heads, and MLP channels, by a plan."""
+"""Pruning jobs that remove whole key-value groups with their query heads, and MLP channels, by a plan."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ if TYPE_CHECKING:
     from llm_pruner.planning.plan import Plan
 
 NOTEWORTHY_MISS = 0.005
-"""A share of all parameters."""
+"""Smallest miss of the amount that the record notes, as a share of all parameters."""
 
 
 def prune(job: Job) -> Outcome:
-    """Remove the lowest-scored groups and channels until the asked share of all parameters is gone.
+    """Remove the groups and channels with the lowest scores, until the model is smaller by the variant's amount.
 
     Raises:
-        PlanError: if the ratio leaves nothing or the scores do not fit the model.
+        PlanError: if the options do not allow the amount, the scores do not fit the model, or a repair has too few
+            samples.
+        CheckpointError: if a repair finds inputs that are not finite.
     """
     architecture, options = read_architecture(job.base), WidthOptions(**job.variant.options)
     try:
@@ -53,15 +55,20 @@ def prune(job: Job) -> Outcome:
         why = "no smaller number of groups fits the options and the target"
         sharing = options.sharing
         if sharing.ranks_units:
-            why = "every unit that went scores less" + " per parameter" * sharing.per_parameter
-        notes.append(f"attention is left whole: {why}")
+            why = "every removed unit scores lower" + " per parameter" * sharing.per_parameter
+        notes.append(f"attention stays whole: {why}")
     if repair:
         notes.append(repair.note())
     return Outcome(reached, plan, notes, repair=repair)
 
 
 def columns_gone(architecture: Architecture, plan: Plan) -> Removed:
-    """What a plan takes from the linear layers that write the residual stream: columns."""
+    """Columns that a plan removes from the linear layers that write the residual stream.
+
+    Returns:
+        A function from a layer's index and a linear name to bool [in_features], True where a column is removed; None
+        for a linear layer that loses no column.
+    """
     import torch
 
     def removed(index: int, linear: str) -> torch.Tensor | None:

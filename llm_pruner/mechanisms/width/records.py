@@ -1,4 +1,4 @@
-"""Scores of key-value groups and MLP channels, as files."""
+"""Files of scores of key-value groups and MLP channels."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class GroupEntry(LayerEntry):
     """The scores of one layer's units; higher is more important."""
 
     attention: tuple[float, ...]
-    """One score a key-value group."""
+    """One score for each key-value group."""
     mlp: tuple[float, ...]
-    """One score an MLP channel."""
+    """One score for each MLP channel."""
 
     def values(self) -> list[float]:
         return [*self.attention, *self.mlp]
@@ -26,4 +26,4 @@ class GroupScoresFile(ScoresFile):
     """Scores of key-value groups and MLP channels."""
 
     layers: tuple[GroupEntry, ...]
-    """One entry a layer of the base, in order."""
+    """One entry for each layer of the base, in order."""

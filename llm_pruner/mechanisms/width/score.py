@@ -1,7 +1,7 @@
-"""Scores of key-value groups and MLP channels.
+"""Scoring jobs of key-value groups and MLP channels.
 
-A saliency of single weights is summed over the rows and columns that must go together. A method of columns is asked for
-the units of the two linear layers that write the residual stream.
+The scores of a ``SaliencyMethod`` are summed over the rows and columns of a unit. A ``ColumnMethod`` scores the units
+in the two linear layers that write the residual stream.
 """
 
 from __future__ import annotations
@@ -28,7 +28,18 @@ def score(
     input_ids: torch.Tensor | None,
     runtime: Runtime,
 ) -> Scored:
-    """Scores of groups and channels."""
+    """Score the key-value groups and MLP channels of a model.
+
+    Args:
+        method: a ``SaliencyMethod`` or a ``ColumnMethod``.
+        base: model folder.
+        input_ids: int64 [samples, length], or None if the method uses no data.
+        runtime: where the job runs.
+
+    Raises:
+        CheckpointError: if the model folder cannot be read.
+        PlanError: if a layer of the model lacks a block.
+    """
     assert isinstance(method, SaliencyMethod | ColumnMethod)
     architecture = read_architecture(base)
     architecture.check_blocks()
@@ -55,7 +66,7 @@ def score(
 def _sums(
     method: SaliencyMethod, layer: LayerEvidence, shape: LayerShape, head_dim: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores of groups and of channels, by saliency of single weights."""
+    """Scores of groups and of channels, as sums over single weights."""
     saliencies = {
         evidence.linear: method.summed(weight, evidence, cut_along(evidence.linear))
         for weight, evidence in layer.linears()
@@ -64,7 +75,7 @@ def _sums(
 
 
 def _columns(method: ColumnMethod, layer: LayerEvidence, shape: LayerShape) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores of groups and of channels, by the columns of the linear layers that write the residual stream."""
+    """Scores of groups and of channels, from columns of the linear layers that write the residual stream."""
     units = {"attention": shape.key_value_groups, "mlp": shape.channels}
     scores = {}
     for block, name in output_linears(layer.evidence).items():
@@ -74,5 +85,5 @@ def _columns(method: ColumnMethod, layer: LayerEvidence, shape: LayerShape) -> t
 
 
 def _rounded(scores: torch.Tensor) -> tuple[float, ...]:
-    """Nine significant digits: all that float32 holds."""
+    """Scores with nine significant digits, the precision of float32."""
     return tuple(float(f"{value:.9g}") for value in scores.tolist())

@@ -1,4 +1,4 @@
-"""What a search for the attention : MLP split found, as a file."""
+"""Files of a search for the split of the budget between attention and MLP."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from llm_pruner.system.records import Part, Record, RunRecord
 
 
 class Trial(Part):
-    """One split, tried."""
+    """One tried split."""
 
     attention_share: int | None
-    """Of the budget that attention gives, in percent; null gives both components one rate."""
+    """Attention's share of the budget in percent; null gives both blocks the same rate."""
     split: str | None
-    """The same as shares of attention and MLP, such as ``20:80``."""
+    """The same split as shares of attention and MLP, such as ``20:80``; null for the same rate."""
     reached_share: float
-    """Of the parameters that go, those of attention, in percent."""
+    """Attention's share of the removed parameters, in percent."""
     perplexity: float
-    """On the held-out samples."""
+    """Perplexity on the held-out samples."""
     measured: bool
-    """Whether it was measured, rather than known from a split that comes to the same plan."""
+    """Whether the perplexity was measured; false if an earlier split has the same plan."""
 
 
 class HeldOut(Part):
-    """The samples that splits are judged by."""
+    """The held-out samples on which perplexity was measured."""
 
     samples: int
-    """How many."""
+    """Number of samples."""
     length: int
-    """Tokens of each."""
+    """Tokens in a sample."""
 
 
 class SplitSearch(Record):
-    """What a search for the attention : MLP split found."""
+    """Result of a search for the split of the budget between attention and MLP."""
 
     file: ClassVar[str] = "resources/search/{variant}.json"
 
     variant: str
-    """The variant whose split was searched."""
+    """Variant whose split was searched."""
     best: Trial
-    """With the lowest perplexity."""
+    """Trial with the lowest perplexity."""
     trials: tuple[Trial, ...]
-    """In the order made; the first gives both components one rate."""
+    """All trials in order; the first gives both blocks the same rate."""
     stopped_early: bool
-    """Whether going up was stopped before attention gave all."""
+    """Whether the search stopped before it tried the largest attention shares."""
     plans_measured: int
-    """Different plans among the trials."""
+    """Number of different plans among the trials."""
     held_out: HeldOut
-    """The samples that splits are judged by."""
+    """Samples on which perplexity was measured."""
     run: RunRecord
     """The job that searched."""
 
 
 class SplitTrials(Record):
-    """Trials of a search that is not done, so that one that was stopped goes on where it was."""
+    """Trials of an unfinished search, from which an interrupted search continues."""
 
     file: ClassVar[str] = "resources/search/.{variant}.trials.json"
 
     search: str
-    """Digest of all that the search starts from."""
+    """Digest of the search's inputs."""
     trials: tuple[Trial, ...]
-    """In the order made."""
+    """Trials in order."""

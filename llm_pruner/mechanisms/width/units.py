@@ -1,4 +1,4 @@
-"""What goes together by width: sums of saliency over key-value groups and over MLP channels."""
+"""Sums of saliency over the units of width pruning: key-value groups and MLP channels."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ if TYPE_CHECKING:
 
 
 def cut_along(linear: str) -> int:
-    """The dimension to sum over so that one number remains for each row or column that can be cut."""
+    """Dimension of a sum that leaves one number for each row or column that can be cut."""
     cut = cut_of(linear)
     assert cut
     return 1 - cut.axis
 
 
 def sum_over_key_value_groups(saliencies: Mapping[str, torch.Tensor], shape: LayerShape, head_dim: int) -> torch.Tensor:
-    """Saliency of a layer's key-value groups: of the k and v rows of each, the q rows of its (contiguous) query heads
-    and the o columns they feed.
+    """Saliency of a layer's key-value groups: the sum over a group's k and v rows, the q rows of its (contiguous) query
+    heads, and the o columns of these heads.
 
     Args:
-        saliencies: by linear name, one number for each row, or each column of ``o_proj``.
-        shape: of the layer.
+        saliencies: by linear name, float [out_features], or float [in_features] of ``o_proj``.
+        shape: shape of the layer.
+        head_dim: rows of one head.
 
     Returns:
-        [groups]
+        float [groups].
     """
     return _summed(saliencies, "attention", shape, head_dim, shape.key_value_groups)
 
 
 def sum_over_channels(saliencies: Mapping[str, torch.Tensor], shape: LayerShape) -> torch.Tensor:
-    """Saliency of a layer's MLP channels, [channels]: of the gate and up rows and the down column of each."""
+    """Saliency of a layer's MLP channels, float [channels]: the sum over a channel's gate and up rows and its down
+    column."""
     return _summed(saliencies, "mlp", shape, 1, shape.channels)
 
 

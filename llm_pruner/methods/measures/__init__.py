@@ -1,1 +1,1 @@
-"""Measures of layers that allocations go by. A file here is named by the allocation that needs it."""
+"""Measures of layers for allocations. An allocation names its measure in ``ranking``."""

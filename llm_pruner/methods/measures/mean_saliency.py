@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MeanSaliency(LayerMeasure):
-    """Mean of a layer's scores |W|·‖X‖."""
+    """Mean of a layer's scores |W|·‖X‖ over all its weights."""
 
     name = "MeanSaliency"
     title = "Mean score of the weights"

@@ -15,15 +15,17 @@ if TYPE_CHECKING:
 
 
 class OutlierOptions(CalibratedOptions):
+    """Options of the share of outliers."""
+
     threshold: PositiveFloat = 5.0
-    """How many times the layer's mean a score must be to be an outlier."""
+    """A score above this multiple of the layer's mean score is an outlier."""
 
 
 class Outliers(LayerMeasure):
-    """Share of a layer's scores |W|·‖X‖, in percent, that are above ``threshold`` times their mean."""
+    """Share of a layer's scores |W|·‖X‖ above ``threshold`` times their mean, in percent."""
 
     name = "Outliers"
-    title = "Share of weights whose score stands out in their layer"
+    title = "Share of weights with an outlying score in their layer"
     Options = OutlierOptions
     options: OutlierOptions
     evidence = "input_norm"
@@ -32,6 +34,6 @@ class Outliers(LayerMeasure):
         wanda = Wanda()
         weights = sum(weight.numel() for weight, _ in linears)
         mean = sum(wanda.saliency(*linear).double().sum().item() for linear in linears) / weights
-        # a second time rather than held: the scores of a layer take twice its weights
+        # scores are computed again rather than kept: they take twice the memory of the weights
         above = sum(int((wanda.saliency(*linear) > self.options.threshold * mean).sum()) for linear in linears)
         return 100 * above / weights

@@ -12,19 +12,20 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.evidence import Evidence
 
 BINS = 100
-"""Of the histogram of the logarithms of eigenvalues."""
+"""Bins of the histogram of the eigenvalues' logarithms."""
 
 
 class TailOptions(MethodOptions):
+    """Options of the tail exponent."""
+
     tail: Literal["peak", "median"] = "peak"
-    """Where the tail of the eigenvalues begins: around the ``peak`` of their histogram, where the fit is best, or at
-    their ``median``."""
+    """First eigenvalue of the tail: the best fit near the ``peak`` of the histogram, or the ``median``."""
 
 
 class TailExponent(LayerMeasure):
-    """Mean over a layer's linear layers of the exponent α of the power law that the large eigenvalues of WᵀW follow.
+    """Exponent α of a power law for the large eigenvalues of WᵀW, mean over a layer's linear layers.
 
-    Hill's estimator, α = 1 + n / Σ ln(λ / λ_min) over the n eigenvalues from λ_min on. Needs no data.
+    Hill's estimator is α = 1 + n / Σ ln(λ / λ_min), over the n eigenvalues from λ_min on. Needs no data.
     """
 
     name = "TailExponent"
@@ -36,13 +37,13 @@ class TailExponent(LayerMeasure):
         return fmean(self.exponent(weight) for weight, _ in linears)
 
     def exponent(self, weight: torch.Tensor) -> float:
-        """α of one weight, [out_features, in_features]."""
+        """α of one weight, float [out_features, in_features]."""
         import torch
 
         eigenvalues = torch.linalg.svdvals(weight.float()).square().sort().values
         logs = eigenvalues.log()
         counts = torch.arange(len(logs), 0, -1, device=logs.device)
-        # of each possible beginning: the sum of ln(λ / λ_min) from there to the end
+        # for each possible λ_min: the sum of ln(λ / λ_min) over the eigenvalues from λ_min on
         sums = logs.flip(0).cumsum(0).flip(0) - counts * logs
         exponents = 1 + counts / sums
         if self.options.tail == "median":
@@ -50,15 +51,15 @@ class TailExponent(LayerMeasure):
         return exponents[self._best_beginning(eigenvalues, exponents)].item()
 
     def _best_beginning(self, eigenvalues: torch.Tensor, exponents: torch.Tensor) -> int:
-        """Of the beginnings around the peak of the histogram, that whose power law is nearest to the eigenvalues in
-        the distance of Kolmogorov and Smirnov."""
+        """Index of the λ_min near the peak of the histogram whose power law has the smallest Kolmogorov–Smirnov
+        distance to the eigenvalues."""
         import torch
 
         logs = eigenvalues.log10()
         low, high = logs.min().item(), logs.max().item()
         peak = torch.histc(logs, BINS, min=low, max=high).argmax()
         middle = 10 ** torch.linspace(low, high, BINS + 1)[peak]
-        # the lower bound is a logarithm, as in the published code: it holds for all eigenvalues below 1 or so
+        # the lower bound is a logarithm, as in the published code, so it has no effect if the peak is below 1
         inside = (eigenvalues >= torch.log10(0.95 * middle)) & (eigenvalues <= 1.5 * middle)
         distances = torch.ones(len(eigenvalues) - 1)
         for start in inside[:-1].nonzero().flatten().tolist():

@@ -1,4 +1,4 @@
-"""The allocations, by name. Adding one is a file here and a line below; it then appears everywhere."""
+"""Registry of allocations. A new allocation is a file in this package and a line below."""
 
 ALLOCATIONS: dict[str, str] = {
     "uniform": "llm_pruner.planning.allocations.uniform:Uniform",
@@ -12,4 +12,4 @@ ALLOCATIONS: dict[str, str] = {
     "alpha": "llm_pruner.planning.allocations.alpha:Alpha",
     "atp": "llm_pruner.planning.allocations.atp:Atp",
 }
-"""``module:Class`` by name, imported when asked for."""
+"""``module:Class`` by name; a module is imported on first use."""

@@ -10,17 +10,18 @@ from llm_pruner.system.options import Options
 
 
 class AlphaOptions(Options):
+    """Options of the allocation by spectral tails."""
+
     spread: float = Field(default=0.3, gt=0, lt=1)
-    """Ratios lie between 1 − spread and 1 + spread, before they are scaled to the ratio asked for."""
+    """Targets lie between 1 − spread and 1 + spread, before the budget scales them to the requested ratio."""
     tail: Literal["peak", "median"] = "peak"
-    """Where the tail of the eigenvalues begins: around the ``peak`` of their histogram, where the fit is best, or at
-    their ``median``."""
+    """First eigenvalue of the tail: the best fit near the ``peak`` of the histogram, or the ``median``."""
 
 
 class Alpha(Allocation):
-    """Layers whose weights have a lighter spectral tail lose more, linearly in its exponent. Needs no data."""
+    """Makes layers with a lighter spectral tail lose more, linearly in the tail's exponent. Needs no data."""
 
-    title = "Layers of a lighter spectral tail more"
+    title = "Layers with a lighter spectral tail lose more"
     paper = (
         "Lu et al., AlphaPruning: Using Heavy-Tailed Self Regularization Theory for Improved Layer-wise Pruning of "
         "Large Language Models, 2024 (arXiv:2410.10912)"

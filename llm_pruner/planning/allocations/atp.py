@@ -9,14 +9,17 @@ from llm_pruner.system.options import Options
 
 
 class AtpOptions(Options):
+    """Options of the arithmetic progression."""
+
     slope: float = Field(default=0.5, ge=0, le=1)
-    """The step from one layer to the next, as a share of the largest with which every ratio is within 0 and 1."""
+    """Difference between the ratios of neighbouring layers, as a share of the largest difference that keeps every ratio
+    within 0 … 1."""
 
 
 class Atp(Allocation):
-    """Ratios are an arithmetic progression: later layers lose more.
+    """Gives layers ratios in arithmetic progression: later layers lose more.
 
-    Published with a search for the step; here it is an option.
+    The paper searches for the step of the progression; here the step is an option.
     """
 
     title = "Later layers more, in equal steps"

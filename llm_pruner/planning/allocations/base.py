@@ -1,4 +1,4 @@
-"""What an allocation is: how much each layer gives in comparison with the others."""
+"""The interface of allocations, which decide how much each layer loses in relation to the others."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from llm_pruner.system.options import Options as AnyOptions
 
 
 class Ranking(NamedTuple):
-    """Layer scores that an allocation goes by."""
+    """The layer scores that an allocation uses."""
 
     method: str
-    """Its name."""
+    """Name of the method or measure that gives the scores."""
     options: dict[str, Any]
+    """Options of the method or measure."""
     implementation: str | None = None
     """``module:Class`` of a measure; None for a registered method that prunes by depth."""
 
 
 class Allocation(ABC):
-    """How layers share the budget, made from its options. Pure: importing its module imports no torch.
+    """A rule for how layers share the budget, made from its options. Importing its module must not import torch.
 
-    Bounds, and the rounding to whole units, are the budget's (``planning/budget.py``) and the same for all.
+    The budget (``planning/budget.py``) applies bounds and rounds to whole units, in the same way for every allocation.
     """
 
     title: ClassVar[str]
-    """One line for people."""
+    """The rule in one line, for people."""
     paper: ClassVar[str] = ""
-    """Where it comes from."""
+    """Citation of the source; empty if there is none."""
     mechanisms: ClassVar[tuple[str, ...]]
-    """Mechanisms whose layers can share a budget in this way: ``width``, ``sparse``."""
+    """Mechanisms that the allocation works for: ``width``, ``sparse``."""
     needs: ClassVar[tuple[str, ...]] = ()
-    """What it goes by besides the ratio, in words for people: ``importance`` of layers, or a measure of them."""
+    """Names of the layer scores that the rule uses, for people: ``importance``, or the name of a measure."""
     ranks_units: ClassVar[bool] = False
-    """Whether units of all layers are ranked together, so that targets decide nothing."""
+    """Whether the units of all layers are ranked together. The targets then have no effect."""
     per_parameter: ClassVar[bool] = True
-    """Whether units that are ranked together are ranked by score per parameter, rather than by score."""
+    """Whether a ranking of all units divides a score by the unit's parameters."""
     Options: ClassVar[type[AnyOptions]] = AnyOptions
 
     def __init__(self, **options: Any) -> None:
@@ -44,11 +45,11 @@ class Allocation(ABC):
 
     @property
     def ranking(self) -> Ranking | None:
-        """The layer scores that ``targets`` is given; None if it looks at none."""
+        """The layer scores that ``targets`` receives; None if it uses none."""
         return None
 
     def compared(self, scores: Sequence[float]) -> list[float]:
-        """The scores of a layer's key-value groups, or of its MLP channels, as units that are ranked together go by."""
+        """Transform the scores of a layer's key-value groups, or of its MLP channels, for a ranking of all units."""
         return list(scores)
 
     @abstractmethod
@@ -56,18 +57,18 @@ class Allocation(ABC):
         """How much each layer should lose in relation to the others.
 
         Args:
-            ratio: share that all layers lose together.
-            num_layers: of the model.
-            scores: one number a layer, where ``ranking`` asks for them.
+            ratio: share that all layers lose together, 0 < ratio < 1.
+            num_layers: number of layers of the model.
+            scores: one number for each layer if ``ranking`` names scores, otherwise None.
 
         Returns:
-            One number a layer. Only their proportions count: the budget scales them until layers, weighed by their
-            parameters, lose ``ratio`` together, each within its bounds. Below zero is zero.
+            One target for each layer. Only the proportions count: the budget scales the targets until the layers,
+            weighed by their parameters, lose ``ratio`` together, each within its bounds. A negative target counts as 0.
         """
 
 
 def spread_around(ratio: float, values: Sequence[float], spread: float) -> list[float]:
-    """Ratios that fall as ``values`` rise, linearly: their mean is ``ratio``, their ends ``2 * spread`` apart.
+    """Ratios that fall linearly in ``values``, with mean ``ratio`` and a range of ``2 * spread``.
 
     >>> spread_around(0.5, [1.0, 2.0, 3.0], 0.125)
     [0.625, 0.5, 0.375]

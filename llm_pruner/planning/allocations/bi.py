@@ -10,16 +10,19 @@ from llm_pruner.system.options import Options
 
 
 class BiOptions(Options):
+    """Options of the allocation by block influence."""
+
     temperature: PositiveFloat = 0.1
-    """A difference in block influence of this much divides what a layer loses by e; the larger, the more alike."""
+    """Temperature of the softmax: this much more block influence divides a layer's loss by e. Larger values make layers
+    more alike."""
     samples: PositiveInt | None = None
-    """Measure on the first n calibration samples; all of them by default."""
+    """Measure on the first n calibration samples; all by default."""
 
 
 class Bi(Allocation):
-    """What layers lose is the softmax of their negative block influence, the score of ``ShortGPT``."""
+    """Makes layers lose by the softmax of their negative block influence, the score of ``ShortGPT``."""
 
-    title = "Layers of less block influence more"
+    title = "Layers with less block influence lose more"
     paper = "Lin et al., MoDeGPT: Modular Decomposition for Large Language Model Compression, 2024 (arXiv:2408.09632)"
     mechanisms = ("width", "sparse")
     needs = ("block influence",)

@@ -12,7 +12,7 @@ ALLOCATION = Choices(
     does="shares a budget of",
     example="{inverse: {alpha: 2}}",
 )
-"""How layers share the budget.
+"""The choice of how layers share the budget.
 
 >>> ALLOCATION.split({"inverse": {"alpha": 2}}), ALLOCATION.read("uniform", "width")
 (('inverse', {'alpha': 2}), 'uniform')

@@ -9,20 +9,22 @@ from llm_pruner.system.options import Options
 
 
 class DlpOptions(Options):
+    """Options of the allocation by mean scores."""
+
     spread: float = Field(default=0.15, gt=0, lt=0.5)
-    """Half of the distance between the ratios of the layers that lose most and least; published with 0.15 for 70 %
-    zeros, 0.1 for 60 % and 0.04 for 50 %."""
+    """Half of the difference between the largest and the smallest ratio of a layer. The paper uses 0.15 for 70 % zeros,
+    0.1 for 60 % and 0.04 for 50 %."""
     samples: PositiveInt | None = None
-    """Measure on the first n calibration samples; all of them by default."""
+    """Measure on the first n calibration samples; all by default."""
 
 
 class Dlp(Allocation):
-    """Layers whose weights have larger scores |W|·‖X‖ lose more, linearly in the mean score.
+    """Makes layers with a larger mean of the scores |W|·‖X‖ lose more, linearly in the mean.
 
-    The paper names the median; the mean is what its published code takes.
+    The paper names the median; its published code uses the mean, as here.
     """
 
-    title = "Layers of larger scores more"
+    title = "Layers of larger mean score lose more"
     paper = "Chen et al., DLP: Dynamic Layerwise Pruning in Large Language Models, 2025 (arXiv:2505.23807)"
     mechanisms = ("sparse",)
     needs = ("mean score",)

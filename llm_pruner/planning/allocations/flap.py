@@ -8,16 +8,18 @@ from llm_pruner.system.options import Options
 
 
 class FlapAllocationOptions(Options):
+    """Options of the ranking by standardised scores."""
+
     standardise: bool = True
-    """Divide by the standard deviation; false where the scores are divided already, as those of ``FLAP`` are, by that
-    of single columns."""
+    """Divide by the standard deviation of the layer's scores. ``FLAP`` sets false: its scores are already divided by
+    the standard deviation of single columns."""
 
 
 class Flap(Uniform):
-    """Units of all layers are ranked together by how far their scores are from the mean of their layer.
+    """Ranks the units of all layers together by their scores, standardised within each layer.
 
-    Key-value groups and MLP channels are standardised apart, each by their own mean and standard deviation in the
-    layer. The score alone is ranked; the budget counts the parameters of each unit.
+    Key-value groups and MLP channels each have their own mean and standard deviation in a layer. The ranking ignores
+    the parameters of a unit; the budget counts them.
     """
 
     title = "Units of all layers ranked together by score, standardised within each layer"

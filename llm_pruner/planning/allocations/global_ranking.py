@@ -4,7 +4,7 @@ from llm_pruner.planning.allocations.uniform import Uniform
 
 
 class GlobalRanking(Uniform):
-    """Key-value groups and MLP channels of all layers are ranked together by score per parameter; the lowest go."""
+    """Ranks the key-value groups and MLP channels of all layers together and removes the lowest score per parameter."""
 
     title = "Units of all layers ranked together by score per parameter"
     mechanisms = ("width",)

@@ -1,4 +1,4 @@
-"""What the allocations by layer importance share."""
+"""Shared parts of the allocations by layer importance."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from llm_pruner.system.options import Options
 
 
 class ImportanceOptions(Options):
+    """Options of the allocations by layer importance."""
+
     alpha: float = Field(default=1.0, gt=0)
     """Power of the normalised importance: larger values set the most important layers further apart."""
     log: bool = True
     """Use the logarithm of importance, so that one outlier does not flatten the differences between the rest."""
     importance: str = "Ablation"
-    """The method whose layer scores say how important a layer is, any that prunes by depth: ``Ablation`` by removal,
-    ``Activation`` by activation."""
+    """Method whose layer scores are the importance: any method that prunes by depth, such as ``Ablation`` (loss after
+    removal) or ``Activation`` (norm of the output)."""
     importance_samples: PositiveInt | None = None
-    """Measure importance on the first n calibration samples; all of them by default."""
+    """Measure importance on the first n calibration samples; all by default."""
 
     @property
     def ranking(self) -> Ranking:
-        """The layer scores that are asked for."""
+        """The layer scores that the options name."""
         return Ranking(self.importance, {} if self.importance_samples is None else {"samples": self.importance_samples})
 
 
 class ByImportance(Allocation):
-    """Importance is shifted and scaled to 0 … 1 and raised to ``alpha``.
+    """Uses layer importance, shifted and scaled to 0 … 1 and raised to ``alpha``.
 
-    The logarithm is of 1 + importance in units of the middle layer above the least important one, so it is the same for
-    losses, perplexities and norms.
+    The logarithm is log(1 + d / m), with d the importance above that of the least important layer and m the median of
+    all d above 0. Any unit of importance (loss, perplexity, norm) thus gives the same result.
     """
 
     mechanisms = ("width",)
@@ -46,7 +48,7 @@ class ByImportance(Allocation):
         return self.options.ranking
 
     def normalised(self, importance: Sequence[float]) -> list[float] | None:
-        """Importance from 0 to 1; None where all layers are equally important."""
+        """Importance from 0 to 1, one value for each layer; None if all layers are equally important."""
         if max(importance) == min(importance):
             return None
         shifted = [value - min(importance) for value in importance]

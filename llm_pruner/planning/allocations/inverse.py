@@ -6,7 +6,7 @@ from llm_pruner.planning.allocations.importance import ByImportance
 
 
 class Inverse(ByImportance):
-    """Layers lose by what their normalised importance is short of 1, the most important one nothing."""
+    """Makes important layers lose less: the target is 1 − normalised importance, 0 for the most important layer."""
 
     title = "Important layers less"
 

@@ -9,18 +9,20 @@ from llm_pruner.system.options import Options
 
 
 class OwlOptions(Options):
+    """Options of the allocation by outliers."""
+
     spread: float = Field(default=0.08, gt=0, lt=0.5)
-    """Half of the distance between the ratios of the layers that lose most and least."""
+    """Half of the difference between the largest and the smallest ratio of a layer."""
     threshold: PositiveFloat = 5.0
-    """How many times the layer's mean a score must be to be an outlier."""
+    """A score above this multiple of the layer's mean score is an outlier."""
     samples: PositiveInt | None = None
-    """Measure on the first n calibration samples; all of them by default."""
+    """Measure on the first n calibration samples; all by default."""
 
 
 class Owl(Allocation):
-    """Layers with more outliers among the scores |W|·‖X‖ of their weights lose less, linearly in the share of them."""
+    """Makes layers with more outliers among their scores |W|·‖X‖ lose less, linearly in the share of outliers."""
 
-    title = "Layers with more outliers less"
+    title = "Layers with more outliers lose less"
     paper = (
         "Yin et al., Outlier Weighed Layerwise Sparsity (OWL): A Missing Secret Sauce for Pruning LLMs to High "
         "Sparsity, 2023 (arXiv:2310.05175)"

@@ -6,7 +6,7 @@ from llm_pruner.planning.allocations.importance import ByImportance
 
 
 class Proportional(ByImportance):
-    """Layers lose by their normalised importance, the least important one nothing: the control of ``inverse``."""
+    """Makes important layers lose more, as a control of ``inverse``: the target is the normalised importance."""
 
     title = "Important layers more, a control"
 

@@ -7,9 +7,9 @@ from llm_pruner.planning.allocations.base import Allocation
 
 
 class Uniform(Allocation):
-    """Every layer loses at one rate."""
+    """Makes every layer lose at the same rate."""
 
-    title = "Every layer at one rate"
+    title = "All layers lose at one rate"
     mechanisms: ClassVar[tuple[str, ...]] = ("width", "sparse")
 
     def targets(self, ratio: float, num_layers: int, scores: Sequence[float] | None = None) -> list[float]:

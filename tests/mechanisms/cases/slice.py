@@ -24,7 +24,7 @@ class Cases(MechanismCases):
     )
     elsewhere = ((Case("SliceGPT_2500", {}), True),)
     spread = (Case("SliceGPT_2500", {}),)
-    refused = (Refusal("SliceGPT_8000", "leaves less than 8"),)
+    refused = (Refusal("SliceGPT_8000", "leaves fewer than 8"),)
     reads_weights = ("SliceGPT_2500",)
 
     def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
