@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -74,15 +75,17 @@ class MechanismCases(ABC):
         """What was reached is what is on disk, and as near to what was asked as whole units allow."""
 
 
-def repaired(mechanism: str, *made: tuple[str, str]) -> tuple[Case, ...]:
-    """Every repair of a mechanism's models, of variants that are named by method and amount."""
+def repaired(mechanism: str, *made: tuple[str, str], **more: Any) -> tuple[Case, ...]:
+    """Every repair of a mechanism's models, of variants that are named by method and amount, with ``more`` options."""
     found = []
     for repair, cls in REPAIR.fitting(mechanism).items():
         if fields := cls.Options.model_fields:
             # as short as it goes, where a repair trains
             options = {"held_out": 0.25, **({"epochs": 1} if "epochs" in fields else {})}
             label = repair.replace("_", "-")
-            found += [Case(f"{method}_{label}_{amount}", {"repair": {repair: options}}) for method, amount in made]
+            found += [
+                Case(f"{method}_{label}_{amount}", {"repair": {repair: options}, **more}) for method, amount in made
+            ]
     return tuple(found)
 
 
@@ -146,6 +149,20 @@ def set_kept_units(dense: Any, output: Path) -> None:
                         parameter.data[:, place] = values
                     else:
                         parameter.data.copy_(values)
+
+
+def set_kept_layers(dense: Any, output: Path) -> None:
+    """Give the layers that a plan keeps whole, and what is around the layers, the values that were written."""
+    from safetensors.torch import load_file
+
+    written = load_file(output / "model" / "model.safetensors")
+    positions = {kept.index: position for position, kept in enumerate(Plan.read(output / "plan.json").layers)}
+    for name, parameter in dense.named_parameters():
+        match = re.match(r"model\.layers\.(\d+)\.(.*)", name)
+        if match and int(match[1]) in positions:
+            parameter.data.copy_(written[f"model.layers.{positions[int(match[1])]}.{match[2]}"])
+        elif not match and name in written:
+            parameter.data.copy_(written[name])
 
 
 def with_weights_of(dense: Any, output: Path) -> Any:

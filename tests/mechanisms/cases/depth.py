@@ -14,7 +14,7 @@ from llm_pruner.methods.base import Method
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import load_class
-from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, zero_planned
+from tests.mechanisms.cases.base import Case, MechanismCases, Refusal, repaired, set_kept_layers, zero_planned
 
 
 class Cases(MechanismCases):
@@ -26,6 +26,7 @@ class Cases(MechanismCases):
         Case("_mlp_remove_1", {"drop": "mlp"}),
         Case("_3000", {}),
     )
+    further = repaired("depth", ("ShortGPT", "remove_2"), protect_first=1)
     elsewhere = ((Case("ShortGPT_attention_remove_2", {"drop": "attention"}), True),)
     spread = (Case("ShortGPT_mlp_remove_1", {"drop": "mlp"}),)
     refused = (Refusal("ShortGPT_remove_4", "has 4 layers, at most 3"),)
@@ -35,7 +36,10 @@ class Cases(MechanismCases):
         return options.get("drop") in (None, *method.parts)
 
     def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
-        return zero_planned(dense, output)
+        zeroed = zero_planned(dense, output)
+        if PruningRecord.read(output / "pruning.json").repair:
+            set_kept_layers(zeroed, output)
+        return zeroed
 
     def check_size(
         self, record: PruningRecord, options: Mapping[str, Any], before: Architecture, after: Architecture
