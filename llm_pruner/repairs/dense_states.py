@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_pruner.models.layout import linears_among, output_linears
+from llm_pruner.models.layout import BLOCKS, linears_among, output_linears
 
 if TYPE_CHECKING:
     import torch
@@ -19,12 +19,10 @@ _ROUNDING = 1e-3
 
 @dataclass
 class DenseStates:
-    """The dense model's residual stream around the two blocks of a layer, batches of [batch, length, hidden]."""
+    """The dense model's residual stream behind the two blocks of a layer."""
 
-    middle: list[torch.Tensor]
-    """After attention."""
-    output: list[torch.Tensor]
-    """After the MLP."""
+    streams: dict[str, list[torch.Tensor]]
+    """By block: batches of float [batch, length, hidden]."""
     factors: dict[str, float]
     """By block: what its last linear layer's output is multiplied by when it is added to the stream. A block is left
     out where a norm stands in between."""
@@ -44,12 +42,12 @@ class DenseStates:
         handles = [
             dense.module.get_submodule(name).register_forward_hook(keep(block)) for block, name in writers.items()
         ]
-        states = cls([], [], {})
+        states = cls({block: [] for block in BLOCKS}, {})
         dense.part = "mlp"
         try:
             for number, (middle, output) in enumerate(dense.run()):
-                states.middle.append(middle)
-                states.output.append(output)
+                states.streams["attention"].append(middle)
+                states.streams["mlp"].append(output)
                 for block, share in shares.items():
                     share.add(written[block], states.change(block, number, dense.inputs[number], middle))
         finally:
@@ -60,13 +58,12 @@ class DenseStates:
 
     def behind(self, batch: int) -> dict[str, torch.Tensor]:
         """The stream behind each block."""
-        return {"attention": self.middle[batch], "mlp": self.output[batch]}
+        return {block: batches[batch] for block, batches in self.streams.items()}
 
     def change(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
         """What a block must add, to a stream that enters the layer and the MLP so, to take it to where this one is."""
-        if block == "attention":
-            return self.middle[batch].to(middle.device) - entered.to(middle.device)
-        return self.output[batch].to(middle.device) - middle
+        before = entered if block == "attention" else middle
+        return self.streams[block][batch].to(middle.device) - before.to(middle.device)
 
     def wanted(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
         """What the last linear layer of a block should give for that; the block has a factor."""

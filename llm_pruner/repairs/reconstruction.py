@@ -11,8 +11,10 @@ from torch import nn
 
 from llm_pruner.data.order import sample_order
 from llm_pruner.models.layout import BLOCKS, block_of_linear, linears_among
+from llm_pruner.repairs.dense_states import DenseStates
 from llm_pruner.repairs.finished import FinishedBlocks
 from llm_pruner.repairs.records import BlockRepairRecord
+from llm_pruner.scoring.stream_weights import token_energies
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.training.loop import Schedule, TrainingTask, fit
 from llm_pruner.training.schedule import rate
@@ -47,7 +49,7 @@ def repair_blocks(
     """
     if not removed:
         return
-    wanted = _streams(dense or layer)
+    wanted = DenseStates.of(dense or layer).streams
     for name, mask in removed.items():
         layer.module.get_parameter(f"{name}.weight").data.masked_fill_(mask, 0)
     entering = layer.inputs
@@ -66,13 +68,6 @@ def repair_blocks(
         # without ``dense`` everything reads, and leaves, what the dense model gives
         entering = list(layer.through(block, entering)) if dense else wanted[block]
     layer.leave(entering)
-
-
-def _streams(dense: StreamedLayer) -> dict[str, list[torch.Tensor]]:
-    """The dense model's residual stream behind each block, batches of [batch, length, hidden]."""
-    dense.part = "mlp"
-    pairs = list(dense.run())
-    return {"attention": [middle for middle, _ in pairs], "mlp": [output for _, output in pairs]}
 
 
 def _train(task: _BlockTask, options: LocalOptions) -> tuple[dict[str, torch.Tensor], BlockRepairRecord]:
@@ -199,7 +194,7 @@ class _BlockTask(TrainingTask):
         """Float [batch, length]: each token's squared distance from what is wanted, by its squared norm, or by that of
         all held-out tokens in the mean."""
         entering, wanted = (self._gather(batches, samples) for batches in (self.entering, self.wanted))
-        energy = wanted.square().sum(dim=-1).clamp(min=1e-30) if self.energy is None else self.energy
+        energy = token_energies(wanted) if self.energy is None else self.energy
         return (self.run(entering) - wanted).square().sum(dim=-1) / energy
 
     def _gather(self, batches: Sequence[torch.Tensor], samples: torch.Tensor) -> torch.Tensor:

@@ -19,6 +19,7 @@ from llm_pruner.repairs.regression import Regression
 from llm_pruner.scoring.evidence import input_hooks
 from llm_pruner.scoring.moments import Moments
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.scoring.stream_weights import token_energies
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.records import Part
@@ -233,15 +234,13 @@ def _regressions(
                     bias = parameters.get(f"{name}.bias")
                     rows.append(wanted if bias is None else wanted - bias)
                 if name in outputs.values() and options.weigh == "stream":
-                    rows.append(_inverse_energy(behind[block_of_linear(name)]).to(rows[0].device))
+                    stream = behind[block_of_linear(name)]
+                    # times the hidden size, so that weights are near one in models of all sizes
+                    weights = (token_energies(stream) / stream.shape[-1]).reciprocal()
+                    rows.append(weights.to(rows[0].device))
                 for side, part in zip(pair, (slice(border), slice(border, None)), strict=True):
                     side.add(*(each[part] for each in rows))
     return {name: _sides(fitting[leader], originals[name]) for name, leader in leaders.items()}
-
-
-def _inverse_energy(stream: torch.Tensor) -> torch.Tensor:
-    """float32 [...]: one over the mean square of the residual stream [..., hidden] of each token."""
-    return stream.float().square().mean(dim=-1).clamp(min=1e-30).reciprocal()
 
 
 def _no_tokens(weight: torch.Tensor, wanted: bool) -> Moments | Regression:
