@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def token_energies(stream: torch.Tensor) -> torch.Tensor:
     """Squared norm of each token's hidden state, for a residual stream [..., hidden]: float32 [...], at least 1e-30.
 
-    A token's weight in an error is the reciprocal, because the norm that follows divides the token by its own norm.
+    A token's weight in errors is the reciprocal, because the next norm divides each token by its own norm.
     """
     return stream.float().square().sum(dim=-1).clamp(min=1e-30)
 
