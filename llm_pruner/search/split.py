@@ -60,7 +60,7 @@ def search_split(
         importance: JSON of layer scores, if the variant's options ask for them.
         coarse: first distance between splits, in percent of the budget.
         fine: smallest distance between splits, in percent.
-        patience: number of different plans in a row that may fail to improve before the search stops going up.
+        patience: number of measured plans in a row without improvement after which the search stops going up.
 
     Returns:
         The written record: ``best``, ``trials`` in their order, and whether the search ``stopped_early``.
@@ -158,7 +158,7 @@ class _Search:
         step = coarse
         while step > fine:
             step = max(fine, step // 2)
-            # one rate is a split too, with its own share
+            # one rate for both blocks is also a split, with its own share
             share_of_best = best.attention_share
             center = round(even.reached_share) if share_of_best is None else share_of_best
             for share in (center - step, center + step):
