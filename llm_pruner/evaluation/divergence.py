@@ -80,13 +80,12 @@ class Predictions:
                 found = cls(file.get_tensor("ids"), file.get_tensor("log_probs"), text)
         except (SafetensorError, ValidationError) as error:
             raise DataError(
-                f"{path}: not a file of predictions, or damaged ({error}); delete the file and run again"
+                f"{path}: not a file of predictions, or damaged ({error}); delete it and run again"
             ) from None
         for key, value in expected.items():
             if getattr(text, key) != value:
                 raise DataError(
-                    f"{path}: made with {key} {getattr(text, key)}, but {value} is needed; "
-                    "delete the file and run again"
+                    f"{path}: made with {key} {getattr(text, key)}, but {value} is needed; delete it and run again"
                 )
         return found
 

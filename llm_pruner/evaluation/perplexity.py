@@ -35,7 +35,7 @@ def perplexity(
     Args:
         model: a causal language model.
         stream: token ids, int64 [1, tokens], or [samples, window] for ready-made windows.
-        window: tokens in each window.
+        window: tokens that the model sees at once.
         stride: tokens from one window to the next; ``window`` by default.
         max_windows: largest number of windows; all by default.
         batch_size: windows to run at once.

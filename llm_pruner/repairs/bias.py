@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 
 class BiasOptions(RepairOptions):
+    """Options of the bias; unknown keys are refused."""
+
     held_out: float = Field(default=0.125, ge=0, lt=1)
     """Share of the samples held out of the fit. Held-out samples choose the repair of each linear layer, or none. With
     0, as published, all samples are fitted, and all of them choose."""

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 class LeastSquaresOptions(RepairOptions):
+    """Options of least squares; unknown keys are refused."""
+
     ridge: PositiveFloat | Annotated[tuple[PositiveFloat, ...], MinLen(1)] = (0.01, 0.1, 1.0)
     """Penalty on the distance to the original weights, in units of the mean squared input. From several values,
     held-out samples choose one for each linear layer. Fewer tokens need a larger ridge."""

@@ -22,7 +22,7 @@ class WindowLosses(Part):
     """Losses over windows of a text."""
 
     window: int
-    """Tokens the model sees at once."""
+    """Tokens that the model sees at once."""
     stride: int
     """Tokens from one window to the next."""
     windows: int
@@ -56,7 +56,7 @@ class PredictedText(Part):
     tokens: str
     """Digest of the token file."""
     window: int
-    """Tokens the model sees at once."""
+    """Tokens that the model sees at once."""
     stride: int
     """Tokens from one window to the next."""
     max_windows: int | None
