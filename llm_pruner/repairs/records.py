@@ -52,8 +52,9 @@ class BlockRepairRecord(Part):
 class CutRepairRecord(Part):
     """Errors of the residual stream behind a run of removed layers, on the held-out part of the calibration samples.
 
-    A token's error is the squared distance from the stream with these layers divided by the squared norm of that stream;
-    the record has the mean over tokens. If tokens weigh equally, the sum of distances is divided by the sum of norms.
+    A token's error is the squared distance from the stream with these layers divided by the squared norm of that
+    stream; the record has the mean over tokens. If tokens weigh equally, the sum of distances is divided by the sum of
+    norms.
     """
 
     first: int
