@@ -1,4 +1,4 @@
-"""Pruning language models: every method on the same calibration tokens, checkpoints that load anywhere."""
+"""Prune language models: all methods use the same calibration tokens, and all checkpoints load anywhere."""
 
 from importlib import import_module
 from typing import Any
@@ -56,7 +56,7 @@ _EXPORTS = {
     "upload_dataset_to_hub": "llm_pruner.objects.questions",
     "zero_shot": "llm_pruner.evaluation.zero_shot",
 }
-"""Public names and where they live; imported when first used, so that importing the package stays light."""
+"""Modules of the public names, imported on first use, so that importing the package is quick."""
 
 __all__ = sorted(_EXPORTS)  # noqa: PLE0605
 

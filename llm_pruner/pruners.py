@@ -1,4 +1,4 @@
-"""The pruners, under the short name that modules of one's own import them by."""
+"""The pruners under a short module name, for import by other projects."""
 
 from llm_pruner.objects.pruners import AblationPruner, AVSSPruner, BasePruner, PruneMePruner, SmartPruner
 

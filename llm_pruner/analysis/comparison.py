@@ -40,7 +40,7 @@ _LEGEND = (
 
 
 def reduction_ratio(before: int, after: int) -> float:
-    """Share of ``before`` that is gone: 0 if ``before`` is 0, below 0 if ``after`` is larger."""
+    """Removed share of ``before``: 0 if ``before`` is 0, below 0 if ``after`` is larger."""
     return (before - after) / before if before else 0.0
 
 
@@ -215,7 +215,7 @@ def _sum_of_layers(layers: Sequence[LayerComparison]) -> tuple[str, str, str]:
 
 
 def _step(pair: Pair[int]) -> str:
-    """``1,024 → 768``, or one number where nothing changed."""
+    """``1,024 → 768``, or one number without a change."""
     return f"{pair.before:,}" if pair.before == pair.after else f"{pair.before:,} → {pair.after:,}"
 
 

@@ -20,9 +20,9 @@ class AttentionSizes(Sizes):
     """An attention block."""
 
     heads: int
-    """Query heads; 0 if the block is gone."""
+    """Query heads; 0 if the block was removed."""
     key_value_groups: int
-    """Key-value heads with the query heads that read them; 0 if the block is gone."""
+    """Key-value heads with the query heads that read them; 0 if the block was removed."""
     head_dim: int
     """Dimensions of a head."""
 
@@ -31,7 +31,7 @@ class MLPSizes(Sizes):
     """An MLP block."""
 
     channels: int
-    """Width between the MLP's projections; 0 if the block is gone."""
+    """Width between the MLP's projections; 0 if the block was removed."""
 
 
 class LayerNumber(Part):
@@ -45,7 +45,7 @@ class LayerPlace(LayerNumber):
     """Number and position of a layer."""
 
     position: int | None
-    """Number of the layer in the model; null if the layer is gone."""
+    """Number of the layer in the model; null if the layer was removed."""
 
 
 class LayerStructure(Sizes, LayerPlace):
@@ -128,7 +128,7 @@ class Quantity(Pair[int]):
     """A quantity before and after."""
 
     reduction_ratio: float
-    """Share that is gone; below 0 if the quantity grew."""
+    """Removed share; below 0 if the quantity grew."""
 
 
 class BlockComparison(Part):
@@ -166,7 +166,7 @@ class LayerComparison(BlockComparison, LayerPlace):
     """A layer, before and after."""
 
     is_zero_layer: bool
-    """Whether the layer can no longer change its input: it is gone, or its blocks hold only zeros."""
+    """Whether the layer can no longer change its input: the layer was removed, or its blocks hold only zeros."""
     attention: AttentionComparison
     """Attention block, without the norm."""
     mlp: MLPComparison
@@ -221,7 +221,7 @@ class ModelParameters(Part):
 
 
 class Reduction(Part):
-    """Shares of parameters that are gone."""
+    """Shares of removed parameters."""
 
     reduction_ratio: float
     """Share of the parameters that are no longer stored."""
@@ -230,7 +230,7 @@ class Reduction(Part):
 
 
 class LayerReduction(Reduction, LayerNumber):
-    """Shares of a layer's parameters that are gone."""
+    """Shares of a layer's removed parameters."""
 
     is_zero: bool
     """Whether the layer can no longer change its input."""
@@ -244,7 +244,7 @@ class ModelSummary(Part):
     params: ModelParameters
     """Size of the model."""
     pruning: Reduction
-    """Shares of the model's parameters that are gone."""
+    """Shares of the model's removed parameters."""
     layer_pruning: tuple[LayerReduction, ...]
     """The same shares by layer of the base."""
 

@@ -57,7 +57,7 @@ def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None =
     Args:
         folder: a Hugging Face model folder with safetensors.
         name: name of the model in the result.
-        plan: the plan of the pruned model, which tells the base's number of each stored layer. Removed layers appear
+        plan: the plan of the pruned model, with the base's number of each stored layer. Removed layers appear
             at their original index, empty.
 
     Raises:
@@ -169,7 +169,7 @@ def _layer_record(
     nonzero: Counter[str],
     widths: Mapping[str, int],
 ) -> LayerStructure:
-    # A removed block has no width, whatever the configuration still says.
+    # a removed block has no width, although the configuration may still have one
     attention = widths if stored["attention"] else {}
     mlp = widths if stored["mlp"] else {}
     return LayerStructure(

@@ -1,4 +1,4 @@
-"""What a model writes after a few beginnings: greedy, so that two models can be read side by side."""
+"""Greedy continuations of a few prompts, to compare the texts of two models side by side."""
 
 from __future__ import annotations
 
@@ -20,18 +20,23 @@ PROMPTS = (
     "Dear neighbours,\n\nI am writing to tell you that",
     "def is_even(number):\n",
 )
-"""A story, a fact, instructions, a letter and code; nothing is calibrated or trained on them."""
+"""A story, a fact, instructions, a letter and code. No calibration or training uses these prompts."""
 
 
 def measure_continuations(
     model: PreTrainedModel, tokenizer: Any, name: str, prompts: Sequence[str], new_tokens: int
 ) -> Continuations:
-    """What a loaded model writes after each prompt, all run at once, with what it rests on.
+    """Continue all prompts in one batch and return the texts as a record.
 
     Args:
-        name: what the model is called in tables.
-        prompts: beginnings; none for no continuations.
-        new_tokens: of each; half of the model's context if that is less.
+        model: a loaded causal language model.
+        tokenizer: the model's tokenizer.
+        name: name of the model in tables.
+        prompts: texts to continue; may be empty.
+        new_tokens: tokens of each continuation, at most half of the model's context.
+
+    Raises:
+        DataError: for an empty prompt.
     """
     new_tokens = min(new_tokens, model.config.max_position_embeddings // 2)
     run = Run({"prompts": list(prompts), "new_tokens": new_tokens}, device=str(model.device))
@@ -45,8 +50,17 @@ def generate(
 ) -> list[str]:
     """Greedy continuations of prompts, without the prompts and without special tokens.
 
-    Prompts are padded on the left, so that each generation follows its own; the beginning of one that does not fit
-    the model's context beside the new tokens is cut off.
+    Prompts are padded on the left. If prompt and new tokens exceed the model's context, the prompt loses its beginning.
+
+    Args:
+        model: a loaded causal language model.
+        tokenizer: the model's tokenizer.
+        prompts: texts to continue.
+        max_new_tokens: largest number of tokens of each continuation.
+        batch_size: prompts to run at once.
+
+    Returns:
+        One text for each prompt.
 
     Raises:
         DataError: for an empty prompt, or if the new tokens alone fill the context.
@@ -81,7 +95,7 @@ def generate(
 
 
 def pad(rows: Sequence[Sequence[int]], padding: int, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of ids made equally long, and their mask, 1 at what was there: both int64 [rows, longest]."""
+    """Rows of ids padded to one length, and their mask, 0 at the padding: both int64 [rows, longest]."""
     import torch
 
     longest = max(map(len, rows))
@@ -95,5 +109,5 @@ def pad(rows: Sequence[Sequence[int]], padding: int, *, left: bool = False) -> t
 
 
 def pad_id(tokenizer: Any) -> int:
-    """An id to pad with. Masks hide it, so any will do where the tokenizer names none."""
+    """The id for padding. Masks hide padding, so any id works for a tokenizer without a padding token."""
     return next((own for own in (tokenizer.pad_token_id, tokenizer.eos_token_id) if own is not None), 0)

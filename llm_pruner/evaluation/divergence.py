@@ -1,11 +1,11 @@
-"""How far a model's predictions are from a reference's on the same tokens, found in the pass that measures perplexity.
+"""Divergence of a model's predictions from a reference's on the same tokens, measured in the pass for perplexity.
 
 The measures are those of llama.cpp's ``perplexity --kl-divergence``: mean of the Kullback-Leibler divergence
-KL(reference ‖ model) over tokens with its standard error, median, 99th percentile, and how often both predict the same
-next token. Two things differ. llama.cpp keeps a reference's log-probabilities of the whole vocabulary in 16 bits; here
-the likeliest ``TOP`` are kept exactly and the rest is one bucket, so that a divergence is a lower bound of the exact
-one, and the exact one where the vocabulary is no larger. And llama.cpp scores the second half of each window; here
-every token counts that counts for perplexity.
+KL(reference ‖ model) over tokens with its standard error, median, 99th percentile, and share of tokens with the same
+likeliest next token. This module differs in two points. llama.cpp keeps the reference's log-probabilities of the whole
+vocabulary in 16 bits; this module keeps the likeliest ``TOP`` exactly and puts the rest into one bucket, so a
+divergence is a lower bound of the exact divergence, and equal to it for a vocabulary of at most ``TOP`` tokens.
+llama.cpp scores the second half of each window; this module scores the same tokens as perplexity.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 TOP = 1024
-"""Next tokens whose log-probabilities are kept for each scored token."""
+"""Number of next tokens whose log-probabilities are kept for each scored token."""
 
 _RESOLUTION = 2**-24
-"""Of float32 below 1: what is left of the bucket below it is rounding."""
+"""Spacing of float32 just below 1. A smaller probability of the bucket is rounding."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a reference predicts at every scored token of a text."""
+    """Predictions of a reference at every scored token of a text."""
 
     ids: torch.Tensor
-    """Its likeliest next tokens, likeliest first: int32 [tokens, top]."""
+    """Likeliest next tokens, likeliest first: int32 [tokens, top]."""
     log_probs: torch.Tensor
-    """Their log-probabilities: float32 [tokens, top]."""
+    """Log-probabilities of these tokens: float32 [tokens, top]."""
     text: PredictedText
-    """What it rests on."""
+    """The reference, the text and its windows."""
 
     def write(self, path: str | os.PathLike[str]) -> None:
-        """Keep it as a safetensors file with what it rests on in its header."""
+        """Write the predictions as a safetensors file, with ``text`` in the header."""
         from safetensors.torch import save_file
 
         tensors = {"ids": self.ids, "log_probs": self.log_probs}
@@ -61,13 +61,14 @@ class Predictions:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], **expected: Any) -> Self:
-        """Read what ``write`` kept.
+        """Read a file of ``write``.
 
         Args:
-            expected: fields of ``text`` and their values.
+            path: the safetensors file.
+            expected: values that fields of ``text`` must have.
 
         Raises:
-            DataError: if the file is missing or damaged, or rests on something else.
+            DataError: if the file is missing or damaged, or has other values.
         """
         from safetensors import SafetensorError, safe_open
 
@@ -78,18 +79,19 @@ class Predictions:
                 text = PredictedText.model_validate_json((file.metadata() or {}).get("text", ""))
                 found = cls(file.get_tensor("ids"), file.get_tensor("log_probs"), text)
         except (SafetensorError, ValidationError) as error:
-            raise DataError(f"{path}: no file of predictions, or damaged ({error}); delete it and run again") from None
+            raise DataError(
+                f"{path}: not a file of predictions, or damaged ({error}); delete it and run again"
+            ) from None
         for key, value in expected.items():
             if getattr(text, key) != value:
                 raise DataError(
-                    f"{path}: made with {key} {getattr(text, key)}, and {value} is asked for; "
-                    "delete it and run again to make it anew"
+                    f"{path}: made with {key} {getattr(text, key)}, but {value} is needed; delete it and run again"
                 )
         return found
 
 
 class Divergence:
-    """Compares a model with what a reference predicted; its ``add`` observes ``perplexity`` on the same tokens."""
+    """Compares a model with a reference's predictions. Pass ``add`` as ``observe`` to ``perplexity``."""
 
     def __init__(self, reference: Predictions) -> None:
         self._reference = reference
@@ -98,10 +100,14 @@ class Divergence:
         self._same: list[torch.Tensor] = []
 
     def add(self, logits: torch.Tensor, normaliser: torch.Tensor) -> None:
-        """Add the next window: logits [scored, vocabulary], and the logarithm of their exponentials' sum [scored].
+        """Add the next window.
+
+        Args:
+            logits: the model's logits at the scored tokens, float [scored, vocabulary].
+            normaliser: logarithm of the sum of exponentials of these logits, float [scored].
 
         Raises:
-            DataError: if the model's vocabulary is not the reference's.
+            DataError: if the vocabularies of model and reference differ in size.
         """
         import torch
 
@@ -109,7 +115,7 @@ class Divergence:
         if logits.shape[1] != vocabulary:
             raise DataError(
                 f"the model predicts {logits.shape[1]:,} tokens and the reference {vocabulary:,}; "
-                "only models of one tokenizer can be compared"
+                "compare models with the same tokenizer"
             )
         rows = slice(self._seen, self._seen + len(logits))
         self._seen = rows.stop
@@ -118,17 +124,17 @@ class Divergence:
         found = logits.gather(1, ids)
         own = (found - normaliser[:, None]).double()
         shares = theirs.exp()
-        # what a reference excludes counts nothing, though its logarithm is infinite
+        # a token of probability zero adds nothing, although its log-probability is infinite
         kl = torch.where(shares > 0, shares * (theirs - own), 0).sum(1)
         if ids.shape[1] < vocabulary:
             rest, own_rest = ((1 - mass.sum(1)).clamp(min=_RESOLUTION) for mass in (shares, own.exp()))
             kl += rest * (rest / own_rest).log()
         self._kl.append(kl)
-        # compared by value: of equally likely tokens none is the only first
+        # compare values, because several tokens can be equally likely
         self._same.append(found[:, 0] == logits.amax(1))
 
     def result(self) -> DivergenceResult:
-        """The measures over all windows added.
+        """The measures over all added windows.
 
         Raises:
             CheckpointError: if a divergence is not finite.
@@ -137,7 +143,7 @@ class Divergence:
 
         kl, same = torch.cat(self._kl), torch.cat(self._same).double()
         if not kl.isfinite().all():
-            raise CheckpointError("the model gives no probability to what the reference holds possible")
+            raise CheckpointError("the divergence is not finite; the model excludes tokens that the reference predicts")
         share, count = same.mean().item(), len(kl)
         middle, high = kl.quantile(torch.tensor([0.5, 0.99], dtype=kl.dtype, device=kl.device)).tolist()
         return DivergenceResult(
@@ -163,11 +169,16 @@ def write_predictions(
     spread: bool = False,
     progress: bool = False,
 ) -> None:
-    """Write what the model of a folder predicts on a token file, for other models to be compared with.
+    """Write a model's predictions on a token file, as the reference for other models.
 
     Args:
-        options: of ``perplexity``; the models that are compared must be measured with the same.
-        spread: share the model out over all GPUs there are, ``device`` aside.
+        folder: folder of the reference model.
+        tokens: the token file.
+        output: the safetensors file to write.
+        options: options of ``perplexity``. Measure the models to compare with the same options.
+        device: device of the model.
+        spread: spread the model over all GPUs; ``device`` is then ignored.
+        progress: show a progress bar on stderr.
     """
     device = pick_device(device)
     limit_threads()
@@ -178,11 +189,14 @@ def write_predictions(
 def predict(
     model: PreTrainedModel, folder: Path, tokens: Path, options: Mapping[str, Any], *, progress: bool = False
 ) -> Predictions:
-    """What a loaded model predicts on a token file.
+    """Predictions of a loaded model on a token file.
 
     Args:
-        folder: the model's; its weights are named by their digest.
-        options: of ``perplexity``.
+        model: a loaded causal language model.
+        folder: folder of the model, for the digest of its weights.
+        tokens: the token file.
+        options: options of ``perplexity``.
+        progress: show a progress bar on stderr.
     """
     recorder = _Recorder(TOP)
     perplexity(model, read_tokens(tokens), progress=progress, observe=recorder.add, **options)
@@ -190,20 +204,25 @@ def predict(
 
 
 def check_tokenizers(folder: Path, reference: Path) -> None:
-    """Raise DataError if two model folders have not the same vocabulary: token ids would mean different words."""
+    """Check that two model folders have the same vocabulary, so that a token id means the same word.
+
+    Raises:
+        DataError: if the vocabularies differ.
+    """
     own, other = (load_tokenizer(model).get_vocab() for model in (folder, reference))
     if own != other:
         raise DataError(
             f"{folder} and {reference} have different tokenizers ({len(own):,} and {len(other):,} tokens); "
-            "only models of one tokenizer can be compared"
+            "compare models with the same tokenizer"
         )
 
 
 def text_facts(tokens: Path, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What two models must share to be compared: the digest of the token file, and how it is cut into windows.
+    """The facts that two comparable results share: digest of the token file, and its cut into windows.
 
     Args:
-        options: of ``perplexity``.
+        tokens: the token file.
+        options: options of ``perplexity``.
     """
     window = options["window"]
     cut = {"window": window, "stride": options.get("stride") or window, "max_windows": options.get("max_windows")}
@@ -216,7 +235,7 @@ def _weights_digest(folder: Path) -> str:
 
 
 class _Recorder:
-    """Keeps what a model predicts; its ``add`` observes ``perplexity``."""
+    """Collects a model's predictions. Pass ``add`` as ``observe`` to ``perplexity``."""
 
     def __init__(self, top: int) -> None:
         self._top = top
@@ -225,7 +244,7 @@ class _Recorder:
         self._vocabulary = 0
 
     def add(self, logits: torch.Tensor, normaliser: torch.Tensor) -> None:
-        """Add one window: logits [scored, vocabulary], and the logarithm of their exponentials' sum [scored]."""
+        """Add the next window; arguments as for ``Divergence.add``."""
         import torch
 
         self._vocabulary = logits.shape[1]
@@ -234,7 +253,7 @@ class _Recorder:
         self._log_probs.append((best.values - normaliser[:, None]).cpu())
 
     def predictions(self, **rests_on: Any) -> Predictions:
-        """All that was added, with the fields of ``PredictedText`` but the vocabulary."""
+        """All added predictions. Pass the fields of ``PredictedText`` except the vocabulary."""
         import torch
 
         text = PredictedText(vocabulary=self._vocabulary, **rests_on)

@@ -1,4 +1,4 @@
-"""How long a model takes and how much memory: measured on a process of its own, with nothing beside it."""
+"""Time and memory of a model, measured in a process of its own."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ T = TypeVar("T")
 WARM_UP_SECONDS = 1.5
 
 ROOM = 1.5
-"""Free memory of a GPU that a second model needs, as a multiple of its weights."""
+"""Free memory of a GPU that a second model needs, as a multiple of the size of its weights."""
 
 
 def measure_efficiency(
@@ -43,21 +43,26 @@ def measure_efficiency(
     spread: bool = False,
     base: Path | None = None,
 ) -> EfficiencyResult:
-    """Measure load time, prefill and decode latency and throughput and peak memory, and write them as JSON.
+    """Measure load time, prefill and decode latency, throughput and peak memory, and write them as JSON.
 
-    Prefill is one forward pass over the prompt; decoding then feeds one token at a time with the cache. The fastest of
-    ``repeats`` counts, after a warm-up: other work on a machine only ever slows a run down. Peak memory is what loading
-    and running add to the process: on a GPU the allocator's peak, on a CPU the growth of the resident set (a
-    memory-mapped checkpoint counts once touched).
+    Prefill is one forward pass over the prompt. Decoding then feeds one token at a time, with the cache. After a
+    warm-up the fastest of ``repeats`` counts, because other work on the machine only slows a run down. Peak memory is
+    the growth of the process by loading and running: of the allocator's peak on a GPU, of the resident set on a CPU.
+    The resident set includes touched pages of memory-mapped checkpoints.
 
     Args:
         folder: model folder.
         output: the JSON to write.
         name: name of the model in tables.
+        prompt_length: tokens of each prompt.
+        new_tokens: tokens to decode after each prompt.
+        batch_sizes: numbers of prompts at once, for one measurement each.
+        repeats: timed runs of each measurement.
         threads: torch threads on a CPU; by default all cores of the job.
+        device: device of the model.
         spread: spread the model over all GPUs; the memory is then their sum.
-        base: folder of a model to time in turn with this one, batch by batch. Where a machine is slow for some seconds,
-            both are slow, and their ratio holds. A GPU without room for both leaves the base out.
+        base: folder of a second model to time in turn with the model, batch by batch, so that a slow phase of the
+            machine slows both and their ratio holds. Without room for both on the GPU, only the model is timed.
     """
     import torch
 
@@ -102,14 +107,14 @@ def measure_efficiency(
 
 
 def _has_room(folder: Path, device: torch.device) -> bool:
-    """Whether a model fits beside the loaded one; a CPU's memory is for the job's request to say."""
+    """Whether a second model fits on the device. On a CPU the job has requested the memory for both."""
     import torch
 
     return device.type != "cuda" or torch.cuda.mem_get_info(device)[0] > ROOM * bytes_on_disk(folder)
 
 
 def _warm_up(model: PreTrainedModel, prompts: Sequence[torch.Tensor], new_tokens: int) -> None:
-    """Run the largest batch, which needs most memory, then the first one until the model is as fast as it gets.
+    """Run the largest batch, which needs most memory, then repeat the first batch until the model runs at full speed.
 
     The first second of a process is slower than the rest, by a quarter for a small model.
     """
@@ -169,7 +174,7 @@ def _decode(model: PreTrainedModel, token: torch.Tensor, cache: Any, new_tokens:
 
 
 def timed(device: str, work: Callable[[], T]) -> tuple[float, T]:
-    """Wall seconds of ``work``, all that it started on a GPU included, and its result."""
+    """Wall seconds of ``work``, including the work that it starts on a GPU, and its result."""
     _synchronize(device)
     started = time.perf_counter()
     result = work()
@@ -185,7 +190,7 @@ def _synchronize(device: str) -> None:
 
 
 class _PeakMemory:
-    """Peak memory from construction on, beyond what the process held then."""
+    """Peak memory since construction, minus the memory in use at construction."""
 
     def __init__(self, device: str, spread: bool = False) -> None:
         import torch
@@ -198,12 +203,12 @@ class _PeakMemory:
                 torch.cuda.reset_peak_memory_stats(gpu)
             self._before = sum(map(torch.cuda.memory_allocated, self._gpus))
         else:
-            # "5" sets the high-water mark of resident memory back to what is resident now
+            # "5" resets the high-water mark of resident memory to the current value
             Path("/proc/self/clear_refs").write_text("5")
             self._before = _resident("VmRSS")
 
     def peak(self) -> int:
-        """Bytes."""
+        """Peak memory in bytes."""
         import torch
 
         if self._gpus:

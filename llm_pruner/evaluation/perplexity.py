@@ -1,4 +1,4 @@
-"""Perplexity by the field's convention, with everything that decides the number beside it."""
+"""Perplexity by the field's convention, in a record with all settings that affect the number."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ def perplexity(
     progress: bool = False,
     observe: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
 ) -> WindowLosses:
-    """Exponential of the token-weighted mean negative log-likelihood over windows of a text.
+    """Perplexity: exponential of the token-weighted mean negative log-likelihood over windows of a text.
 
-    Windows do not overlap unless ``stride`` is shorter than ``window``; then each scores only the tokens its
-    predecessor has not. Papers leave the first token of a window without a prediction, and so does this. An
-    incomplete last window is dropped.
+    Windows overlap only if ``stride`` is shorter than ``window``; each window then scores only the tokens that the
+    window before it has not scored. As in papers, the first token of a window is not scored. An incomplete last window
+    is dropped.
 
     Args:
         model: a causal language model.
-        stream: int64 [1, tokens], or [samples, window] for a file of ready-made windows.
-        window: tokens the model sees at once.
+        stream: token ids, int64 [1, tokens], or [samples, window] for ready-made windows.
+        window: tokens that the model sees at once.
         stride: tokens from one window to the next; ``window`` by default.
-        max_windows: stop after so many.
-        batch_size: windows run at once.
-        observe: called for every window, in order, with the logits at its scored tokens, float32
-            [scored, vocabulary], and the logarithm of the sum of their exponentials, float32 [scored]; it may keep
-            neither.
+        max_windows: largest number of windows; all by default.
+        batch_size: windows to run at once.
+        progress: show a progress bar on stderr.
+        observe: called for every window, in order, with the logits at the scored tokens, float32
+            [scored, vocabulary], and the logarithm of the sum of their exponentials, float32 [scored]. The function
+            must not keep a reference to either tensor.
 
     Raises:
         DataError: if the text is shorter than one window.
@@ -59,10 +60,10 @@ def perplexity(
         for batch in batches:
             ids = batch.to(device)
             logits = model(input_ids=ids, use_cache=False).logits
-            # one window at a time, vocabulary last: nothing is copied, and sums over a large vocabulary are fast and
-            # exact
+            # one window at a time with the vocabulary last needs no copy, and sums over a large vocabulary are fast
+            # and exact
             for own, tokens in zip(logits, ids, strict=True):
-                # overlapping windows score again what they share with the one before; only the very first scores all
+                # overlapping windows skip the tokens that the window before has scored; the first window scores all
                 first = max(0, window - stride - 1) if sums else 0
                 predicting, following = own[first:-1].float(), tokens[first + 1 :]
                 losses = torch.nn.functional.cross_entropy(predicting, following, reduction="none")
@@ -74,7 +75,7 @@ def perplexity(
     scored = sum(counts)
     nll = sum(totals) / scored
     if not math.isfinite(nll):
-        raise CheckpointError("the model's loss is not finite; its weights overflow in this dtype or are damaged")
+        raise CheckpointError("the model's loss is not finite; the weights overflow in this dtype or are damaged")
     return WindowLosses(
         window=window,
         stride=stride,
@@ -92,6 +93,6 @@ def _windows(stream: torch.Tensor, window: int, stride: int) -> torch.Tensor:
     if stream.shape[1] == window:
         return stream
     raise DataError(
-        f"evaluation tokens are {tuple(stream.shape)}, too short or the wrong shape for windows of {window}; "
+        f"evaluation tokens of shape {tuple(stream.shape)} do not make windows of {window} tokens; "
         "set perplexity.window to fit"
     )

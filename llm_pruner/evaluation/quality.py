@@ -1,4 +1,4 @@
-"""Perplexity, zero-shot and continuations of one model, loaded once."""
+"""Perplexity, zero-shot accuracy and continuations of one model, loaded once."""
 
 from __future__ import annotations
 
@@ -45,17 +45,20 @@ def evaluate_quality(
     Args:
         folder: model folder.
         tokens: token file of the evaluation text.
-        name: what the model is called in tables.
+        name: name of the model in tables.
+        perplexity_output, zero_shot_output, continuations_output: the files to write.
         tasks: names of lm-eval tasks.
-        task_folder: task files of our own, besides lm-eval's.
-        perplexity_options: of ``perplexity``.
-        zero_shot_options: of ``zero_shot``.
-        continuations_options: of ``measure_continuations``.
-        predictions: file of what a reference predicts on the same windows, which the model is compared with.
-        spread: share the model out over all GPUs there are, ``device`` aside.
+        task_folder: folder of additional task files.
+        perplexity_options: options of ``perplexity``.
+        zero_shot_options: options of ``zero_shot``.
+        continuations_options: options of ``measure_continuations``.
+        predictions: file of a reference's predictions on the same windows, to measure the divergence.
+        device: device of the model.
+        spread: spread the model over all GPUs; ``device`` is then ignored.
+        progress: show a progress bar on stderr.
 
     Raises:
-        DataError: if the predictions are of other tokens, other windows or another vocabulary.
+        DataError: if the predictions have other tokens, other windows or another vocabulary.
     """
     reference = Predictions.read(predictions, **text_facts(tokens, perplexity_options)) if predictions else None
     device = pick_device(device)
@@ -77,10 +80,15 @@ def measure_perplexity(
     reference: Predictions | None = None,
     progress: bool = False,
 ) -> PerplexityResult:
-    """Perplexity and bits per byte of a loaded model on a token file, with what they rest on.
+    """Perplexity and bits per byte of a loaded model on a token file, as a record.
 
     Args:
-        reference: what another model predicts on the same windows; ``divergence`` is None without it.
+        model: a loaded causal language model.
+        tokens: the token file.
+        name: name of the model in tables.
+        options: options of ``perplexity``.
+        reference: another model's predictions on the same windows, to measure the divergence.
+        progress: show a progress bar on stderr.
     """
     facts, stream = read_facts(tokens), read_tokens(tokens)
     run = Run(options, device=str(model.device))
@@ -107,7 +115,7 @@ def measure_zero_shot(
     task_folder: Path | None,
     options: Mapping[str, Any],
 ) -> ZeroShotResult:
-    """Scores of a loaded model in lm-eval's tasks and those of ``task_folder``, with what they rest on."""
+    """Zero-shot accuracy of a loaded model in tasks of lm-eval and of ``task_folder``, as a record."""
     run = Run(options, seed=options.get("seed"), device=str(model.device))
     scores = zero_shot(model, tokenizer, tasks, task_folder=task_folder, **options)
     return ZeroShotResult(model=name, **dict(scores), run=run.describe())

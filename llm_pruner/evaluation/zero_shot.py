@@ -1,4 +1,4 @@
-"""Zero-shot accuracy, through lm-eval itself."""
+"""Zero-shot accuracy, measured by lm-eval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _METRICS = ("acc", "acc_norm", "perplexity")
 
 _SHORTEST = 15 / 16
-"""Of the longest row of a batch; what is missing is padding."""
+"""Shortest length in a batch, as a share of the longest; padding fills the difference."""
 
 
 def zero_shot(
@@ -33,16 +33,21 @@ def zero_shot(
     batch_size: int = 32,
     seed: int = 0,
 ) -> TaskResults:
-    """Accuracies of a loaded model.
+    """Accuracy of a loaded model in each task, and the mean.
 
     Args:
-        tasks: names of lm-eval tasks.
-        task_folder: task files of our own. If they are all that is asked for, lm-eval's are not looked at: indexing
-            them takes long.
-        limit: items a task.
+        model: a loaded causal language model.
+        tokenizer: the model's tokenizer.
+        tasks: names of tasks, in lm-eval or in ``task_folder``.
+        task_folder: folder of additional task files. If the folder has all tasks, lm-eval's own tasks are not indexed,
+            which saves time.
+        num_fewshot: examples before each question.
+        limit: largest number of questions in each task; all by default.
+        batch_size: requests to run at once.
+        seed: seed of the examples before questions and of lm-eval's random numbers.
 
     Raises:
-        DataError: for a task lm-eval does not know.
+        DataError: for an unknown task, or a task without accuracy.
     """
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
@@ -63,7 +68,7 @@ def zero_shot(
         numpy_random_seed=seed,
         torch_random_seed=seed,
         fewshot_random_seed=seed,
-        bootstrap_iters=1000,  # of perplexity's standard error; a hundred times as many by default take a minute
+        bootstrap_iters=1000,  # for perplexity's standard error; lm-eval's default of 100,000 takes a minute
         log_samples=False,
     )
     scores = {name: _task(results, name) for name in tasks}
@@ -71,10 +76,10 @@ def zero_shot(
 
 
 def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> HFLM:
-    """The model as lm-eval runs it, but for what nobody asked for: logits of the context, and the same tokens twice.
+    """The model as lm-eval's class, without unnecessary work: no logits of the context, no repeated inputs.
 
-    Requests that differ in their last token alone share a pass, wherever they come from, and rows of about the same
-    length run together. Where a model cannot leave logits out, this is lm-eval's own class.
+    Requests that differ only in the last token share one forward pass, and rows of similar length share a batch. A
+    model whose ``forward`` cannot skip logits gets lm-eval's own class.
     """
     import inspect
 
@@ -106,8 +111,8 @@ def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> H
         def _score(
             self, batch: Sequence[Sequence[int]], wanted: Sequence[Sequence[tuple[int, list[int]]]]
         ) -> Iterator[dict[int, tuple[float, bool]]]:
-            """Log-likelihood of each continuation, and whether it is the likeliest, row by row by its number."""
-            # no mask: what comes after a token does not change what is predicted there
+            """Log-likelihood of each continuation and whether it is greedy, by number; one row at a time."""
+            # no mask, because later tokens do not change a prediction
             ids, _ = pad(batch, pad_id(tokenizer))
             scored = [max(len(continuation) for _, continuation in row) for row in wanted]
             kept = max(ids.shape[1] - len(row) + own for row, own in zip(batch, scored, strict=True))
@@ -130,9 +135,9 @@ def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> H
 
 
 def similar_lengths(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
-    """Places of the rows that are run at once, longest first: at most ``batch_size``, about as long as the longest.
+    """Batches of rows with similar lengths, as indices of rows, longest first; at most ``batch_size`` rows in a batch.
 
-    A pass over few tokens costs almost as much as one over a hundred, and padding costs as much as tokens.
+    A pass over few tokens costs almost as much as a pass over a hundred, and padding costs as much as tokens.
 
     >>> similar_lengths([4, 16, 3, 15, 4], batch_size=2)
     [[1, 3], [0, 4], [2]]

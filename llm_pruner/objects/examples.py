@@ -1,4 +1,4 @@
-"""Samples in memory, without a token file: from a named source, a file, or texts at hand."""
+"""Samples in memory from a named source, a file, or given texts; no token file is written."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ def get_examples(
     split: str | None = None,
     seed: int = 0,
 ) -> torch.Tensor:
-    """Draw samples to calibrate on, without padding and without overlap: those of a run with the same seed.
+    """Draw calibration samples without padding and without overlap, the same as a run with the same seed.
 
-    More samples begin with the fewer ones, so the most that is needed can be drawn once and its first n taken for
-    each step.
+    A larger draw begins with the samples of a smaller draw.
 
     Args:
         dataset: ``builtin``, ``wikitext2``, ``c4``, ``ptb``, a ``.jsonl`` file with a ``text`` key on each line, a
-            token file (``.safetensors``, taken as it is), or any other text file.
+            token file (``.safetensors``, used unchanged), or any other text file.
         tokenizer: encodes the text.
-        num_samples: how many.
-        seq_len: tokens in each.
-        split: of a named source; its calibration split by default.
-        seed: decides which.
+        num_samples: number of samples.
+        seq_len: tokens in each sample.
+        split: split of a named source; by default the calibration split.
+        seed: seed of the draw.
 
     Returns:
         int64 [num_samples, seq_len].
@@ -46,19 +45,19 @@ def get_examples(
     split = split_for(dataset, split, "calibration")
     if not is_file(dataset) and split == SOURCES[dataset].evaluation_split:
         others = " or ".join(f"'{other}'" for other in SOURCES[dataset].splits if other != split)
-        raise DataError(f"{dataset}: '{split}' is the split that results are measured on; draw from {others}")
+        raise DataError(f"{dataset}: results are measured on the split '{split}'; draw from {others}")
     return draw_windows(SampleSpec(dataset, split, num_samples, seq_len, seed), tokenizer)
 
 
 def get_examples_from_text(texts: Sequence[str], tokenizer: Any, seq_len: int = 64) -> torch.Tensor:
-    """All samples that texts yield, joined one after the other with a blank line and cut without overlap.
+    """Join texts with blank lines and cut the result into samples, without overlap.
 
-    There is no padding, since padded positions would count as tokens in the loss and in every mean over tokens; the
-    last tokens that fill no sample are left out instead.
+    The samples have no padding, because padded positions would count as tokens in losses and means. The last tokens are
+    dropped if they do not fill a sample.
 
     Args:
-        texts: in this order; a single string is one text.
-        tokenizer: encodes them.
+        texts: texts in order; a single string is one text.
+        tokenizer: encodes the texts.
         seq_len: tokens in each sample.
 
     Returns:
@@ -73,5 +72,5 @@ def get_examples_from_text(texts: Sequence[str], tokenizer: Any, seq_len: int = 
         raise DataError(f"seq_len must be at least 1, not {seq_len}")
     windows = cut_windows(tokenizer, [texts] if isinstance(texts, str) else texts, "\n\n", seq_len)
     if not windows:
-        raise DataError(f"the texts are too short for one sample of {seq_len} tokens; give more or longer ones")
+        raise DataError(f"the texts are too short for one sample of {seq_len} tokens; give more or longer texts")
     return torch.tensor(windows, dtype=torch.int64)

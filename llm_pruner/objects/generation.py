@@ -1,4 +1,4 @@
-"""What quick evaluations share: prompts, answers to them, and the evaluation of several models in turn."""
+"""The base of quick evaluators: prompts, answers, and the evaluation of several models in turn."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _NEW_TOKENS = 64
 
 
 class QuickEvaluator(ABC):
-    """Evaluates a model on items as from ``load_eval_dataset``.
+    """Evaluates a model's answers to items of ``load_eval_dataset``.
 
     Args:
         model: a loaded model, or a model folder.
-        tokenizer: the folder's own by default.
-        device: where a model from a folder goes; a loaded one stays where it is.
-        batch_size: prompts run at once.
-        max_new_tokens: of each generation; 64 by default, or half of the model's context if that is less.
+        tokenizer: the model's tokenizer; by default the folder's.
+        device: device of models loaded from folders. A loaded model stays on its device.
+        batch_size: prompts to run at once.
+        max_new_tokens: largest number of tokens of each answer; by default 64, or half of a shorter context.
 
     Raises:
         DataError: if a loaded model comes without a tokenizer.
@@ -55,7 +55,7 @@ class QuickEvaluator(ABC):
         if isinstance(model, str | os.PathLike):
             self.model, self.tokenizer = load(model, device=self.device), tokenizer or load_tokenizer(Path(model))
         elif tokenizer is None:
-            raise DataError("a loaded model needs its tokenizer")
+            raise DataError("a loaded model needs its tokenizer; pass tokenizer")
         else:
             self.model, self.tokenizer = model, tokenizer
         context = self.model.config.max_position_embeddings
@@ -63,14 +63,19 @@ class QuickEvaluator(ABC):
 
     @abstractmethod
     def evaluate(self, items: Sequence[Item]) -> dict[str, Any]:
-        """Results on these items, as plain values."""
+        """Results on the items, as plain values."""
 
     def compare(self, models: Mapping[str, Folder], items: Sequence[Item]) -> dict[str, dict[str, Any]]:
-        """``evaluate`` of each model folder in turn, by name; one is loaded at a time besides the evaluator's own."""
+        """Results of ``evaluate`` by name, for each model folder in turn. The evaluator's own model stays loaded.
+
+        Args:
+            models: model folders by name.
+            items: items to answer.
+        """
         return {name: self._of(folder).evaluate(items) for name, folder in models.items()}
 
     def generations(self, items: Sequence[Item]) -> list[str]:
-        """What the model answers to each item's question."""
+        """The model's answer to each item's question."""
         prompts = [format_prompt(item) for item in items]
         texts = generate(
             self.model, self.tokenizer, prompts, max_new_tokens=self.max_new_tokens, batch_size=self.batch_size
@@ -84,7 +89,7 @@ class QuickEvaluator(ABC):
 
 
 def format_prompt(item: Item) -> str:
-    """The question, and a place for the answer, without the choices.
+    """The prompt of an item: the question and the beginning of an answer, without choices.
 
     >>> format_prompt({"question": "Who?"})
     'Question: Who?\\nAnswer:'
@@ -93,7 +98,7 @@ def format_prompt(item: Item) -> str:
 
 
 def clean_output(text: str, prompt: str) -> str:
-    """The answer in a generation: without the prompt, and without further questions that the model goes on to ask.
+    """The answer in a generation, without the prompt and without further questions of the model.
 
     >>> clean_output("Question: Who?\\nAnswer: Me.\\nQuestion: Why?", "Question: Who?\\nAnswer:")
     'Me.'
@@ -102,7 +107,7 @@ def clean_output(text: str, prompt: str) -> str:
 
 
 def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean of independent values and its standard error; None of a single one.
+    """Mean of independent values and its standard error, which is None for a single value.
 
     >>> mean_and_error([0.0, 1.0, 1.0, 0.0])[0]
     0.5
@@ -112,12 +117,12 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def count_parameters(model: Folder | PreTrainedModel) -> int:
-    """Parameters of a loaded model or a model folder, tied ones once."""
+    """Number of parameters of a loaded model or a model folder. Tied parameters count once."""
     if isinstance(model, str | os.PathLike):
         return read_architecture(model).total_parameters
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def get_device(request: str = "auto") -> str:
-    """See ``llm_pruner.system.device.pick_device``."""
+    """The device of a request, as by ``llm_pruner.system.device.pick_device``."""
     return pick_device(request)

@@ -1,7 +1,7 @@
-"""Grouped-query attention of one decoder layer in memory: score its key-value groups, choose, and cut in place.
+"""Grouped-query attention of one decoder layer in memory: score the key-value groups, select, and cut in place.
 
-Scores are those of the method ``GQA``, cuts those of width pruning. A group is a key-value head together with the
-query heads that share it, which are contiguous: group g owns query heads g·n … g·n+n−1.
+Scores are the method ``GQA``'s, and cuts are width pruning's. A group is a key-value head with the query heads that
+share it. Query heads of a group are contiguous: group g has query heads g·n … g·n+n−1.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 def compute_gqa_group_importance(
     layer: torch.nn.Module, head_dim: int | None = None, gqa_ratio: int | None = None
 ) -> torch.Tensor:
-    """First-order Taylor importance of each key-value group: Σ |w·g| over the weights that would be cut with it.
+    """First-order Taylor importance of each key-value group: Σ |w·g| over the weights of the group.
 
-    These are its k and v rows, the q rows of its query heads and the o columns they feed; biases and norms are not
-    counted. The measure is that of LLM-Pruner (Ma et al., 2023, arXiv:2305.11627).
+    A group's weights are its k and v rows, the q rows of its query heads, and the o columns that read these heads.
+    Biases and norms do not count. The measure is LLM-Pruner's (Ma et al., 2023, arXiv:2305.11627).
 
     Args:
         layer: a decoder layer whose attention weights hold gradients, as after ``loss.backward()``.
-        head_dim: of ``layer.self_attn``, which knows it itself.
-        gqa_ratio: query heads in each group, likewise.
+        head_dim: dimensions of a head; by default from ``layer.self_attn``.
+        gqa_ratio: query heads in each group; by default from ``layer.self_attn``.
 
     Returns:
         float32 [num_kv_heads], on the device of the weights; higher is more important.
@@ -51,8 +51,8 @@ def compute_gqa_group_importance(
     for linear in ATTENTION_LINEARS:
         weight = layer.get_parameter(f"{linear}.weight")
         if weight.grad is None:
-            raise PrunerError(f"{linear}.weight has no gradient; run loss.backward() first, with requires_grad set")
-        # the index only names the layer
+            raise PrunerError(f"{linear}.weight has no gradient; set requires_grad and run loss.backward() first")
+        # the index only labels the evidence
         evidence = Evidence(0, linear, gradient=weight.grad)
         saliencies[linear] = method.summed(weight.detach(), evidence, cut_along(linear))
     return sum_over_key_value_groups(saliencies, shape, head_dim)
@@ -61,14 +61,14 @@ def compute_gqa_group_importance(
 def select_gqa_groups_to_prune(
     group_importance: torch.Tensor | Iterable[float], target_num_kv_heads: int
 ) -> tuple[list[int], list[int]]:
-    """Which key-value groups stay and which go, the least important first; of equals the later goes first.
+    """Select the least important key-value groups to remove. From equal groups the last is removed first.
 
     Args:
         group_importance: [num_kv_heads], higher is more important.
-        target_num_kv_heads: how many stay.
+        target_num_kv_heads: number of groups to keep.
 
     Returns:
-        (indices that stay, indices that go), both ascending.
+        (indices to keep, indices to remove), both ascending.
 
     Raises:
         PlanError: if the target is not 1 … num_kv_heads, or an importance is not finite.
@@ -79,7 +79,7 @@ def select_gqa_groups_to_prune(
     scores = [float(score) for score in group_importance]
     if target_num_kv_heads not in range(1, len(scores) + 1):
         raise PlanError(
-            f"target_num_kv_heads {target_num_kv_heads} is not one of 1 … {len(scores)}, the groups that have scores"
+            f"target_num_kv_heads must be 1 … {len(scores)}, the number of groups, not {target_num_kv_heads}"
         )
     if not all(map(math.isfinite, scores)):
         raise PlanError(f"group importance must be finite, not {scores}")
@@ -93,23 +93,23 @@ def prune_attention_by_gqa_groups(
     head_dim: int | None = None,
     gqa_ratio: int | None = None,
 ) -> tuple[int, int]:
-    """Cut all other key-value groups out of a layer's attention, in place.
+    """Keep the given key-value groups of a layer's attention and cut all others, in place.
 
-    The model runs on, with or without a cache, as if the columns of ``o_proj`` that belong to the other groups were
-    zero. The cut parameters are new ones without gradients, so make an optimizer afterwards. The model's config
-    still says the old numbers: to get a model folder that loads anywhere, use ``llm_pruner.prune`` or ``cut``.
+    The model computes the same as with zeros in the ``o_proj`` columns of the cut groups, with or without a cache. The
+    cut parameters are new and have no gradients, so create the optimizer afterwards. The model's config keeps the old
+    numbers of heads; ``llm_pruner.prune`` or ``cut`` write a model folder that loads anywhere.
 
     Args:
         layer: a decoder layer.
-        keep_kv_indices: key-value groups that stay, ascending.
-        head_dim: of ``layer.self_attn``, which knows it itself.
-        gqa_ratio: query heads in each group, likewise; it stays as it is.
+        keep_kv_indices: key-value groups to keep, ascending.
+        head_dim: dimensions of a head; by default from ``layer.self_attn``.
+        gqa_ratio: query heads in each group, which does not change; by default from ``layer.self_attn``.
 
     Returns:
-        (query heads, key-value heads) that are left.
+        (query heads, key-value heads) of the cut layer.
 
     Raises:
-        PlanError: if an index is not one of the layer's groups, or ``head_dim`` or ``gqa_ratio`` do not fit it.
+        PlanError: if an index is not a group of the layer, or ``head_dim`` or ``gqa_ratio`` do not fit the layer.
     """
     from torch import nn
 
@@ -131,7 +131,7 @@ def prune_attention_by_gqa_groups(
 
 
 def _attention_shape(layer: Any, head_dim: int | None, gqa_ratio: int | None) -> tuple[LayerShape, int]:
-    """Widths of the attention (the rest is left zero) and head_dim, once all agree with the weights."""
+    """Widths of the attention (other widths are zero) and head_dim, after a check against the weights."""
     attention = layer.get_submodule(ATTENTION)
     head_dim = _agreed("head_dim", head_dim, getattr(attention, "head_dim", None))
     ratio = _agreed("gqa_ratio", gqa_ratio, getattr(attention, "num_key_value_groups", None))
@@ -149,8 +149,8 @@ def _attention_shape(layer: Any, head_dim: int | None, gqa_ratio: int | None) ->
 
 def _agreed(name: str, given: int | None, own: int | None) -> int:
     if given is not None and own is not None and given != own:
-        raise PlanError(f"{name} {given} was given, but the layer's is {own}; leave it out")
+        raise PlanError(f"{name} is {given}, but the layer has {own}; omit {name}")
     value = own if given is None else given
     if value is None:
-        raise PlanError(f"the layer does not say its {name}; pass it")
+        raise PlanError(f"the layer has no attribute for {name}; pass {name}")
     return value

@@ -1,4 +1,4 @@
-"""Several benchmarks at once, each scored in its own way: a quick look, where lm-eval is the thorough one."""
+"""A quick evaluation on six benchmarks, each with its own scoring. For a thorough evaluation use lm-eval."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 class HolisticEvaluator(QuickEvaluator):
-    """Shares of right answers by task, and their mean.
+    """Share of right answers in each task, and the mean.
 
-    GSM8K: the number behind the last ``####``, or else the last number generated, is the reference's. Choices: the
-    right one has the highest log-likelihood a byte after the question, above all others. TriviaQA: the generation's
-    first line is, or has in it, the answer or an alias, apart from case, articles and punctuation.
+    GSM8K: an answer is right if the number behind the last ``####``, or else the last number, equals the reference's.
+    Tasks with choices: the right choice must have the highest log-likelihood per byte after the question, without a
+    tie. TriviaQA: the first line of the answer must contain the reference or an alias; case, articles and punctuation
+    do not count.
     """
 
     def evaluate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Answer every item.
 
         Returns:
-            ``tasks``: by name ``score``, ``stderr`` (None of a single item), ``items``, ``scoring``; ``mean``: of the
-            tasks, ``score`` and ``stderr`` (tasks taken as independent; None if one has none); ``samples``: for each
-            item ``task``, ``question``, ``reference``, ``prediction``, ``correct``.
+            ``tasks``: for each task ``score``, ``stderr`` (None for a single item), ``items``, ``scoring``. ``mean``:
+            ``score`` and ``stderr`` over tasks, taken as independent (None if a task has no ``stderr``). ``samples``:
+            for each item ``task``, ``question``, ``reference``, ``prediction``, ``correct``.
 
         Raises:
-            DataError: if there are no items, or for a task that is none of the six.
+            DataError: if there are no items, or for an unknown task.
         """
         unknown = sorted({item["task"] for item in items} - set(BENCHMARKS))
         if unknown or not items:
@@ -61,7 +62,7 @@ class HolisticEvaluator(QuickEvaluator):
         }
 
     def _choose(self, items: Sequence[Mapping[str, Any]]) -> list[str]:
-        """The likeliest choice of each item; empty where two are equally likely."""
+        """The likeliest choice of each item; empty if two choices are equally likely."""
         pairs = [(format_prompt(item), f" {choice}") for item in items for choice in item["choices"]]
         likelihoods = iter(self.log_likelihoods(pairs))
         picked = []
@@ -72,11 +73,11 @@ class HolisticEvaluator(QuickEvaluator):
         return picked
 
     def log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Log-likelihood, in nats, of each continuation of its prompt.
+        """Log-likelihood of each continuation after its prompt, in nats.
 
         Args:
-            pairs: prompt and continuation; the tokens scored are those of both together beyond the prompt's own, and
-                what does not fit the model's context is cut from the beginning.
+            pairs: prompts and continuations. Prompt and continuation are encoded together, and the tokens beyond the
+                prompt's own number are scored. A pair longer than the model's context loses its beginning.
         """
         import torch
 
@@ -102,7 +103,7 @@ class HolisticEvaluator(QuickEvaluator):
 
 
 def last_number(text: str) -> float | None:
-    """The number behind the last ``####``, or else the last one in the text; None where there is none.
+    """The number behind the last ``####``, or else the last number in the text; None without a number.
 
     >>> last_number("6 * 200 = 1,200 coins.")
     1200.0
@@ -114,7 +115,7 @@ def last_number(text: str) -> float | None:
 
 
 def normalise_answer(text: str) -> str:
-    """Lower case without punctuation, articles and repeated spaces, as TriviaQA's own evaluation has it.
+    """An answer in lower case without punctuation, articles and repeated spaces, as in TriviaQA's own evaluation.
 
     >>> normalise_answer("The  River-Nile.")
     'river nile'

@@ -1,7 +1,7 @@
-"""How important layers are, and the pruning rates that follow, as two objects for use from Python.
+"""Importance of layers, and pruning rates from importance, as two objects for use from Python.
 
-What they compute is what a run computes: importance is that of the methods ``Ablation`` and ``Activation``, rates
-are the wishes that width pruning starts from.
+The results are the same as in a run: importance of the methods ``Ablation`` and ``Activation``, and rates that are the
+targets of width pruning.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 STRATEGIES = ("uniform", "inverse", "proportional")
-"""Allocations that turn layer importance into rates; ``global`` ranks groups and has no rates."""
+"""Allocations that turn layer importance into rates. ``global`` ranks groups and has no rates."""
 
 
 class LayerImportanceAnalyzer:
-    """Measures how important each decoder layer of a model is. The model is left as it is.
+    """Measures the importance of each decoder layer. The model stays unchanged.
 
     Args:
-        model: a loaded model of a supported family, or a model folder, which is then read one layer at a time.
-        tokenizer: encodes texts; not looked at where ids are given.
-        device: where layers and hidden states live while they are measured.
+        model: a loaded model of a supported family, or a model folder. A folder is read one layer at a time.
+        tokenizer: encodes texts; unused for token ids.
+        device: device of the current layer and of hidden states.
         seq_len: tokens in each sample cut from texts.
-        batch_size: samples run at once.
+        batch_size: samples to run at once.
 
     Raises:
-        CheckpointError: if the folder is no model folder, or the model's family is not supported.
-        PlanError: if its hidden dimensions are sliced.
+        CheckpointError: if the folder is not a model folder, or the model's family is not supported.
+        PlanError: if the model's hidden dimensions are sliced.
     """
 
     def __init__(
@@ -72,37 +72,37 @@ class LayerImportanceAnalyzer:
     def measure_layer_importance_by_removal(
         self, texts: Sequence[str] | torch.Tensor, num_layers: int | None = None
     ) -> dict[int, float]:
-        """Increase of the mean next-token loss when a layer is bypassed, in nats; negative where it falls.
+        """Increase of the mean next-token loss if a layer is bypassed, in nats; negative if the loss falls.
 
         Args:
-            texts: joined one after the other and cut into samples, see ``get_examples_from_text``; or samples
-                themselves, int64 [samples, length].
-            num_layers: give the first n layers only; all by default.
+            texts: texts to join and cut into samples, see ``get_examples_from_text``; or samples, int64
+                [samples, length].
+            num_layers: return the first n layers only; all by default.
 
         Returns:
-            By layer, from 0.
+            Increase by layer index, from 0.
 
         Raises:
-            DataError: for too little text, or ids of another type or shape or outside the vocabulary.
-            PlanError: if ``num_layers`` is not 1 … the model's layers.
+            DataError: for too little text, or for ids of the wrong dtype or shape or outside the vocabulary.
+            PlanError: if ``num_layers`` is below 1 or above the model's number of layers.
         """
         layers = self._config["num_hidden_layers"]
         if num_layers is not None and num_layers not in range(1, layers + 1):
-            raise PlanError(f"num_layers {num_layers} is not one of 1 … {layers}, the layers that the model has")
+            raise PlanError(f"num_layers must be 1 … {layers}, the number of the model's layers, not {num_layers}")
         importance = self._measure(Ablation(), texts)
         return {index: importance[index] for index in range(num_layers or layers)}
 
     def measure_layer_importance_by_activation(self, texts: Sequence[str] | torch.Tensor) -> dict[int, float]:
-        """Mean over all tokens of the L2 norm of what leaves each layer.
+        """Mean L2 norm of each layer's output, over all tokens.
 
         Args:
             texts: as for ``measure_layer_importance_by_removal``.
 
         Returns:
-            By layer, from 0.
+            Mean norm by layer index, from 0.
 
         Raises:
-            DataError: for too little text, or ids of another type or shape or outside the vocabulary.
+            DataError: for too little text, or for ids of the wrong dtype or shape or outside the vocabulary.
         """
         return self._measure(Activation(), texts)
 
@@ -117,25 +117,27 @@ class LayerImportanceAnalyzer:
             ids, shape = texts, tuple(texts.shape)
             if ids.dtype != torch.int64 or ids.ndim != 2 or shape[0] < 1 or shape[1] < 2:
                 raise DataError(
-                    f"ids must be int64 [samples, length] with a next token to predict, not {ids.dtype} {shape}"
+                    f"ids must be int64 [samples, length], at least one sample of two tokens, not {ids.dtype} {shape}"
                 )
         else:
             ids = get_examples_from_text(texts, self.tokenizer, self.seq_len)
         low, high, size = int(ids.min()), int(ids.max()), self._config["vocab_size"]
         if low < 0 or high >= size:
-            raise DataError(f"token ids {low} … {high} do not fit a vocabulary of {size}; another model's tokenizer?")
+            raise DataError(
+                f"token ids {low} … {high} do not fit a vocabulary of {size}; use the model's own tokenizer"
+            )
         return ids
 
 
 class UnbalancedStructuredPruningCalculator:
-    """Pruning rates of layers by their importance, whose mean is the rate asked for.
+    """Computes pruning rates of layers from importance. The mean of the rates is the requested rate.
 
     Args:
-        layer_importance: of every layer 0 … num_layers − 1; any scale, may be negative.
-        num_layers: of the model.
+        layer_importance: importance of every layer 0 … num_layers − 1, on any scale; may be negative.
+        num_layers: number of the model's layers.
 
     Raises:
-        PlanError: if a layer's importance is missing or not finite, or there is one too many.
+        PlanError: if a layer has no finite importance, or an index is not a layer.
     """
 
     def __init__(self, layer_importance: Mapping[int, float], num_layers: int) -> None:
@@ -151,35 +153,35 @@ class UnbalancedStructuredPruningCalculator:
         max_rate: float = 0.8,
         use_log_transform: bool = True,
     ) -> dict[int, float]:
-        """The share of its units that each layer should lose.
+        """Pruning rate of each layer: the share of its units to remove.
 
         Args:
-            target_overall_rate: mean of the rates, so the share of all units where layers are of one size.
-            strategy: ``inverse`` (important layers lose less), ``proportional`` (more) or ``uniform``.
-            alpha: power of the normalised importance: larger values set the most important layers further apart.
-            min_rate: every layer loses at least this.
-            max_rate: no layer loses more than this.
-            use_log_transform: take the logarithm of importance first, so that one outlying layer does not make
-                all others alike.
+            target_overall_rate: mean of the rates: the share of all units if layers have one size.
+            strategy: ``inverse`` (important layers lose less), ``proportional`` (important layers lose more) or
+                ``uniform``.
+            alpha: power of the normalised importance; a larger power separates the most important layers more.
+            min_rate: smallest rate of a layer.
+            max_rate: largest rate of a layer.
+            use_log_transform: use the logarithm of importance, so that one outlier does not flatten the rest.
 
         Returns:
-            By layer; within the bounds, and their mean is the target but for the rounding of floats.
+            Rates by layer index, within the bounds. Their mean is the target, up to rounding of floats.
 
         Raises:
-            PlanError: for an unknown strategy, impossible options, or a target outside the bounds.
+            PlanError: for an unknown strategy, invalid options, or a target outside the bounds.
         """
         if strategy not in STRATEGIES:
             raise PlanError(f"unknown strategy '{strategy}'{nearest(strategy, STRATEGIES)}")
         try:
-            # at one rate for all, importance and how it is weighed decide nothing
+            # a uniform rate does not depend on importance
             weighed = {} if strategy == "uniform" else {"alpha": alpha, "log": use_log_transform}
             options = WidthOptions(allocation={strategy: weighed}, min_rate=min_rate, max_rate=max_rate)
         except ValidationError as error:
             raise PlanError("; ".join(map(explain, error.errors()))) from None
         if not min_rate <= target_overall_rate <= max_rate:
             raise PlanError(
-                f"target_overall_rate {target_overall_rate:g} is not within min_rate {min_rate:g} … max_rate "
-                f"{max_rate:g}; every layer's rate is, so their mean is too: change the target or the bounds"
+                f"target_overall_rate {target_overall_rate:g} is not between min_rate {min_rate:g} and max_rate "
+                f"{max_rate:g}, the bounds of every layer's rate; change the target or the bounds"
             )
         layers = self.num_layers
         weights = options.sharing.targets(target_overall_rate, layers, list(self.layer_importance.values()))
@@ -193,10 +195,13 @@ class UnbalancedStructuredPruningCalculator:
         return dict(enumerate(rates))
 
     def verify_average_pruning_rate(self, rates: Mapping[int, float]) -> dict[str, float]:
-        """What a model's rates come to: their mean, standard deviation (of all layers), ends, and distance of these.
+        """Mean, standard deviation (of the population), minimum, maximum and range of the rates.
+
+        Args:
+            rates: rate of every layer.
 
         Raises:
-            PlanError: if a layer's rate is missing or not finite, or there is one too many.
+            PlanError: if a layer has no finite rate, or an index is not a layer.
         """
         values = list(self._of_every_layer(rates, "rate").values())
         return {
@@ -208,10 +213,14 @@ class UnbalancedStructuredPruningCalculator:
         }
 
     def save_pruning_rates(self, rates: Mapping[int, float], filepath: str | os.PathLike[str]) -> None:
-        """Write rates as JSON, with the importance they come from and ``verify_average_pruning_rate``.
+        """Write rates as JSON, with importance and statistics of ``verify_average_pruning_rate``.
+
+        Args:
+            rates: rate of every layer.
+            filepath: the JSON to write.
 
         Raises:
-            PlanError: if a layer's rate is missing or not finite, or there is one too many.
+            PlanError: if a layer has no finite rate, or an index is not a layer.
         """
         content = {
             "layer_pruning_rates": self._of_every_layer(rates, "rate"),
@@ -222,10 +231,10 @@ class UnbalancedStructuredPruningCalculator:
 
     @staticmethod
     def load_pruning_rates(filepath: str | os.PathLike[str]) -> dict[int, float]:
-        """The rates, by layer, of a file that ``save_pruning_rates`` wrote.
+        """Read the rates of a file of ``save_pruning_rates``, by layer index.
 
         Raises:
-            DataError: if the file is missing or is anything else.
+            DataError: if the file is missing or is not a file of rates.
         """
         try:
             rates = _RatesFile.model_validate(read_json(filepath)).layer_pruning_rates
@@ -234,14 +243,18 @@ class UnbalancedStructuredPruningCalculator:
             what = ": ".join([*map(str, problem["loc"]), problem["msg"]])
             raise DataError(f"{filepath}: not a file of pruning rates ({what})") from None
         if sorted(rates) != list(range(len(rates))):
-            raise DataError(f"{filepath}: rates must be of layers 0 … {len(rates) - 1}, not {sorted(rates)}")
+            raise DataError(f"{filepath}: the file must have rates of layers 0 … {len(rates) - 1}, not {sorted(rates)}")
         return dict(sorted(rates.items()))
 
     def visualize_pruning_strategy(self, rates: Mapping[int, float], save_path: str | os.PathLike[str]) -> None:
         """Draw importance and rate of every layer, one above the other, as a PNG.
 
+        Args:
+            rates: rate of every layer.
+            save_path: the PNG to write.
+
         Raises:
-            PlanError: if a layer's rate is missing or not finite, or there is one too many.
+            PlanError: if a layer has no finite rate, or an index is not a layer.
         """
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
@@ -264,12 +277,12 @@ class UnbalancedStructuredPruningCalculator:
             figure.savefig(staged, dpi=150, format="png")
 
     def _of_every_layer(self, values: Mapping[int, float], what: str) -> dict[int, float]:
-        """The same in the order of layers, once it is sure that there is a finite number for each and no other."""
+        """The values in the order of layers, after a check that each layer has one finite value."""
         missing = [layer for layer in range(self.num_layers) if layer not in values]
         unknown = [layer for layer in values if layer not in range(self.num_layers)]
         if missing or unknown or not values:
             raise PlanError(
-                f"a model of {self.num_layers} layers needs the {what} of layers 0 … {self.num_layers - 1}; "
+                f"a model with {self.num_layers} layers needs the {what} of layers 0 … {self.num_layers - 1}; "
                 f"missing: {missing or 'none'}, unknown: {unknown or 'none'}"
             )
         for layer, value in values.items():
@@ -279,6 +292,6 @@ class UnbalancedStructuredPruningCalculator:
 
 
 class _RatesFile(BaseModel):
-    """What must be in a file of rates; other keys are for people."""
+    """Required keys of a file of rates. Other keys are for readers."""
 
     layer_pruning_rates: dict[NonNegativeInt, Annotated[float, Field(strict=True, ge=0, le=1)]] = Field(min_length=1)

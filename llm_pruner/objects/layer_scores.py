@@ -1,4 +1,4 @@
-"""Scores of layers as pruners give and take them."""
+"""Scores of layers, as pruners return and accept them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class LayerScores(Mapping[int, float]):
-    """Score of each layer by its index, higher is more important; ``entries`` holds what a method keeps besides.
+    """Scores by layer index; higher is more important. ``entries`` also has further evidence of a method.
 
     Args:
-        entries: of each layer its ``index``, its ``score``, and anything else that layers are selected by.
+        entries: for each layer its ``index``, its ``score``, and other values that the selection uses.
 
     Raises:
-        DataError: if an entry has no index or no score, or either is no number.
+        DataError: if an entry lacks an index or a score, or one of these is not a number.
     """
 
     def __init__(self, entries: Sequence[Mapping[str, Any]]) -> None:
@@ -26,17 +26,17 @@ class LayerScores(Mapping[int, float]):
             whole = [{**entry, "index": int(entry["index"]), "score": float(entry["score"])} for entry in entries]
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"scores must be a mapping from layer to number, or entries with an 'index' and a 'score' ({error!r})"
+                f"scores must be a mapping from layer to number, or entries with 'index' and 'score' ({error!r})"
             ) from None
         self.entries: list[dict[str, Any]] = whole
         self._scores: dict[int, float] = {entry["index"]: entry["score"] for entry in whole}
 
     @classmethod
     def of(cls, scores: Scores) -> LayerScores:
-        """Scores in any form: these, a plain mapping from layer to number, or entries.
+        """Scores from ``LayerScores``, a mapping from layer to number, or entries.
 
         Raises:
-            DataError: for anything else.
+            DataError: for scores in another form.
         """
         if isinstance(scores, LayerScores):
             return scores

@@ -1,4 +1,4 @@
-"""Figures of depth pruning and quick evaluations, each a PNG."""
+"""Figures of depth pruning and quick evaluations, as PNG files."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     Place = str | os.PathLike[str]
 
 _KEPT, _REMOVED, _CHANCE = "#0072B2", "#D55E00", "#222222"
-_DWARFS = 10.0  # a score so many times the middle one hides the differences between the others
+_DWARFS = 10.0  # multiple of the median above which a score hides differences between the others
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
 def plot_layer_importance(scores: Scores, path: Place = "layer_importance.png", removed: Sequence[int] = ()) -> None:
-    """Score of every layer, those to remove in another colour; on a logarithmic axis where a few dwarf the rest.
+    """Draw the score of every layer, with a second colour for removed layers. Outliers make the axis logarithmic.
 
     Args:
-        scores: by layer, as from ``compute_layer_scores``.
-        path: the PNG.
-        removed: indices of layers.
+        scores: scores by layer, as from ``compute_layer_scores``.
+        path: the PNG to write.
+        removed: indices of the removed layers.
     """
     by_layer = LayerScores.of(scores)
     with _figure(path, width=_width(len(by_layer))) as axes:
@@ -64,16 +64,16 @@ def plot_activation_comparison(
     kept: Sequence[int] | None = None,
     device: str = "auto",
 ) -> None:
-    """Mean L2 norm of what leaves each layer, of two models on the same samples.
+    """Draw the mean L2 norm of each layer's output, for two models on the same samples.
 
     Args:
         base: a model folder, or a loaded model.
-        pruned: the same.
-        ids: int64 [samples, length].
-        path: the PNG.
-        kept: the base's layers that the pruned model's are, such as ``Plan.kept_layers``, so that the same layers
-            stand above each other; its first ones by default.
-        device: where layers are run.
+        pruned: a model folder, or a loaded model.
+        ids: samples, int64 [samples, length].
+        path: the PNG to write.
+        kept: the base's index of each layer of the pruned model, such as ``Plan.kept_layers``, to align the curves; by
+            default the base's first layers.
+        device: device of the layers.
     """
     device = pick_device(device)
     norms = [Activation().layer_scores(LayerStream(model, ids, Runtime(device))) for model in (base, pruned)]
@@ -92,11 +92,11 @@ def plot_activation_comparison(
 
 
 def plot_semantic_comparison(results: Mapping[str, Mapping[str, Any]], path: Place) -> None:
-    """Semantic similarity of models' answers to the references, with standard errors and chance.
+    """Draw the semantic similarity between models' answers and the references, with standard errors and chance.
 
     Args:
-        results: by model, as from ``ModelEvaluator.compare``.
-        path: the PNG.
+        results: results by model, as from ``ModelEvaluator.compare``.
+        path: the PNG to write.
     """
     names = list(results)
     with _figure(path, width=_width(len(names), 1.1)) as axes:
@@ -119,11 +119,11 @@ def plot_semantic_comparison(results: Mapping[str, Mapping[str, Any]], path: Pla
 
 
 def plot_holistic_benchmark(results: Mapping[str, Mapping[str, Any]], path: Place) -> None:
-    """Share of right answers by task and their mean, the models side by side, with standard errors.
+    """Draw the share of right answers in each task and the mean, models side by side, with standard errors.
 
     Args:
-        results: by model, as from ``HolisticEvaluator.compare``.
-        path: the PNG.
+        results: results by model, as from ``HolisticEvaluator.compare``.
+        path: the PNG to write.
     """
     tasks = list(dict.fromkeys(task for result in results.values() for task in result["tasks"]))
     with _figure(path, width=_width((len(tasks) + 1) * (len(results) + 1), 0.3)) as axes:
@@ -152,7 +152,7 @@ def plot_holistic_benchmark(results: Mapping[str, Mapping[str, Any]], path: Plac
 
 @contextmanager
 def _figure(path: Place, width: float) -> Iterator[Axes]:
-    """Axes to draw on; the figure is written when the block succeeds."""
+    """Axes of a figure, which is written if the block succeeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, 4), layout="constrained")
@@ -165,12 +165,12 @@ def _figure(path: Place, width: float) -> Iterator[Axes]:
 
 
 def _legend(axes: Axes) -> None:
-    """Beside the axes, where it covers no bar."""
+    """Put the legend beside the axes, so that it covers no bar."""
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
 
 
 def _width(marks: int, each: float = 0.25) -> float:
-    """Inches for a figure with so many marks along its axis."""
+    """Width of a figure in inches, for a number of marks along the axis."""
     return max(7.0, 2.5 + each * marks)
 
 

@@ -1,7 +1,6 @@
-"""Depth pruning as an object: score the layers, choose among them, save what stays.
+"""Depth pruning as an object: score layers, select layers to remove, save the rest.
 
-For use from Python, and to build on: a subclass overrides what it does in another way, and the workflow runs it as a
-method like any other.
+A subclass overrides the scoring or the selection, and the workflow runs the subclass as a method.
 """
 
 from __future__ import annotations
@@ -47,37 +46,37 @@ if TYPE_CHECKING:
     EvalData = Sequence[str] | Sequence[Mapping[str, Any]] | torch.Tensor
 
 USUAL_SHARE = 0.2
-"""Of the layers, where nobody says how many go."""
+"""Default share of the layers to remove."""
 USUAL_ENDS = DepthOptions(protect_first=1, protect_last=1)
-"""What then stays in any case."""
+"""Layers that stay by default."""
 _USUAL_LENGTH = 128
 _PLAN, _MERGEKIT = "plan.json", "mergekit.yaml"
 
 
 class BasePruner:
-    """Removes whole layers of a model, chosen by a registered method or by what a subclass overrides.
+    """Removes whole layers of a model, selected by a registered method or by a subclass.
 
-    A subclass of one's own overrides ``compute_layer_scores``, ``select_layers`` or both.
+    A subclass overrides ``compute_layer_scores``, ``select_layers`` or both.
 
     Args:
-        model: a model folder, read one layer at a time; or a loaded model of a supported family; or None, for
-            selecting from scores alone.
-        tokenizer: encodes texts; the folder's own by default.
-        device: where layers and hidden states live while they are scored.
-        batch_size: samples run at once.
-        seq_len: tokens in each sample cut from texts; 128 by default, or fewer where the model's context is shorter or
-            the texts would not make two samples.
-        options: of the method, such as ``samples``.
+        model: a model folder, read one layer at a time; or a loaded model of a supported family; or None, to select
+            layers from given scores.
+        tokenizer: encodes texts; by default the folder's.
+        device: device of the current layer and of hidden states.
+        batch_size: samples to run at once.
+        seq_len: tokens in each sample cut from texts; by default 128, or fewer for a shorter context or for texts that
+            would not make two samples.
+        options: options of the method, such as ``samples``.
 
     Raises:
-        CheckpointError: if the folder is no model folder, or the model's family is not supported.
-        ConfigError: for unknown or wrong options.
+        CheckpointError: if the folder is not a model folder, or the model's family is not supported.
+        ConfigError: for unknown or invalid options.
     """
 
     method: ClassVar[str] = "ShortGPT"
-    """The registered method that scores and selects where a subclass does not."""
+    """The registered method that scores and selects unless a subclass overrides it."""
     Options: ClassVar[type[CalibratedOptions] | None] = None
-    """Options of a subclass's own; those of ``method`` by default."""
+    """Options of a subclass; by default the options of ``method``."""
 
     def __init__(
         self,
@@ -99,12 +98,16 @@ class BasePruner:
         except ValidationError as error:
             raise ConfigError(map(explain, error.errors()), type(self).__name__) from None
         if model is not None:
-            self._analyzer()  # refuses what is no model
+            self._analyzer()  # checks the model
         self._stream: LayerStream | None = None
 
     @classmethod
     def options_class(cls) -> type[CalibratedOptions]:
-        """The options it is made with."""
+        """The class of the pruner's options.
+
+        Raises:
+            PrunerError: if a subclass's ``Options`` is not a subclass of ``CalibratedOptions``.
+        """
         options = cls.Options or load_class(METHODS[cls.method]).Options
         if not issubclass(options, CalibratedOptions):
             raise PrunerError(f"{cls.__name__}.Options must be a subclass of CalibratedOptions")
@@ -112,7 +115,7 @@ class BasePruner:
 
     @classmethod
     def about(cls) -> tuple[str, str, str]:
-        """Name, title and paper: of a subclass's own its name and the first line of its docstring."""
+        """Name, title and paper. A subclass has its class name and the first line of its docstring."""
         if cls.__module__ == __name__:
             registered = load_class(METHODS[cls.method])
             return registered.name, registered.title, registered.paper
@@ -120,13 +123,13 @@ class BasePruner:
         return cls.__name__, title, getattr(cls, "paper", "")
 
     def description(self) -> str:
-        """One line: name, title and paper."""
+        """Name, title and paper in one line."""
         name, title, paper = self.about()
         return f"{name}: {title} ({paper})" if paper else f"{name}: {title}"
 
     @property
     def num_layers(self) -> int:
-        """Decoder layers of the model.
+        """Number of the model's decoder layers.
 
         Raises:
             PrunerError: if the pruner was made without a model.
@@ -135,28 +138,28 @@ class BasePruner:
 
     @property
     def layers(self) -> Sequence[torch.nn.Module]:
-        """Decoder layers of a loaded model, themselves.
+        """Decoder layers of a loaded model, as modules.
 
         Raises:
-            PrunerError: if the pruner was made of a folder, whose layers come one at a time from ``stream``.
+            PrunerError: if the pruner was made from a folder; ``stream`` gives its layers one at a time.
         """
         source: Any = self._source()
         if isinstance(source, str | os.PathLike):
-            raise PrunerError("the layers of a model folder are not in memory; take them from stream(eval_data)")
+            raise PrunerError("layers of a model folder are not in memory; take layers from stream(eval_data)")
         return source.model.layers
 
     def compute_layer_scores(self, eval_data: EvalData) -> Mapping[int, float]:
-        """Score every layer. A subclass may return a plain dict, or entries as ``LayerScores`` takes them.
+        """Score every layer. A subclass may also return a dict, or entries of ``LayerScores``.
 
         Args:
-            eval_data: texts, joined and cut into samples; items as from ``load_eval_dataset``, taken as text with
-                their answers; or samples themselves, int64 [samples, length].
+            eval_data: texts to join and cut into samples; items of ``load_eval_dataset``, read as text with their
+                answers; or samples, int64 [samples, length].
 
         Returns:
-            ``LayerScores``: by layer, from 0, higher is more important.
+            ``LayerScores`` by layer index, from 0; higher is more important.
 
         Raises:
-            DataError: for too little text, or ids of another type or shape or outside the vocabulary.
+            DataError: for too little text, or for ids of the wrong dtype or shape or outside the vocabulary.
         """
         return LayerScores(self._registered().layer_entries(self.stream(eval_data)))
 
@@ -167,30 +170,32 @@ class BasePruner:
         threshold: float | None = None,
         count: int | None = None,
     ) -> list[int]:
-        """Layers to remove, ascending: a fifth of those scored, none at the model's ends, unless told otherwise.
+        """Select layers to remove, in ascending order; by default a fifth, without the first and the last layer.
 
-        Scores that carry nothing else, such as a plain dict, say that the lowest go, of equals the later; others are
-        selected from as the method does.
+        If scores have no further evidence, such as a dict, the layers with the lowest scores are selected, from equal
+        scores the last. Otherwise the method selects.
 
         Args:
-            scores: as from ``compute_layer_scores``, or of those layers only that may go.
-            ratio: share of the layers scored, rounded down, but at least one; the ends may go too.
-            threshold: all layers with a score below it, which may be none.
-            count: so many.
+            scores: scores of ``compute_layer_scores``, or of the removable layers only.
+            ratio: share of the scored layers, rounded down, but at least one. First and last layers may be selected.
+            threshold: select all layers with a lower score; may be none.
+            count: number of layers.
 
         Raises:
-            PlanError: if more than one of the three is given; if no layer of the model would stay; or if the scores
-                cannot say so many.
+            PlanError: if more than one of the three is given, if no layer of the model would stay, or if fewer layers
+                are ranked than requested.
         """
         if [ratio, threshold, count].count(None) < 2:
             raise PlanError("give at most one of ratio, threshold and count")
         entries = LayerScores.of(scores).entries
-        # without a model, whoever has the scores of some layers knows which others stay
+        # without a model, layers without a score stay
         most = len(entries) if self.model is None else min(len(entries), self.num_layers - 1)
         if threshold is not None:
             below = sorted(entry["index"] for entry in entries if entry["score"] < threshold)
             if len(below) > most:
-                raise PlanError(f"all {len(below)} layers score below {threshold:g}, and one must stay")
+                raise PlanError(
+                    f"all {len(below)} layers score below {threshold:g}, but one must stay; lower the threshold"
+                )
             return below
         if ratio is not None:
             if not 0 < ratio < 1:
@@ -203,7 +208,7 @@ class BasePruner:
             entries, count = self._usual(entries)
             return sorted(select(entries, count))
         if not 1 <= count <= most:
-            raise PlanError(f"{count} of {len(entries)} layers cannot go, only 1 … {most} can")
+            raise PlanError(f"count must be 1 … {most} of {len(entries)} scored layers, not {count}")
         return sorted(select(entries, count))
 
     def prune_and_save(
@@ -211,24 +216,24 @@ class BasePruner:
     ) -> tuple[PreTrainedModel, Plan]:
         """Write the model without these layers as a Hugging Face folder, with ``plan.json`` and ``mergekit.yaml``.
 
-        A loaded model is written whole beside the folder first, and removed again.
+        A loaded model is first saved whole to a temporary folder beside the output.
 
         Args:
-            layers: to remove, by original index.
-            output_dir: the folder; what this wrote there before is replaced.
-            model_id: the base model as mergekit should find it; where it was loaded from by default.
+            layers: indices of the layers to remove.
+            output_dir: the folder to write. An earlier result of this call is replaced.
+            model_id: name or path of the base model for mergekit; by default the model's origin.
 
         Returns:
-            The pruned model, loaded from the folder, and the plan it was cut by.
+            The pruned model, loaded from the folder, and its plan.
 
         Raises:
-            PlanError: for no layer, all layers, or one that the model has not; for a model stored in 4 bits.
-            PrunerError: if the folder holds anything else, or it is not known where the model is.
+            PlanError: for no layer, all layers or an unknown layer, or for a model stored in 4 bits.
+            PrunerError: if the folder has other contents, or the model's origin is unknown.
         """
         self._check_layers(layers)
         output, place = Path(output_dir), self._place(model_id)
         if output.exists() and any(output.iterdir()) and not (output / _PLAN).exists():
-            raise PrunerError(f"{output}: there already, and no pruned model; choose another folder")
+            raise PrunerError(f"{output}: the folder exists and is not a pruned model; choose another folder")
         with self._as_folder(output) as base, staged_directory(output) as folder:
             refuse_quantized(base)
             check_base(base)
@@ -245,21 +250,21 @@ class BasePruner:
     def export_mergekit_yaml(
         self, layers: Sequence[int], path: str | os.PathLike[str], model_id: str | None = None
     ) -> None:
-        """Write what makes mergekit leave out the same layers, in the model's own dtype.
+        """Write a mergekit config that removes the same layers, in the model's own dtype.
 
         Args:
-            layers: to remove, by original index.
-            path: the YAML.
-            model_id: the base model as mergekit should find it; where it was loaded from by default.
+            layers: indices of the layers to remove.
+            path: the YAML to write.
+            model_id: name or path of the base model for mergekit; by default the model's origin.
 
         Raises:
-            PlanError: for no layer, all layers, or one that the model has not.
-            PrunerError: if it is not known where the model is.
+            PlanError: for no layer, all layers or an unknown layer.
+            PrunerError: if the model's origin is unknown.
         """
         write_mergekit_yaml(self._plan(layers), path, self._place(model_id), base_dtype(self._config()))
 
     def ids(self, eval_data: EvalData) -> torch.Tensor:
-        """``eval_data`` as samples, int64 [samples, length]; see ``compute_layer_scores``."""
+        """Samples from ``eval_data``, int64 [samples, length]; see ``compute_layer_scores``."""
         import torch
 
         if isinstance(eval_data, torch.Tensor):
@@ -271,13 +276,13 @@ class BasePruner:
         return self._analyzer()._ids(get_examples_from_text(texts, tokenizer, length))[: self.options.samples]
 
     def stream(self, eval_data: EvalData) -> LayerStream:
-        """The model one layer at a time, with ``eval_data`` running through it: what scores are made from."""
+        """The model's layers one at a time, with hidden states of ``eval_data``, as evidence for scores."""
         if self._stream is not None and eval_data is self._stream.input_ids:
             return self._stream
         return LayerStream(self._source(), self.ids(eval_data), Runtime(self.device, self.batch_size))
 
     def _registered(self) -> LayerScoreMethod:
-        """The registered method, with those of the options that it knows."""
+        """The registered method, with the pruner's options that the method has."""
         implementation = METHODS[self.method]
         known = load_class(implementation).Options.model_fields
         own = {key: value for key, value in self.options.model_dump().items() if key in known}
@@ -288,25 +293,27 @@ class BasePruner:
         return method
 
     def _usual(self, entries: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], int]:
-        """Entries of the layers that may go where nobody says how many, and how many go."""
+        """Entries of the layers that are removable by default, and the default number to remove."""
         num_layers = max(entry["index"] for entry in entries) + 1 if self.model is None else self.num_layers
         between = USUAL_ENDS.removable(num_layers)
         removable = [entry for entry in entries if entry["index"] in between]
         count = share_of_layers(USUAL_SHARE, len(entries))
         if count > len(removable):
-            raise PlanError(f"{len(removable)} of {num_layers} layers are not at the model's ends; give count")
+            raise PlanError(f"only {len(removable)} of {num_layers} layers are neither first nor last; give count")
         return removable, count
 
     def _source(self) -> str | os.PathLike[str] | PreTrainedModel:
         if self.model is None:
-            raise PrunerError("this pruner was made without a model and can only select from scores")
+            raise PrunerError(
+                "the pruner has no model and can only select layers from scores; make a pruner with a model"
+            )
         return self.model
 
     def _tokenizer(self) -> Any:
         if self.tokenizer is not None:
             return self.tokenizer
         if not isinstance(self.model, str | os.PathLike):
-            raise DataError("texts need a tokenizer: make the pruner with one, or give token ids")
+            raise DataError("texts need a tokenizer; pass a tokenizer to the pruner, or give token ids")
         return load_tokenizer(Path(self.model))
 
     def _usual_length(self, texts: Sequence[str], tokenizer: Any) -> int:
@@ -320,16 +327,16 @@ class BasePruner:
         return self._analyzer()._config
 
     def _place(self, model_id: str | None) -> str:
-        """The base as mergekit should find it."""
+        """Name or path of the base for mergekit."""
         source = self._source()
         place = model_id or str(source if isinstance(source, str | os.PathLike) else source.config.name_or_path)
         if not place:
-            raise PrunerError("the loaded model comes from no folder; give model_id")
+            raise PrunerError("the loaded model has no known origin; give model_id")
         return place
 
     @contextmanager
     def _as_folder(self, output: Path) -> Iterator[Path]:
-        """The model's folder; that of a loaded one beside ``output`` for as long as the block takes."""
+        """The model's folder; for a loaded model a temporary folder beside ``output``."""
         source = self._source()
         if isinstance(source, str | os.PathLike):
             yield Path(source)
@@ -342,10 +349,10 @@ class BasePruner:
             yield Path(folder)
 
     def _check_layers(self, layers: Sequence[int]) -> None:
-        """Raise PlanError unless these are layers of the model, and others stay."""
+        """Raise PlanError unless the indices are layers of the model and at least one layer stays."""
         check_removable(layers, range(self.num_layers))
         if len(layers) == self.num_layers:
-            raise PlanError(f"all {self.num_layers} layers cannot go, one must stay")
+            raise PlanError(f"all {self.num_layers} layers are to be removed, but one must stay")
 
     def _plan(self, layers: Sequence[int]) -> Plan:
         self._check_layers(layers)
@@ -358,36 +365,44 @@ class BasePruner:
 
 
 class AblationPruner(BasePruner):
+    """Depth pruning by the method ``Ablation``."""
+
     method = "Ablation"
 
 
 class AVSSPruner(BasePruner):
+    """Depth pruning by the method ``AVSS``."""
+
     method = "AVSS"
 
 
 class PruneMePruner(BasePruner):
+    """Depth pruning by the method ``PruneMe``."""
+
     method = "PruneMe"
 
 
 class SmartPruner(BasePruner):
+    """Depth pruning by the method ``Smart``."""
+
     method = "Smart"
 
     def optimize_selection(self, candidates: Sequence[int], eval_data: EvalData, tolerance: float = 0.05) -> list[int]:
-        """Of the candidates, those that can go together, one after the other, at little cost each.
+        """Select candidates to remove one after another, each within a tolerance of the perplexity before.
 
-        A layer goes if perplexity without it is at most ``tolerance`` above that of the model so far; otherwise it is
-        restored, and the next is tried. One pass over the model that is left for each.
+        A layer is removed if the perplexity without the layer is at most ``tolerance`` higher than before; otherwise
+        the layer stays. Each candidate takes one pass over the remaining layers.
 
         Args:
-            candidates: layers in the order to try, such as the least important first.
-            eval_data: as for ``compute_layer_scores``; perplexity is measured on it.
-            tolerance: of each step, as a share of the perplexity before it.
+            candidates: layers in the order of trials, such as the least important first.
+            eval_data: data to measure perplexity on, as for ``compute_layer_scores``.
+            tolerance: largest increase of perplexity by one layer, as a share of the perplexity before.
 
         Returns:
-            The layers to remove, in the order they went; may be none, and never all of the model.
+            The layers to remove, in the order of removal; may be empty. One layer of the model always stays.
 
         Raises:
-            PlanError: for no candidates, or one that the model has not.
+            PlanError: for no candidates, or an unknown layer.
         """
         stream = self.stream(eval_data)
         check_removable(candidates, stream.layers)
@@ -403,16 +418,16 @@ class SmartPruner(BasePruner):
 
 
 def share_of_layers(share: float, layers: int) -> int:
-    """So many of the layers, rounded down, but at least one.
+    """Number of layers that a share stands for, rounded down, but at least one.
 
     >>> share_of_layers(0.2, 12), share_of_layers(0.2, 4), share_of_layers(0.29, 100)
     (2, 1, 29)
     """
-    return max(1, math.floor(share * layers + 1e-9))  # 0.29 of 100 are 29, whatever floats say
+    return max(1, math.floor(share * layers + 1e-9))  # 0.29 of 100 is 29 despite rounding of floats
 
 
 def ranked_layers(num_layers: int) -> int:
-    """Layers to rank where they go one after the other: half, or enough that the usual amount is never only ends.
+    """Number of layers that a sequential method ranks: half, but enough for the default amount without the ends.
 
     >>> ranked_layers(30), ranked_layers(4)
     (15, 3)
@@ -422,17 +437,17 @@ def ranked_layers(num_layers: int) -> int:
 
 
 def pruner_method(implementation: str) -> type[LayerScoreMethod]:
-    """A subclass of ``BasePruner`` as a method that the workflow runs like any other.
+    """Wrap a subclass of ``BasePruner`` as a method for the workflow.
 
-    Scores are made from the base model's folder and the run's calibration samples, in the run's own pass where the
-    subclass takes its layers from ``stream``; layers are selected from the scores alone, by count, so a subclass that
-    selects itself must do without the model there.
+    Scores come from the base model's folder and the run's calibration samples. A subclass that takes layers from
+    ``stream`` shares the run's own pass. The selection gets scores and a count but no model, so ``select_layers`` of
+    the subclass must not use the model.
 
     Args:
         implementation: ``my_package.my_module:MyPruner``.
 
     Raises:
-        ConfigError: if there is no such module or class, or the class is something else.
+        ConfigError: if the module or class does not exist, or the class is not a subclass of ``BasePruner``.
     """
     pruner = load_pruner(implementation)
 
@@ -459,42 +474,42 @@ def pruner_method(implementation: str) -> type[LayerScoreMethod]:
             if "count" in inspect.signature(own.select_layers).parameters:
                 selected = own.select_layers(scores, count=count)
             else:
-                # half a layer above, so that rounding down gives the count whatever floats say
+                # half a layer more, so that rounding down gives the count despite rounding of floats
                 selected = own.select_layers(scores, ratio=(count + 0.5) / len(scores))
             check_removable(selected, [entry["index"] for entry in layers])
             if len(selected) != count:
-                raise PlanError(f"{implementation} selects {len(selected)} layers where {count} are asked for")
+                raise PlanError(f"{implementation} selects {len(selected)} layers, but {count} are requested")
             return selected
 
     return PrunerMethod
 
 
 def load_pruner(implementation: str) -> type[BasePruner]:
-    """A subclass of ``BasePruner`` by ``module:Class``.
+    """The subclass of ``BasePruner`` named ``module:Class``.
 
     Raises:
-        ConfigError: if there is no such module or class, or the class is something else.
+        ConfigError: if the module or class does not exist, or the class is not a subclass of ``BasePruner``.
     """
     pruner = import_class(implementation)
     if not issubclass(pruner, BasePruner):
-        raise ConfigError([f"'{pruner.__name__}' is no subclass of llm_pruner.BasePruner"], implementation)
+        raise ConfigError([f"'{pruner.__name__}' is not a subclass of llm_pruner.BasePruner"], implementation)
     return pruner
 
 
 def check_removable(layers: Sequence[int], among: Sequence[int]) -> None:
-    """Raise PlanError unless these are distinct layers, at least one, of those that may go."""
+    """Raise PlanError unless ``layers`` has distinct indices, at least one, all from ``among``."""
     unknown = sorted(set(layers).difference(among))
     if unknown:
-        raise PlanError(f"layers {unknown} are not among those that may go: {list(among)}")
+        raise PlanError(f"layers {unknown} are not removable; removable layers are {list(among)}")
     if not layers or len(set(layers)) != len(layers):
-        raise PlanError(f"layers to remove must be distinct and at least one, not {list(layers)}")
+        raise PlanError(f"layers to remove must be distinct, and at least one, not {list(layers)}")
 
 
 def checked_entries(scores: Scores, num_layers: int, place: str) -> list[dict[str, Any]]:
-    """The scores' entries in the order of layers.
+    """Entries of the scores in the order of layers.
 
     Raises:
-        PrunerError: unless there is one for each layer, with a number as its score.
+        PrunerError: unless each layer has one entry with a number as its score.
     """
     try:
         whole = sorted(LayerScores.of(scores).entries, key=lambda entry: entry["index"])
@@ -502,12 +517,12 @@ def checked_entries(scores: Scores, num_layers: int, place: str) -> list[dict[st
         raise PrunerError(f"{place}: {error}") from None
     indices = [entry["index"] for entry in whole]
     if indices != list(range(num_layers)):
-        raise PrunerError(f"{place}: scores must be of layers 0 … {num_layers - 1}, once each, not {indices}")
+        raise PrunerError(f"{place}: scores must name each of the layers 0 … {num_layers - 1} once, not {indices}")
     return whole
 
 
 def _loss(stream: LayerStream) -> float:
-    """Mean next-token loss of the stream's samples, in nats; its exponential is the perplexity."""
+    """Mean next-token loss of the stream's samples, in nats: the logarithm of the perplexity."""
     for layer in stream:
         outputs = layer.outputs()
     return fmean(stream.losses(outputs)[0])

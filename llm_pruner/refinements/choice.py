@@ -1,4 +1,4 @@
-"""A refinement as configurations write it: ``dsnot``, or ``{dsnot: {cycles: 10}}``."""
+"""The choice of a refinement, as configurations write it: ``dsnot``, or ``{dsnot: {cycles: 10}}``."""
 
 from __future__ import annotations
 

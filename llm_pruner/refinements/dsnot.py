@@ -19,19 +19,20 @@ class DsnotOptions(Options):
     """Options of the exchange by expected error."""
 
     cycles: PositiveInt = 50
-    """Exchanges in each output row at most."""
+    """Largest number of exchanges in each output row."""
     threshold: NonNegativeFloat = 0.1
-    """A row is done when its expected error, summed over a sample's tokens, is not above this."""
+    """Expected error, summed over a sample's tokens, at which a row needs no further exchange."""
     variance_power: NonNegativeFloat = 1.0
-    """Power of the variance of inputs that what is brought back is divided by; 0 leaves it out."""
+    """Power of the input variance that divides a zeroed weight's gain; 0 ignores the variance."""
     keep_sign: bool = False
-    """End a row before an exchange that would turn the sign of its error. N:M always does."""
+    """Stop before an exchange that would flip the sign of a row's error. N:M patterns always stop there."""
 
 
 class Dsnot(Refinement):
-    """Brings back the weight that cancels most of a row's expected error, and lets a cheap one go that cancels more.
+    """Restores the zeroed weight that cancels most of a row's expected error, and zeroes a cheap weight instead.
 
-    The expected error of a row is the sum of w_j · E[x_j] over what is zeroed.
+    The expected error of a row is the sum of w_j · E[x_j] over the zeroed weights. Unstructured exchanges zero only
+    weights whose removal cancels error too.
     """
 
     title = "Exchanges that cancel the expected error of each output"
@@ -53,14 +54,14 @@ class Dsnot(Refinement):
         error = expected.masked_fill(~mask, 0).sum(dim=1)
         first_sign = error.sign()
         refined = mask.clone()
-        gone, kept = mask.clone(), ~mask  # of either kind, what has not been exchanged
+        gone, kept = mask.clone(), ~mask  # weights of both kinds that were never exchanged
         active = torch.ones_like(error, dtype=torch.bool)
         rows = torch.arange(len(error), device=error.device)
         for _ in range(self.options.cycles):
             active &= error.abs() > self.options.threshold
             if not active.any():
                 break
-            # above zero, a share of the error with its own sign
+            # terms of the error count as positive if they have the error's sign
             sign = torch.where(error > 0, 1.0, -1.0)[:, None]
             back_gain, back = (gain * sign).masked_fill(~gone, -infinite).max(dim=1)
             free = kept

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 
 class Unrefined(Refinement):
-    """The mask as the method chose it."""
+    """Leaves the method's mask unchanged."""
 
-    title = "The mask as the method chose it"
+    title = "No refinement: the method's own mask"
 
     def refine(self, mask: torch.Tensor, weight: torch.Tensor, evidence: Evidence, pattern: Pattern) -> torch.Tensor:
         return mask

@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.evidence import Evidence
 
 _PAIRS_AT_ONCE = 2**24
-"""Pairs of weights whose exchange is looked at in one piece of memory."""
+"""Pairs of weights whose exchanges are evaluated at once, which limits memory."""
 _WORTH = 1e-6
-"""Of a row's error, that an exchange must take away: less may be a rounding."""
+"""Smallest share of a row's error that an exchange must remove. Smaller gains may be rounding."""
 
 
 class SparseSwapsOptions(Options):
     """Options of the exchange by squared error."""
 
     swaps: PositiveInt = 50
-    """Exchanges in each output row at most."""
+    """Largest number of exchanges in each output row."""
     candidates: PositiveInt = 8
-    """Zeroed weights of a row that are tried against all that stay: those whose return alone would help most. N:M tries
-    all pairs in every group of M."""
+    """Number of zeroed weights of a row to try against all kept weights: the weights whose return alone helps most. N:M
+    patterns try all pairs in every group of M."""
 
 
 class SparseSwapping(Refinement):
-    """The exchange of one weight for another that lowers a row's squared error most, again and again until none does.
+    """Makes the exchange that lowers a row's squared error most, and repeats until no exchange lowers the error.
 
-    With G the Gram matrix and c = G·(w ∘ mask), letting p go and bringing u back changes the error of a row by
-    2·w_p·c_p + w_p²·G_pp − 2·w_u·c_u + w_u²·G_uu − 2·w_p·w_u·G_pu. No exchange raises it.
+    With G the Gram matrix and c = G·(w ∘ mask), the exchange that zeroes weight p and restores weight u changes the
+    error of a row by 2·w_p·c_p + w_p²·G_pp − 2·w_u·c_u + w_u²·G_uu − 2·w_p·w_u·G_pu. No exchange raises the error.
     """
 
     title = "Exchanges that lower the squared error of each output most"
@@ -78,7 +78,7 @@ class SparseSwapping(Refinement):
     def _best_of_candidates(
         self, away: torch.Tensor, back: torch.Tensor, values: torch.Tensor, gram: torch.Tensor, pattern: Pattern
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Change, weight that goes and weight that returns, for each row."""
+        """The best exchange of each row: change of the error, column to zero, column to restore, each [rows]."""
         count = min(self.options.candidates, back.shape[1])
         alone, returning = back.topk(count, dim=1, largest=False)
         both = values.gather(1, returning)[:, :, None] * gram[returning] * values[:, None]
@@ -90,7 +90,7 @@ class SparseSwapping(Refinement):
     def _best_in_groups(
         self, away: torch.Tensor, back: torch.Tensor, values: torch.Tensor, gram: torch.Tensor, pattern: Pattern
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The same where both are of one group."""
+        """The best exchange of each row within one group of M, as of ``_best_of_candidates``."""
         m = pattern.m
         away, back, values = (each.unflatten(1, (-1, m)) for each in (away, back, values))
         groups = len(gram) // m

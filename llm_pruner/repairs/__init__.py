@@ -1,4 +1,4 @@
-"""The repairs, by name. Adding one is a file here and a line below; it then appears everywhere."""
+"""Repairs by name. To add a repair, add a file here and a line below."""
 
 REPAIRS: dict[str, str] = {
     "none": "llm_pruner.repairs.none:Untouched",
@@ -9,4 +9,4 @@ REPAIRS: dict[str, str] = {
     "rescale": "llm_pruner.repairs.rescale:Rescale",
     "local": "llm_pruner.repairs.local:LocalReconstruction",
 }
-"""``module:Class`` by name, imported when asked for."""
+"""``module:Class`` by name, imported on use."""

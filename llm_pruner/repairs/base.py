@@ -1,4 +1,4 @@
-"""What a repair is: what the kept weights become, once others are gone."""
+"""The base of repairs, which change the kept weights after a cut to make up for the removed weights."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ if TYPE_CHECKING:
     import torch
 
 Removed = Callable[[int, str], "torch.Tensor | None"]
-"""What is gone of the linear layer of a name in the layer of an index: bool [in_features], whole columns, or
-[out_features, in_features], single weights; None where nothing is."""
+"""Mask of the removed weights, by index of the decoder layer and name of the linear layer: bool [in_features] for whole
+columns, bool [out_features, in_features] for single weights, None if no weight of the linear layer is removed."""
 
 
 class Repair(ABC):
-    """One way to set the kept weights anew, made from its options. Importing its module imports no torch."""
+    """A repair, made from its options. Importing its module must not import torch."""
 
     title: ClassVar[str]
-    """One line for people."""
+    """A short description for people."""
     paper: ClassVar[str] = ""
-    """Where it comes from."""
+    """The repair's source; empty without a publication."""
     mechanisms: ClassVar[tuple[str, ...]] = ("width", "sparse")
-    """Mechanisms whose models it repairs."""
+    """Mechanisms that the repair works for."""
     adds_bias: ClassVar[bool] = False
-    """Whether what it repairs has a bias afterwards."""
+    """Whether the repair gives linear layers a bias."""
     told: ClassVar[Literal["linears", "blocks", "cuts"]] = "linears"
-    """The field of ``RepairRecord`` that holds what it tells."""
+    """The field of ``RepairRecord`` that holds the repair's results."""
     Options: ClassVar[type[Options]] = Options
 
     def __init__(self, **options: Any) -> None:
@@ -48,18 +48,22 @@ class Repair(ABC):
         description: str = "layers",
         resume_point: Path | None = None,
     ) -> Sequence[Part]:
-        """Write the repaired model, of the shape of ``base``, and tell what that brought.
+        """Write the repaired model to ``output``, in the shapes of ``base``.
 
         Args:
             base: model folder.
-            output: the folder to write.
-            removed: what is gone of each linear layer.
-            input_ids: int64 [samples, length].
-            description: what the progress bar says.
-            resume_point: folder for what a long repair needs to go on after it was killed; one that is quick leaves it.
+            output: the new folder; it appears only when complete.
+            removed: masks of the removed weights.
+            input_ids: calibration samples, int64 [samples, length].
+            runtime: device, batch size and progress display.
+            description: text of the progress bar.
+            resume_point: folder for the resume point of a slow repair; a quick repair ignores it.
+
+        Returns:
+            Errors before and after the repair of each linear layer or block, in the order of repair.
 
         Raises:
-            PlanError: if there are too few samples, or they do not determine the repair.
-            CheckpointError: if inputs of a layer are not finite.
+            PlanError: if there are too few samples, or the samples do not determine the repair.
+            CheckpointError: if inputs of a layer are not finite, or training diverges.
         """
         raise NotImplementedError

@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 
 
 class BiasOptions(RepairOptions):
+    """Options of the bias; unknown keys are refused."""
+
     held_out: float = Field(default=0.125, ge=0, lt=1)
-    """The share of these that decides, layer by layer, which repair is kept, or none; with 0 all are fitted, as
-    published, and decide."""
+    """Share of the samples held out of the fit. Held-out samples choose the repair of each linear layer, or none. With
+    0, as published, all samples are fitted, and all of them choose."""
 
 
 class Bias(LinearRepair):
-    """What the columns that are gone gave on average stays, as a bias; the kept weights are what they were.
+    """Adds the mean contribution of the removed columns as a bias. The kept weights stay unchanged.
 
-    With sequential inputs it can also take the mean of the residual stream to where the dense model has it.
+    With sequential inputs, the second candidate is the bias that restores the dense model's mean residual stream.
     """
 
-    title = "A bias in place of what the removed inputs gave on average"
+    title = "A bias equal to the mean contribution of the removed inputs"
     paper = (
         "An et al., Fluctuation-based Adaptive Structured Pruning for Large Language Models, 2023 (arXiv:2312.11983)"
     )

@@ -1,4 +1,4 @@
-"""The repair that a configuration chooses."""
+"""The choice of a repair, as configurations write it: ``bias``, or ``{least_squares: {ridge: 0.1}}``."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ NONE = "none"
 REPAIR = Choices(
     kind="repair",
     registry="llm_pruner.repairs:REPAIRS",
-    does="repairs what is kept of",
+    does="repairs models of",
     example="{least_squares: {ridge: 0.1}}",
 )
-"""What the kept weights become after a cut.
+"""Repairs to choose from.
 
 >>> REPAIR.read("none", "width")
 'none'

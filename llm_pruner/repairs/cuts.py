@@ -1,4 +1,4 @@
-"""Repairs of depth pruning: a kept layer takes over what the removed layers behind it gave to the residual stream."""
+"""The base of repairs for depth pruning: kept weights take over the contribution of removed layers to the stream."""
 
 from __future__ import annotations
 
@@ -30,14 +30,16 @@ Mending = TypeVar("Mending")
 
 
 class CutRepairOptions(RepairOptions):
+    """Options of every repair for depth pruning; unknown keys are refused."""
+
     held_out: float = Field(default=0.125, ge=0, lt=1)
-    """Share of the samples that decides, cut by cut, whether the repair is kept. With 0 all samples are fitted, as
-    published, and decide."""
+    """Share of the samples held out of the fit. Held-out samples decide for each cut whether the repair is kept. With
+    0, as published, all samples are fitted, and all of them decide."""
 
 
 @dataclass(frozen=True)
 class Cut:
-    """Hidden states around consecutive removed layers; each a list of batches, [batch, length, hidden]."""
+    """Hidden states around a run of removed layers, as lists of batches, float [batch, length, hidden]."""
 
     layers: range
     """The removed layers."""
@@ -48,12 +50,12 @@ class Cut:
     entered: list[torch.Tensor]
     """The stream that enters the removed layers."""
     wanted: list[torch.Tensor]
-    """The stream that the removed layers make of it."""
+    """The stream that leaves the removed layers in the dense model."""
     fitted: int
-    """Number of samples to fit; the samples behind them decide."""
+    """Number of samples to fit; the samples after these are held out."""
 
     def sides(self, *states: Sequence[torch.Tensor]) -> Iterable[tuple[bool, tuple[torch.Tensor, ...]]]:
-        """Batches of several hidden states, split into samples to fit (False) and samples that decide (True)."""
+        """Batches of several hidden states, split into fitted samples (False) and held-out samples (True)."""
         seen = 0
         for batches in zip(*states, strict=True):
             border = max(0, min(len(batches[0]), self.fitted - seen))
@@ -64,7 +66,7 @@ class Cut:
 
 
 class CutRepair(Repair, Generic[Mending]):
-    """Mends every run of consecutive removed layers by a change of the weights that are kept."""
+    """Repairs every run of removed layers by a change of kept weights."""
 
     mechanisms = ("depth",)
     told = "cuts"
@@ -122,11 +124,11 @@ class CutRepair(Repair, Generic[Mending]):
         return records
 
     def check(self, cuts: Sequence[range]) -> None:
-        """Raise PlanError if the repair cannot mend these runs of layers."""
+        """Raise PlanError if the repair cannot work for these runs of removed layers."""
 
     @abstractmethod
     def mend(self, cut: Cut) -> tuple[Mending | None, CutRepairRecord]:
-        """What mends a cut, and the record of it; None if held-out samples prefer the cut as it is.
+        """The repair of a cut and its record; the repair is None if it does not lower the error on held-out samples.
 
         Raises:
             PlanError: if the samples do not determine a repair.
@@ -134,17 +136,17 @@ class CutRepair(Repair, Generic[Mending]):
 
     @abstractmethod
     def mended_stream(self, cut: Cut, mending: Mending) -> list[torch.Tensor]:
-        """The residual stream behind the mended cut, in batches [batch, length, hidden]."""
+        """The residual stream behind the repaired cut, in batches [batch, length, hidden]."""
 
     @abstractmethod
     def mended_weight(
         self, architecture: Architecture, name: str, tensor: torch.Tensor, mendings: Sequence[tuple[range, Mending]]
     ) -> torch.Tensor:
-        """A tensor of the model with all mendings in it; each has the removed layers that it stands for."""
+        """A tensor of the model after all repairs, which come with their removed layers."""
 
 
 def removed_layers(architecture: Architecture, removed: Removed) -> list[int]:
-    """Indices of the layers that are gone as a whole."""
+    """Indices of the layers that are removed as a whole."""
     gone = []
     for index in range(architecture.num_layers):
         prefix = layer_prefix(index)
@@ -171,7 +173,7 @@ def runs_of(layers: Iterable[int]) -> list[range]:
 
 
 def relative_error(states: Iterable[tuple[torch.Tensor, ...]], weigh: str) -> float:
-    """Squared distance of the first from the second hidden states, by the squared norm of the second.
+    """Squared distance of the first from the second hidden states, divided by the squared norm of the second.
 
     Args:
         states: pairs of batches [batch, length, hidden].
@@ -191,10 +193,10 @@ def relative_error(states: Iterable[tuple[torch.Tensor, ...]], weigh: str) -> fl
 
 
 def _last_mlp(layer: StreamedLayer) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
-    """The stream in front of a layer's MLP, and what the MLP's last linear layer writes.
+    """The stream in front of a layer's MLP, and the output of the MLP's last linear layer.
 
     Raises:
-        PlanError: if the MLP adds something else to the stream, such as the output of a norm behind it.
+        PlanError: if the MLP does not add this output to the stream unchanged, such as with a norm behind it.
     """
     name = output_linears(linears_among(dict(layer.module.named_parameters())))["mlp"]
     written: list[torch.Tensor] = []
@@ -216,8 +218,8 @@ def _last_mlp(layer: StreamedLayer) -> tuple[list[torch.Tensor], list[torch.Tens
         layer.part = part
     if off > _ROUNDING * size:
         raise PlanError(
-            f"layer {layer.index}: its MLP does not add the output of {name} to the residual stream as it is, so this "
-            "repair cannot fold anything into it; write repair: rescale"
+            f"layer {layer.index}: the MLP does not add the output of {name} unchanged to the residual stream, so this "
+            "repair cannot fold a map into this linear layer; write repair: rescale"
         )
     return middle, written
 

@@ -1,4 +1,4 @@
-"""Where the dense model takes the residual stream, and what a repaired linear layer should give to take it there."""
+"""The dense model's residual stream, and the outputs with which a repaired linear layer restores it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_pruner.models.layout import linears_among, output_linears
+from llm_pruner.models.layout import BLOCKS, linears_among, output_linears
 
 if TYPE_CHECKING:
     import torch
@@ -14,23 +14,22 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.stream import StreamedLayer
 
 _ROUNDING = 1e-3
-"""How far two directions may be apart, as one minus the squared cosine, to be one direction rounded."""
+"""Largest rounding difference between two parallel vectors, as one minus the squared cosine."""
 
 
 @dataclass
 class DenseStates:
-    """The dense model's residual stream around the two blocks of a layer, batches of [batch, length, hidden]."""
+    """The dense model's residual stream behind the two blocks of a layer."""
 
-    middle: list[torch.Tensor]
-    """After attention."""
-    output: list[torch.Tensor]
-    """After the MLP."""
+    streams: dict[str, list[torch.Tensor]]
+    """Batches of the stream behind each block, float [batch, length, hidden]."""
     factors: dict[str, float]
-    """By block: what its last linear layer's output is multiplied by when it is added to the stream. A block is left
-    out where a norm stands in between."""
+    """Factors by block between the output of the last linear layer and the block's contribution to the stream. A block
+    with a norm in between has no factor."""
 
     @classmethod
     def of(cls, dense: StreamedLayer) -> DenseStates:
+        """Run a layer of the dense model on its own hidden states. The layer's ``part`` becomes ``mlp``."""
         writers = output_linears(linears_among(dict(dense.module.named_parameters())))
         written: dict[str, torch.Tensor] = {}
         shares = {block: _Share() for block in writers}
@@ -44,12 +43,12 @@ class DenseStates:
         handles = [
             dense.module.get_submodule(name).register_forward_hook(keep(block)) for block, name in writers.items()
         ]
-        states = cls([], [], {})
+        states = cls({block: [] for block in BLOCKS}, {})
         dense.part = "mlp"
         try:
             for number, (middle, output) in enumerate(dense.run()):
-                states.middle.append(middle)
-                states.output.append(output)
+                states.streams["attention"].append(middle)
+                states.streams["mlp"].append(output)
                 for block, share in shares.items():
                     share.add(written[block], states.change(block, number, dense.inputs[number], middle))
         finally:
@@ -59,23 +58,27 @@ class DenseStates:
         return states
 
     def behind(self, batch: int) -> dict[str, torch.Tensor]:
-        """The stream behind each block."""
-        return {"attention": self.middle[batch], "mlp": self.output[batch]}
+        """The stream behind each block, for one batch: float [batch, length, hidden]."""
+        return {block: batches[batch] for block, batches in self.streams.items()}
 
     def change(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
-        """What a block must add, to a stream that enters the layer and the MLP so, to take it to where this one is."""
-        if block == "attention":
-            return self.middle[batch].to(middle.device) - entered.to(middle.device)
-        return self.output[batch].to(middle.device) - middle
+        """The contribution of a block that restores the dense stream: float [batch, length, hidden].
+
+        Args:
+            entered: the stream in front of the layer to repair, [batch, length, hidden].
+            middle: the stream between its attention and its MLP, [batch, length, hidden].
+        """
+        before = entered if block == "attention" else middle
+        return self.streams[block][batch].to(middle.device) - before.to(middle.device)
 
     def wanted(self, block: str, batch: int, entered: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
-        """What the last linear layer of a block should give for that; the block has a factor."""
+        """The output of the block's last linear layer for that ``change``. The block must have a factor."""
         return self.change(block, batch, entered, middle) / self.factors[block]
 
 
 @dataclass
 class _Share:
-    """Sums over tokens of what a linear layer gives and of what its block adds to the stream."""
+    """Sums over tokens that compare a linear layer's output with its block's contribution to the stream."""
 
     written: float = 0.0
     added: float = 0.0
@@ -88,6 +91,6 @@ class _Share:
         self.both += (written * added).sum().item()
 
     def factor(self) -> float | None:
-        """What the one is multiplied by to be the other; None where that is no single number."""
+        """The factor from output to contribution; None if the two are not parallel."""
         alike = self.both**2 > (1 - _ROUNDING) * self.written * self.added
         return self.both / self.written if alike and self.written else None

@@ -1,4 +1,4 @@
-"""The blocks that a repair has been through, on disk until the model is, so that it goes on behind them when killed."""
+"""Finished blocks of a repair: the resume point from which an interrupted repair continues."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     import torch
 
 _FORMAT = 1
-"""Of the files; those of another format are not taken up."""
+"""Version of the files; files of another version are ignored."""
 
 
 class FinishedBlocks:
-    """One safetensors file a block: the weights that the repair gave it, and its record.
+    """Repaired blocks on disk: one safetensors file for each block, with its weights and its record.
 
-    A block's result depends on all that was removed before it, so each has the identity of the one before within its
-    own. Blocks are taken, and kept, in the order in which they are repaired.
+    A block depends on all blocks before it, so its identity includes the identity of the block before. Read and write
+    the blocks in the order of repair.
 
     Args:
-        folder: where the files are; None to keep nothing.
-        identity: of what the first block depends on, whatever was removed.
+        folder: folder of the files; None to keep no files.
+        identity: digest of everything that the repair depends on, except the masks.
     """
 
     def __init__(self, folder: Path | None, identity: str = "") -> None:
@@ -37,7 +37,14 @@ class FinishedBlocks:
 
     @classmethod
     def of(cls, folder: Path | None, base: Path, samples: torch.Tensor, options: Options) -> Self:
-        """Those of a repair of a model folder with calibration samples, int64 [samples, length], and these options."""
+        """Finished blocks of one repair.
+
+        Args:
+            folder: folder of the files; None to keep no files.
+            base: model folder.
+            samples: calibration samples, int64 [samples, length].
+            options: options of the repair.
+        """
         if folder is None:
             return cls(None)
         from llm_pruner.data.tokens import digest
@@ -54,10 +61,12 @@ class FinishedBlocks:
     def take(
         self, layer: int, block: str, removed: Mapping[str, torch.Tensor]
     ) -> tuple[dict[str, torch.Tensor], BlockRepairRecord] | None:
-        """The weights and the record of the next block, if it is finished.
+        """Weights by parameter name and record of the next block; None if the block is not finished.
 
         Args:
-            removed: masks of what is gone of its linear layers.
+            layer: index of the decoder layer.
+            block: ``attention`` or ``mlp``.
+            removed: masks of the removed weights, by linear layer of the block.
         """
         if self.folder is None:
             return None
@@ -78,7 +87,7 @@ class FinishedBlocks:
         return tensors, BlockRepairRecord.model_validate(json.loads(facts["record"]))
 
     def keep(self, tensors: Mapping[str, torch.Tensor], record: BlockRepairRecord) -> None:
-        """Write down the block that ``take`` was asked for last."""
+        """Write the block of the latest call of ``take``."""
         if self.folder is None:
             return
         from safetensors.torch import save_file

@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
 
 class LeastSquaresOptions(RepairOptions):
+    """Options of least squares; unknown keys are refused."""
+
     ridge: PositiveFloat | Annotated[tuple[PositiveFloat, ...], MinLen(1)] = (0.01, 0.1, 1.0)
-    """Weight of the distance from the weights as they were, in units of the mean squared input. Of several, each linear
-    layer gets the one that held-out samples prefer: the fewer tokens there are, the larger it has to be."""
+    """Penalty on the distance to the original weights, in units of the mean squared input. From several values,
+    held-out samples choose one for each linear layer. Fewer tokens need a larger ridge."""
     iterations: PositiveInt = 20
-    """Steps of conjugate gradients, where single weights are gone."""
+    """Iterations of conjugate gradients, for masks of single weights."""
 
 
 class LeastSquares(LinearRepair):
-    """The kept weights that give the outputs nearest to the wanted ones, in the sum of squares over calibration tokens.
+    """Fits the kept weights to the target outputs by least squares over calibration tokens.
 
-    Where whole columns are gone, one solution serves all outputs; where single weights are, every output row has kept
-    weights of its own, and conjugate gradients solve all rows together.
+    If whole columns are removed, all output rows share one linear system, solved by Cholesky factorisation. If single
+    weights are removed, each row has its own system, and conjugate gradients solve all rows together.
     """
 
-    title = "Least squares: the outputs nearest to those wanted"
+    title = "Least-squares fit of the kept weights to the target outputs"
     paper = (
         "Optimal brain surgeon's joint solution, as in Meng et al., OSSCAR: One-Shot Structured Pruning in Vision and "
         "Language Models with Combinatorial Optimization, 2024 (arXiv:2403.12983); by conjugate gradients as in Meng "
@@ -57,8 +59,8 @@ class LeastSquares(LinearRepair):
         factor, failed = torch.linalg.cholesky_ex(inner)
         if failed:
             raise PlanError(
-                f"least squares has no solution: the {len(kept)} inputs that are kept depend on each other over "
-                f"{regression.moments.tokens} tokens; give more calibration samples, or a ridge above {ridge:g}"
+                f"least squares has no unique solution: the {len(kept)} kept inputs are linearly dependent over "
+                f"{regression.moments.tokens} tokens; use more calibration samples or a ridge above {ridge:g}"
             )
         repaired = torch.zeros_like(weight)
         repaired[:, kept] = torch.cholesky_solve(wanted[:, kept].T, factor).T.float()
@@ -72,7 +74,7 @@ class LeastSquares(LinearRepair):
 
 
 def _normal_equations(weight: torch.Tensor, regression: Regression, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """float64 mean of x·xᵀ and of t·xᵀ, both with the ridge, which draws towards ``weight``."""
+    """Means of x·xᵀ and of t·xᵀ, float64, both with the ridge, which penalises the distance to ``weight``."""
     hessian = regression.moments.hessian(ridge)
     mass = regression.moments.mass
     damping = hessian.diagonal() - regression.moments.gram.diagonal().double() / mass

@@ -1,4 +1,4 @@
-"""Repairs that set one linear layer after the other anew."""
+"""The base of repairs that change one linear layer at a time."""
 
 from __future__ import annotations
 
@@ -25,32 +25,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One weight that a repair proposes, and a bias beside it where the repair adds one."""
+    """A repaired weight to try, with a bias if the repair adds one."""
 
     weight: torch.Tensor
-    """float32 [out_features, in_features], zero where something is removed."""
+    """float32 [out_features, in_features]; removed entries are zero."""
     bias: torch.Tensor | None = None
-    """float32 [out_features], added to that of the linear layer; only of repairs with ``adds_bias``."""
+    """float32 [out_features], added to the linear layer's bias; only for repairs with ``adds_bias``."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """What sets it apart from the repair's other candidates."""
+    """Settings that distinguish the candidate from the repair's other candidates."""
 
 
 class RepairOptions(Options):
+    """Options of every repair that looks at calibration samples; unknown keys are refused."""
+
     inputs: Literal["dense", "sequential"] = "sequential"
-    """What repaired layers read: the ``dense`` model's hidden states, or those of the layers pruned and repaired before
-    them. Sequential repairs also make good what earlier layers left of the error, where held-out samples show that
-    they can."""
+    """Inputs of each layer to repair: hidden states of the ``dense`` model, or of the layers repaired before it
+    (``sequential``). Sequential repairs can also correct errors that earlier layers left; held-out samples decide."""
     weigh: Literal["stream", "equal"] = "stream"
-    """How tokens count in what writes the residual stream: by one over the squared norm of the ``stream`` behind, since
-    the norm that follows divides each token by its own; or all ``equal``, where few tokens of huge norm decide."""
+    """Weights of tokens in errors of the residual stream: one over the squared norm of the token's ``stream`` behind
+    the block, because the next norm divides by it; or ``equal``, so that few tokens of huge norm dominate."""
     samples: PositiveInt | None = None
     """Use the first n calibration samples; all of them by default."""
     held_out: float = Field(default=0.125, gt=0, lt=1)
-    """The share of these that decides, layer by layer, which repair is kept, or none."""
+    """Share of the samples held out of the fit. Held-out samples choose the repair of each linear layer or block, or
+    none."""
 
 
 class LinearRepair(Repair):
-    """Repairs one linear layer after the other, each by a regression of its outputs on its inputs."""
+    """Repairs one linear layer at a time, by a regression of its target outputs on its inputs."""
 
     Options: ClassVar[type[Options]] = RepairOptions
     options: RepairOptions
@@ -81,13 +83,14 @@ class LinearRepair(Repair):
 
     @abstractmethod
     def candidates(self, weight: torch.Tensor, removed: torch.Tensor, regression: Regression) -> Iterator[Candidate]:
-        """Weights whose removed entries are zero and whose kept ones are set anew; held-out samples choose among them.
+        """Repaired weights with zeros at the removed entries. Held-out samples choose the best candidate, or none.
 
         Args:
-            weight: float32 [out_features, in_features], before anything was removed.
-            removed: bool [in_features], whole columns, or [out_features, in_features], single weights.
-            regression: what the outputs should be, on the samples to fit.
+            weight: the original weight, float32 [out_features, in_features].
+            removed: True for removed weights: bool [in_features] for whole columns, [out_features, in_features] for
+                single weights.
+            regression: inputs and target outputs on the samples to fit.
 
         Raises:
-            PlanError: if the samples do not determine one.
+            PlanError: if the samples do not determine a candidate.
         """

@@ -19,27 +19,28 @@ if TYPE_CHECKING:
 
 
 class LocalOptions(RepairOptions):
+    """Options of local reconstruction; unknown keys are refused."""
+
     epochs: PositiveInt = 5
-    """How often each block is trained on the samples; after each time held-out samples say how good it is."""
+    """Passes over the samples to train each block. Held-out samples measure the error after each pass."""
     learning_rate: PositiveFloat = 0.005
-    """Peak learning rate of Adam: about what an update changes of a weight, in units of the root mean square of the
-    weights of its linear layer."""
+    """Peak learning rate of Adam, in units of the root mean square weight of each linear layer: about the relative
+    change of a weight by one update."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the updates over which the learning rate rises; then it falls to zero in a line."""
+    """Share of the updates in which the learning rate rises. It then falls linearly to zero."""
     batch_size: PositiveInt = 2
-    """Samples of an update."""
+    """Samples for each update."""
     seed: NonNegativeInt = 0
-    """Decides the order of the samples."""
+    """Seed of the order of the samples."""
 
 
 class LocalReconstruction(Repair):
-    """Local reconstruction: the linear layers of one attention or MLP block after the other are trained, all together,
-    so that the residual stream behind the block comes nearest to the dense model's.
+    """Trains all linear layers of one block at a time to restore the dense model's residual stream behind the block.
 
-    Unlike a regression of single linear layers it takes into account what is nonlinear within a block.
+    Unlike a regression of single linear layers, the training accounts for the nonlinear parts of a block.
     """
 
-    title = "Each block trained to give what the dense model's does"
+    title = "Local reconstruction: each block trained to restore the dense model's residual stream"
     paper = (
         "Wagner et al., A Free Lunch in LLM Compression: Revisiting Retraining after Pruning, 2025 (arXiv:2510.14444)"
     )
@@ -65,7 +66,7 @@ class LocalReconstruction(Repair):
         refuse_sliced(read_config(base), base)
         samples = input_ids[: self.options.samples]
         batch = min(self.options.batch_size, fitted_samples(len(samples), self.options.held_out))
-        # what is on the device at once divides an update, so that all that is run is of one size
+        # a divisor of the update's samples, so that all batches have one size
         at_once = max(size for size in range(1, batch + 1) if batch % size == 0 and size <= runtime.batch_size)
         finished = FinishedBlocks.of(resume_point, base, samples, self.options)
         return repair_model(

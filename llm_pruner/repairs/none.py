@@ -5,7 +5,7 @@ from llm_pruner.system.options import Options
 
 
 class Untouched(Repair):
-    """The kept weights stay what they were."""
+    """Leaves the kept weights unchanged."""
 
     title = "No repair"
     mechanisms = ("width", "sparse", "depth")

@@ -1,4 +1,4 @@
-"""A decoder layer whose blocks are trained, one after the other, towards what the dense model's give."""
+"""Local reconstruction of a decoder layer: blocks are trained one by one to restore the dense residual stream."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from torch import nn
 
 from llm_pruner.data.order import sample_order
 from llm_pruner.models.layout import BLOCKS, block_of_linear, linears_among
+from llm_pruner.repairs.dense_states import DenseStates
 from llm_pruner.repairs.finished import FinishedBlocks
 from llm_pruner.repairs.records import BlockRepairRecord
+from llm_pruner.scoring.stream_weights import token_energies
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.training.loop import Schedule, TrainingTask, fit
 from llm_pruner.training.schedule import rate
@@ -31,23 +33,27 @@ def repair_blocks(
     layer: StreamedLayer,
     dense: StreamedLayer | None = None,
 ) -> Iterator[BlockRepairRecord]:
-    """Repair in place the blocks of one decoder layer that lost anything.
+    """Repair one decoder layer in place: every block with removed weights.
 
     Args:
-        finished: blocks that need not be trained again.
-        at_once: samples of every batch of hidden states but the last.
-        removed: what is gone of each linear layer.
-        fitted: samples to train on; those after them decide.
-        layer: to be changed. It reads what the dense model's layers before it give, or with ``dense`` what the
-            repaired ones do.
-        dense: the same layer as it is and with the dense model's hidden states.
+        options: options of the training.
+        finished: blocks that an interrupted repair has finished.
+        at_once: samples in each batch of hidden states; the last batch may have fewer.
+        removed: masks of the removed weights, by linear layer.
+        fitted: number of samples to train on; the samples after these are held out.
+        layer: the layer to change. Its inputs come from the repaired layers before it if ``dense`` is given, else from
+            the dense model.
+        dense: the unchanged layer with the dense model's inputs, for sequential repairs.
+
+    Yields:
+        A record for each repaired block.
 
     Raises:
         CheckpointError: if hidden states are not finite, or training diverges.
     """
     if not removed:
         return
-    wanted = _streams(dense or layer)
+    wanted = DenseStates.of(dense or layer).streams
     for name, mask in removed.items():
         layer.module.get_parameter(f"{name}.weight").data.masked_fill_(mask, 0)
     entering = layer.inputs
@@ -63,20 +69,13 @@ def repair_blocks(
             for name, tensor in tensors.items():
                 layer.module.get_parameter(name).data.copy_(tensor)
             yield record
-        # without ``dense`` everything reads, and leaves, what the dense model gives
+        # without ``dense``, inputs of every block are the dense model's
         entering = list(layer.through(block, entering)) if dense else wanted[block]
     layer.leave(entering)
 
 
-def _streams(dense: StreamedLayer) -> dict[str, list[torch.Tensor]]:
-    """The dense model's residual stream behind each block, batches of [batch, length, hidden]."""
-    dense.part = "mlp"
-    pairs = list(dense.run())
-    return {"attention": [middle for middle, _ in pairs], "mlp": [output for _, output in pairs]}
-
-
 def _train(task: _BlockTask, options: LocalOptions) -> tuple[dict[str, torch.Tensor], BlockRepairRecord]:
-    """The weights that a block is given, none if it stays as it is, and what they bring."""
+    """Trained parameters of a block, empty if training did not lower the error, and the record."""
     steps, epochs = len(task.order), options.epochs
     schedule = Schedule(
         steps=steps,
@@ -103,10 +102,10 @@ def _train(task: _BlockTask, options: LocalOptions) -> tuple[dict[str, torch.Ten
 
 
 class _BlockTask(TrainingTask):
-    """Adam on the distance of the residual stream behind a block from the dense model's.
+    """Trains a block with Adam on the distance between its residual stream and the dense model's.
 
-    The block computes in float32. Errors are measured with the weights rounded to the model's own dtype, and divided
-    by that before training where they are minimised: Adam's steps are to be the same for all blocks.
+    The block computes in float32. Errors are measured with weights rounded to the model's own dtype. The loss is the
+    error divided by the error before training, so that losses of all blocks have one scale.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class _BlockTask(TrainingTask):
         return total
 
     def after_backward(self) -> None:
-        # without a gradient, ever, Adam leaves a weight at exactly zero
+        # Adam keeps a weight at exactly zero if its gradient is always zero
         for name, mask in self.masks.items():
             gradient = self.parameters[name].grad
             assert gradient is not None
@@ -172,7 +171,7 @@ class _BlockTask(TrainingTask):
             for name, parameter in self.parameters.items():
                 parameter.data = exact[name].to(self.dtypes[name]).float()
             for part in self.held_out.split(self.at_once):
-                # every batch is of one size: the last is filled up, and what fills it does not count
+                # all batches have one size: copies fill the last batch and do not count
                 full = torch.cat([part, part[-1:].expand(self.at_once - len(part))])
                 total += self._errors(full)[: len(part)].mean(dim=1, dtype=torch.float64).sum().item()
             for name, parameter in self.parameters.items():
@@ -180,9 +179,9 @@ class _BlockTask(TrainingTask):
         error = total / len(self.held_out)
         if not math.isfinite(error):
             raise CheckpointError(
-                f"training diverged: error {error} at step {step}; {self.remedy}"
+                f"training diverged: error {error} at update {step}; {self.remedy}"
                 if step
-                else "its hidden states overflow in this dtype; calibrate in float32"
+                else "the hidden states overflow in this dtype; calibrate in float32"
             )
         if step == 0:
             self.scale = max(error, 1e-30)
@@ -192,14 +191,14 @@ class _BlockTask(TrainingTask):
         return -float(point["error"])
 
     def result(self) -> dict[str, torch.Tensor]:
-        """The trained parameters by name within the layer, in their own dtypes."""
+        """Trained parameters by name within the layer, in the model's dtypes."""
         return {name: parameter.detach().to(self.dtypes[name]) for name, parameter in self.parameters.items()}
 
     def _errors(self, samples: torch.Tensor) -> torch.Tensor:
-        """Float [batch, length]: each token's squared distance from what is wanted, by its squared norm, or by that of
-        all held-out tokens in the mean."""
+        """Each token's squared distance from the dense stream, float [batch, length]: divided by the squared norm of
+        the token's dense stream, or by the mean squared norm of all held-out tokens."""
         entering, wanted = (self._gather(batches, samples) for batches in (self.entering, self.wanted))
-        energy = wanted.square().sum(dim=-1).clamp(min=1e-30) if self.energy is None else self.energy
+        energy = token_energies(wanted) if self.energy is None else self.energy
         return (self.run(entering) - wanted).square().sum(dim=-1) / energy
 
     def _gather(self, batches: Sequence[torch.Tensor], samples: torch.Tensor) -> torch.Tensor:
@@ -208,7 +207,7 @@ class _BlockTask(TrainingTask):
         return torch.stack(states).to(self.run.device).float()
 
     def _mean_energy(self) -> float:
-        """The mean over held-out tokens of the squared norm of what is wanted."""
+        """Mean squared norm of the dense stream over held-out tokens."""
         parts = self.held_out.split(self.at_once)
         total = sum(self._gather(self.wanted, part).square().sum(dtype=torch.float64).item() for part in parts)
         return max(total / (len(self.held_out) * self.wanted[0].shape[1]), 1e-30)

@@ -1,4 +1,4 @@
-"""What a repair brought, as part of the record of a variant."""
+"""Results of a repair, as part of a variant's record."""
 
 from __future__ import annotations
 
@@ -11,81 +11,82 @@ from llm_pruner.system.records import Part
 
 
 class LinearRepairRecord(Part):
-    """What a repair brought of one linear layer, on held-out calibration samples; on all where none are held out."""
+    """Errors of one linear layer on the held-out part of the calibration samples, or on all if none are held out."""
 
     layer: int
-    """From 0."""
+    """Index of the decoder layer, from 0."""
     linear: str
-    """Name within the layer."""
+    """Name of the linear layer within the decoder layer."""
     before: float
-    """Squared error of the outputs without the repair, by their squared norm."""
+    """Squared error of the outputs without the repair, divided by the targets' squared norm."""
     after: float
-    """The same with it."""
+    """The same error with the repair."""
     kept: bool
-    """Whether the repair was kept: where it lowers the error."""
+    """Whether the repair was kept, because it lowers the error."""
     settings: dict[str, Any]
-    """Of several repairs tried, what sets the best apart. ``wanted`` of its outputs is the layer's ``own`` for the same
-    inputs, or what takes the ``stream`` to where the dense model has it."""
+    """Settings of the best candidate. ``wanted`` names its targets: ``own`` for the original weight's outputs on the
+    same inputs, ``stream`` for the outputs that restore the dense model's residual stream."""
 
 
 class BlockRepairRecord(Part):
-    """What a repair brought of one block, on held-out calibration samples.
+    """Errors of the residual stream behind one block, on the held-out part of the calibration samples.
 
-    Its errors are those of the residual stream behind the block: each token's squared distance from the dense model's
-    by its squared norm, the mean over tokens; or, where tokens count equally, the sum of distances by that of norms.
+    A token's error is the squared distance from the dense model's stream divided by the squared norm of that stream;
+    the record has the mean over tokens. If tokens weigh equally, the sum of distances is divided by the sum of norms.
     """
 
     layer: int
-    """From 0."""
+    """Index of the decoder layer, from 0."""
     block: str
     """``attention`` or ``mlp``."""
     before: float
     """Error without the repair."""
     after: float
-    """The lowest with it, of all checks."""
+    """Lowest error of all checks during the repair."""
     step: int
-    """Updates up to that check."""
+    """Updates before the check with the lowest error."""
     kept: bool
-    """Whether the repair was kept: where it lowers the error."""
+    """Whether the repair was kept, because it lowers the error."""
 
 
 class CutRepairRecord(Part):
-    """What a repair brought of consecutive removed layers, on held-out calibration samples.
+    """Errors of the residual stream behind a run of removed layers, on the held-out part of the calibration samples.
 
-    Errors are those of the residual stream behind them: each token's squared distance from the stream with these layers
-    by its squared norm, the mean over tokens; or, where tokens count equally, the sum of distances by that of norms.
+    A token's error is the squared distance from the stream with these layers divided by the squared norm of that
+    stream; the record has the mean over tokens. If tokens weigh equally, the sum of distances is divided by the sum of
+    norms.
     """
 
     first: int
-    """First removed layer, from 0."""
+    """Index of the first removed layer, from 0."""
     last: int
-    """Last removed layer."""
+    """Index of the last removed layer."""
     before: float
     """Error without the repair."""
     after: float
-    """Error with it."""
+    """Error with the repair."""
     kept: bool
-    """Whether the repair was kept: where it lowers the error."""
+    """Whether the repair was kept, because it lowers the error."""
     settings: dict[str, Any]
-    """What was chosen: the ``ridge``, or the ``factor``."""
+    """Chosen settings: the ``ridge`` or the ``factor``."""
 
 
 class RepairRecord(Part):
-    """How the kept weights were repaired."""
+    """The repair of a variant."""
 
     name: str
-    """Of the repair."""
+    """Name of the repair."""
     options: dict[str, Any]
-    """Defaults included."""
+    """Options of the repair, defaults included."""
     linears: tuple[LinearRepairRecord, ...] = ()
-    """In the order in which they were repaired; of a repair of linear layers."""
+    """Repaired linear layers, in the order of repair; empty for other repairs."""
     blocks: tuple[BlockRepairRecord, ...] = ()
-    """The same; of a repair of whole blocks."""
+    """Repaired blocks, in the order of repair; empty for other repairs."""
     cuts: tuple[CutRepairRecord, ...] = ()
-    """The same; of a repair of depth pruning."""
+    """Repaired runs of removed layers, in the order of repair; empty for other repairs."""
 
     def note(self) -> str:
-        """What it brought, for people."""
+        """The repair's result, as one line for people."""
         parts: dict[str, Sequence[LinearRepairRecord | BlockRepairRecord | CutRepairRecord]] = {
             "linear layers": self.linears,
             "blocks": self.blocks,
@@ -93,18 +94,18 @@ class RepairRecord(Part):
         }
         what, repaired = next((named for named in parts.items() if named[1]), ("", ()))
         if not repaired:
-            return f"{self.name}: nothing that it repairs lost anything"
+            return f"{self.name}: nothing to repair"
         kept = sum(part.kept for part in repaired)
         before = fmean(part.before for part in repaired)
         after = fmean(part.after if part.kept else part.before for part in repaired)
-        samples = "the samples fitted" if self.options.get("held_out") == 0 else "held-out samples"
+        samples = "the fitted samples" if self.options.get("held_out") == 0 else "held-out samples"
         return (
-            f"{self.name}: kept in {kept} of {len(repaired)} {what}; their mean squared error on {samples} "
+            f"{self.name}: kept in {kept} of {len(repaired)} {what}; mean squared error on {samples} "
             f"{before:.3g} → {after:.3g}{self._chosen()}"
         )
 
     def _chosen(self) -> str:
-        """How often each setting was chosen where the repair is kept, such as ``; ridge 0.01: 3, 0.1: 20``."""
+        """Number of kept repairs for each chosen setting, such as ``; ridge 0.01: 3, 0.1: 20``."""
         chosen: dict[str, Counter[str]] = defaultdict(Counter)
         settings = [part.settings for part in self.linears if part.kept]
         settings += [part.settings for part in self.cuts if part.kept]

@@ -1,4 +1,4 @@
-"""What the outputs of a linear layer should be, in terms of its inputs."""
+"""The regression of a linear layer's target outputs on its inputs."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 @dataclass
 class Regression:
-    """Sums over tokens of a linear layer's inputs x and of its wanted outputs t, weighted as the moments are: the
-    squared error of any weight follows from them."""
+    """Weighted sums over tokens of a linear layer's inputs x and target outputs t. They determine the squared error of
+    any weight."""
 
     moments: Moments
-    """Of x."""
+    """Moments of x."""
     cross: torch.Tensor
-    """float32 [out_features, in_features]: the sum of t·xᵀ."""
+    """Sum of t·xᵀ, float32 [out_features, in_features]."""
     wanted: torch.Tensor
-    """float32 [out_features]: the sum of t."""
+    """Sum of t, float32 [out_features]."""
     energy: float
-    """The sum of the squared norms of t."""
+    """Sum of the squared norms of t."""
     towards_stream: bool = False
-    """Whether t is what takes the residual stream to where the dense model has it, and not the layer's own output."""
+    """Whether t restores the dense model's residual stream; if not, t is the original weight's output."""
 
     @classmethod
     def empty(
         cls, outputs: int, inputs: int, *, towards_stream: bool = False, device: torch.device | str = "cpu"
     ) -> Self:
-        """Of no tokens."""
+        """A regression over no tokens."""
         import torch
 
         cross, wanted = torch.zeros(outputs, inputs, device=device), torch.zeros(outputs, device=device)
@@ -39,7 +39,7 @@ class Regression:
 
     @classmethod
     def of_weight(cls, weight: torch.Tensor, moments: Moments) -> Self:
-        """The outputs wanted are those that a weight [out_features, in_features] gives."""
+        """The regression whose target outputs are the outputs of ``weight``, [out_features, in_features]."""
         import torch
 
         cross = weight.float() @ moments.gram
@@ -47,7 +47,13 @@ class Regression:
         return cls(moments, cross, weight.float() @ moments.total, energy)
 
     def add(self, inputs: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None = None) -> None:
-        """Add inputs [..., in_features] and wanted outputs [..., out_features] of the same tokens, weighted [...]."""
+        """Add tokens to the sums.
+
+        Args:
+            inputs: [..., in_features].
+            targets: target outputs of the same tokens, [..., out_features].
+            weights: weights of the tokens, [...]; 1 by default.
+        """
         import torch
 
         self.moments.add(inputs, weights)
@@ -58,12 +64,16 @@ class Regression:
         self.energy += (weighted * rows).sum(dtype=torch.float64).item()
 
     def mean_error(self, weight: torch.Tensor) -> torch.Tensor:
-        """float32 [out_features]: what a weight's outputs lack on average, which is the best bias to add to them."""
+        """Mean of t minus the weight's outputs, float32 [out_features]: the best bias to add to these outputs."""
         return (self.wanted - weight.float() @ self.moments.total) / self.moments.mass
 
     def loss(self, weight: torch.Tensor, bias: torch.Tensor | None = None) -> float:
-        """The squared error of a weight [out_features, in_features], and of a bias [out_features] added to its outputs,
-        by the squared norm of what is wanted."""
+        """Squared error of a weight's outputs, divided by the targets' squared norm.
+
+        Args:
+            weight: [out_features, in_features].
+            bias: [out_features], added to the outputs.
+        """
         import torch
 
         rows = weight.float()

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 
 class ReplaceMeOptions(CutRepairOptions):
+    """Options of ReplaceMe; unknown keys are refused."""
+
     ridge: NonNegativeFloat | Annotated[tuple[NonNegativeFloat, ...], MinLen(1)] = (0.01, 0.1, 1.0)
-    """Weight of the distance from no change, in units of the mean squared output of the MLP. Of several, each cut gets
-    the one that held-out samples prefer; 0 is the published solution, and needs many tokens."""
+    """Penalty on the distance to the identity, in units of the mean squared output of the MLP. From several values,
+    held-out samples choose one for each cut. 0 is the published solution, and needs many tokens."""
 
 
 class ReplaceMe(CutRepair["torch.Tensor"]):
-    """A linear map of the outputs of the last MLP before a cut stands in for the removed layers.
+    """Replaces removed layers by a linear map of the outputs of the last MLP before the cut.
 
-    The map is the least-squares solution from these outputs to what they and the removed layers added to the residual
-    stream. It is folded into the MLP's down projection: nothing is added to the model.
+    The map is the least-squares fit from these outputs to the joint contribution of the MLP and the removed layers to
+    the residual stream. The map is folded into the MLP's down projection, so the model gets no new tensor.
     """
 
     title = "The removed layers as a linear map, folded into the MLP before them"
@@ -39,8 +41,7 @@ class ReplaceMe(CutRepair["torch.Tensor"]):
     def check(self, cuts: Sequence[range]) -> None:
         if any(cut.start == 0 for cut in cuts):
             raise PlanError(
-                "replace_me has no layer in front of layer 0 to fold anything into; write protect_first: 1, or "
-                "repair: rescale"
+                "replace_me needs a layer in front of layer 0 for its map; write protect_first: 1, or repair: rescale"
             )
 
     def mend(self, cut: Cut) -> tuple[torch.Tensor | None, CutRepairRecord]:
@@ -74,7 +75,7 @@ class ReplaceMe(CutRepair["torch.Tensor"]):
         return best, record
 
     def _error(self, cut: Cut, mapping: torch.Tensor) -> float:
-        """Error of the stream behind the cut, on the samples that decide."""
+        """Error of the stream behind the cut on held-out samples, or on all if none are held out."""
         return relative_error(
             (
                 (middle.float() + written.float() @ mapping.T.float(), wanted)
@@ -110,16 +111,16 @@ class ReplaceMe(CutRepair["torch.Tensor"]):
 
 @dataclass
 class _Sums:
-    """Sums over tokens of the MLP's outputs y and what is wanted of them, t. They are float64, as without a ridge the
-    solution magnifies rounding."""
+    """Sums over tokens of the MLP's outputs y and target outputs t, in float64, because a solution without a ridge
+    magnifies rounding."""
 
     tokens: int
     mass: float
     """Sum of the tokens' weights."""
     gram: torch.Tensor
-    """[hidden, hidden]: the sum of y·yᵀ."""
+    """Sum of y·yᵀ, [hidden, hidden]."""
     cross: torch.Tensor
-    """[hidden, hidden]: the sum of t·yᵀ."""
+    """Sum of t·yᵀ, [hidden, hidden]."""
 
     @classmethod
     def empty(cls, hidden: int, device: torch.device) -> _Sums:
@@ -138,10 +139,10 @@ class _Sums:
         self.cross.addmm_(targets.flatten(0, 1).T, weighted)
 
     def solved(self, ridge: float, layers: range) -> torch.Tensor:
-        """The map from y to t, drawn towards the identity by the ridge: float64 [hidden, hidden].
+        """The map from y to t, with the ridge as a penalty on the distance to the identity: float64 [hidden, hidden].
 
         Raises:
-            PlanError: if the tokens do not determine it.
+            PlanError: if the tokens do not determine the map.
         """
         import torch
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Rescale(CutRepair[float]):
-    """The residual stream before a cut gets the magnitude that the removed layers gave it.
+    """Scales the residual stream before a cut to its magnitude behind the removed layers.
 
-    The factor is the mean, over samples and hidden dimensions, of the mean magnitude of a sample's tokens behind the
-    removed layers by that before them. It multiplies all weights that write the stream before the cut: the norms in
-    front of the blocks take it out again, so that the kept layers before the cut do what they did. Where input and
-    output embedding are one tensor, the final norm divides by it.
+    The factor is the mean magnitude of a sample's tokens behind the removed layers divided by their mean magnitude
+    before them, as a mean over samples and hidden dimensions. The factor multiplies all weights that write the stream
+    before the cut. Norms in front of the blocks cancel the factor, so the kept layers before the cut work as before. If
+    input and output embedding are one tensor, the final norm divides by the factor.
     """
 
     title = "One factor for the stream before the removed layers"

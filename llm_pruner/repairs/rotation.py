@@ -12,17 +12,19 @@ if TYPE_CHECKING:
 
 
 class RotationOptions(RepairOptions):
+    """Options of the rotation; unknown keys are refused."""
+
     scale: bool = True
-    """Also stretch or shrink all outputs by one factor."""
+    """Multiply all outputs by the best common factor too."""
 
 
 class Rotation(LinearRepair):
-    """The outputs of what is kept are rotated, all together, to where they are nearest to the wanted ones.
+    """Rotates the outputs of the kept weights, by one rotation for all tokens, to fit the target outputs.
 
-    It has far fewer unknowns than least squares, so that few tokens determine it.
+    A rotation has far fewer unknowns than least squares, so few tokens determine it.
     """
 
-    title = "Rotation of the outputs towards those wanted"
+    title = "Rotation of the outputs to fit the target outputs"
     paper = "Rotation-constrained parameter update (RCPU), 2026; the orthogonal Procrustes problem"
     mechanisms = ("width",)
     Options = RotationOptions

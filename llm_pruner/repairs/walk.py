@@ -1,4 +1,4 @@
-"""A model whose kept weights a repair sets anew, one layer at a time."""
+"""The walk of a repair through a model, one decoder layer at a time."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from llm_pruner.repairs.regression import Regression
 from llm_pruner.scoring.evidence import input_hooks
 from llm_pruner.scoring.moments import Moments
 from llm_pruner.scoring.stream import LayerStream, StreamedLayer
+from llm_pruner.scoring.stream_weights import token_energies
 from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import staged_directory
 from llm_pruner.system.records import Part
@@ -44,18 +45,24 @@ def repair_model(
     adds_bias: bool = False,
     description: str = "layers",
 ) -> list[Told]:
-    """Write a model of the shape of ``base`` with zeros where something is removed and the rest repaired.
+    """Write a repaired model in the shapes of ``base``, with zeros at the removed weights.
 
     Args:
         base: model folder.
-        output: the folder to write; it appears only when complete.
-        removed: what is gone of each linear layer.
-        repair_layer: repairs one decoder layer in place, as ``repair_linears`` does, and says what that brought.
-        input_ids: int64 [samples, length].
-        adds_bias: give everything that writes the residual stream a bias, zero until a layer's repair sets it.
+        output: the new folder; it appears only when complete.
+        removed: masks of the removed weights.
+        options: options of the repair.
+        repair_layer: repairs one decoder layer in place and yields records, as ``repair_linears`` does.
+        input_ids: calibration samples, int64 [samples, length].
+        runtime: device, batch size and progress display.
+        adds_bias: give every linear layer that writes the residual stream a bias, zero until its repair.
+        description: text of the progress bar.
+
+    Returns:
+        Records of all layers, in the order of repair.
 
     Raises:
-        PlanError: if there are too few samples, or they do not determine a repair.
+        PlanError: if there are too few samples, or the samples do not determine a repair.
         CheckpointError: if inputs of a layer are not finite.
     """
     architecture = read_architecture(base)
@@ -88,17 +95,21 @@ def repair_model(
 
 
 def fitted_samples(samples: int, held_out: float) -> int:
-    """How many samples are fitted; the others decide, or those that are fitted where there are no others."""
+    """Number of samples to fit. The other samples are held out; if there are none, the fitted samples decide.
+
+    Raises:
+        PlanError: if no sample is left to fit.
+    """
     if not held_out:
         return samples
     aside = max(1, round(samples * held_out))
     if samples <= aside:
-        raise PlanError(f"a repair needs 2 calibration samples at least, one to decide by; there are {samples}")
+        raise PlanError(f"a repair needs at least 2 calibration samples, one of them held out; there are {samples}")
     return samples - aside
 
 
 def _add_biases(layer: StreamedLayer, names: Collection[str]) -> None:
-    """Give linear layers the biases of these names in the model, all zero."""
+    """Add zero biases with these names to the linear layers."""
     import torch
 
     for name, weight in list(layer.module.named_parameters()):
@@ -116,19 +127,27 @@ def repair_linears(
 ) -> Iterator[LinearRepairRecord]:
     """Repair the linear layers of one decoder layer in place.
 
-    A repair is kept where the squared error on held-out calibration samples is lower for it.
+    A linear layer keeps its repair if the squared error on held-out samples falls.
 
     Args:
-        removed: what is gone of each of them.
-        fitted: samples to fit; those after them decide.
-        layer: to be changed. It reads what the dense model's layers before it give, or with ``dense`` what the
-            repaired ones do.
-        dense: the same layer as it is and with the dense model's hidden states.
+        repair: proposes candidates for each linear layer.
+        removed: masks of the removed weights, by linear layer.
+        fitted: number of samples to fit; the samples after these are held out.
+        layer: the layer to change. Its inputs come from the repaired layers before it if ``dense`` is given, else from
+            the dense model.
+        dense: the unchanged layer with the dense model's inputs, for sequential repairs.
+
+    Yields:
+        A record for each linear layer.
+
+    Raises:
+        PlanError: if the samples do not determine a repair.
+        CheckpointError: if inputs of a linear layer are not finite.
     """
     weights = {name: layer.module.get_parameter(f"{name}.weight") for name in removed}
     originals = {name: weight.data.clone() for name, weight in weights.items()}
     if dense is None:
-        # what the layer gives stays that of the dense model: outputs are kept from before the change
+        # the next layer reads the outputs from before the repair, which are the dense model's
         sides = _regressions(repair.options, layer, list(removed), fitted, originals)
         for name in removed:
             yield _repair_linear(repair, layer, name, originals[name], removed[name], sides[name])
@@ -152,10 +171,10 @@ def _repair_linear(
     removed: torch.Tensor,
     sides: tuple[Regression, Regression],
 ) -> LinearRepairRecord:
-    """Set one linear layer to what is best on the held-out side, repaired or not, and say what that brought."""
+    """Set one linear layer to the best weight on the held-out samples, repaired or not."""
     fit, held_out = sides
     if not all(side.moments.gram.isfinite().all() for side in sides):
-        raise CheckpointError(f"layer {layer.index}, {name}: its inputs overflow in this dtype; calibrate in float32")
+        raise CheckpointError(f"layer {layer.index}, {name}: the inputs overflow in this dtype; calibrate in float32")
     deciding = held_out if held_out.moments.tokens else fit
     cut = original.float().masked_fill(removed, 0)
     before = deciding.loss(cut)
@@ -179,7 +198,7 @@ def _repair_linear(
 
 
 def _reading_together(names: Iterable[str]) -> list[list[str]]:
-    """Linear layers in the order in which they run, those that read the same inputs in one list."""
+    """Linear layers in running order, grouped by their inputs."""
     groups: list[list[str]] = []
     for name in names:
         if groups and not output_linears([name]) and block_of_linear(groups[-1][0]) == block_of_linear(name):
@@ -197,10 +216,10 @@ def _regressions(
     originals: Mapping[str, torch.Tensor],
     states: DenseStates | None = None,
 ) -> dict[str, tuple[Regression, Regression]]:
-    """Of each linear layer named: on the samples to fit, and on those that decide.
+    """Regressions of each linear layer, on the fitted and on the held-out samples.
 
-    What is wanted is what the original weight gives for the same inputs. With ``states``, of what writes the residual
-    stream it is what takes the stream to where the dense model has it, unless a norm stands in between.
+    Targets are the original weight's outputs on the same inputs. With ``states``, targets of linear layers that write
+    the residual stream restore the dense stream, unless a norm stands in between.
     """
     outputs = output_linears(names)
     writes = [name for block, name in outputs.items() if states and block in states.factors]
@@ -233,19 +252,17 @@ def _regressions(
                     bias = parameters.get(f"{name}.bias")
                     rows.append(wanted if bias is None else wanted - bias)
                 if name in outputs.values() and options.weigh == "stream":
-                    rows.append(_inverse_energy(behind[block_of_linear(name)]).to(rows[0].device))
+                    stream = behind[block_of_linear(name)]
+                    # the hidden size as a factor brings weights of all models near one
+                    weights = (token_energies(stream) / stream.shape[-1]).reciprocal()
+                    rows.append(weights.to(rows[0].device))
                 for side, part in zip(pair, (slice(border), slice(border, None)), strict=True):
                     side.add(*(each[part] for each in rows))
     return {name: _sides(fitting[leader], originals[name]) for name, leader in leaders.items()}
 
 
-def _inverse_energy(stream: torch.Tensor) -> torch.Tensor:
-    """float32 [...]: one over the mean square of the residual stream [..., hidden] of each token."""
-    return stream.float().square().mean(dim=-1).clamp(min=1e-30).reciprocal()
-
-
 def _no_tokens(weight: torch.Tensor, wanted: bool) -> Moments | Regression:
-    """Sums over no tokens, of a linear layer's inputs alone or of its wanted outputs too."""
+    """Sums over no tokens, of a linear layer's inputs alone or of its target outputs too."""
     outputs, inputs = weight.shape
     if wanted:
         return Regression.empty(outputs, inputs, towards_stream=True, device=weight.device)
@@ -255,6 +272,6 @@ def _no_tokens(weight: torch.Tensor, wanted: bool) -> Moments | Regression:
 def _sides(
     pair: tuple[Moments | Regression, Moments | Regression], original: torch.Tensor
 ) -> tuple[Regression, Regression]:
-    """A linear layer's regressions; of inputs alone, towards what its original weight gives for them."""
+    """A linear layer's regressions; sums of inputs alone get the original weight's outputs as targets."""
     fit, held_out = (side if isinstance(side, Regression) else Regression.of_weight(original, side) for side in pair)
     return fit, held_out

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from llm_pruner.scoring.stream import StreamedLayer
 
 
+def token_energies(stream: torch.Tensor) -> torch.Tensor:
+    """Squared norm of each token's hidden state, for a residual stream [..., hidden]: float32 [...], at least 1e-30.
+
+    A token's weight in errors is the reciprocal, because the next norm divides each token by its own norm.
+    """
+    return stream.float().square().sum(dim=-1).clamp(min=1e-30)
+
+
 @contextmanager
 def stream_weights(layer: StreamedLayer) -> Iterator[dict[str, float]]:
     """Context that, while the layer runs, measures weights for errors of the linear layers that write the stream.
@@ -78,8 +86,7 @@ class _Behind:
     def add(self, before: torch.Tensor, after: torch.Tensor) -> None:
         self.tokens += after[..., 0].numel()
         self.added += (after.float() - before.float()).square().sum().item()
-        energy = after.float().square().sum(dim=-1)
-        self.inverse += energy.clamp(min=1e-30).reciprocal().sum().item()
+        self.inverse += token_energies(after).reciprocal().sum().item()
 
     def weight(self) -> float:
         return self.added / self.written * self.inverse / self.tokens if self.written else 0.0

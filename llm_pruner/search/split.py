@@ -1,8 +1,8 @@
 """Search for the attention : MLP split with the lowest held-out perplexity; no checkpoint is written.
 
 To try a plan, the search zeroes the outputs of the units to remove in the dense model, before the output projections.
-The logits are then those of the pruned model. It tries splits in coarse steps first, then in ever smaller steps around
-the best.
+The model then has the logits of the pruned model. The search tries splits in coarse steps first, then in ever smaller
+steps around the best.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def search_split(
         base: folder of the base model, which is loaded once.
         output: the JSON to write.
         scores: JSON of ``compute_scores``.
-        held_out: token file with other samples than those of the scores and of the reported perplexity.
+        held_out: token file with samples that neither scores nor reported perplexity use.
         importance: JSON of layer scores, if the variant's options ask for them.
         coarse: first distance between splits, in percent of the budget.
         fine: smallest distance between splits, in percent.
-        patience: number of different plans in a row that may fail to improve before the search stops going up.
+        patience: number of measured plans in a row without improvement after which the search stops going up.
 
     Returns:
         The written record: ``best``, ``trials`` in their order, and whether the search ``stopped_early``.
@@ -158,7 +158,7 @@ class _Search:
         step = coarse
         while step > fine:
             step = max(fine, step // 2)
-            # one rate is a split too, with its own share
+            # one rate for both blocks is also a split, with its own share
             share_of_best = best.attention_share
             center = round(even.reached_share) if share_of_best is None else share_of_best
             for share in (center - step, center + step):

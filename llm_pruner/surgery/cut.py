@@ -1,6 +1,6 @@
-"""Plan + checkpoint → smaller checkpoint. The one place where a weight changes its shape.
+"""Plan + checkpoint → smaller checkpoint. Only this module changes shapes of weights.
 
-Works on the safetensors files, tensor by tensor: no model is built, and peak memory is one shard.
+The cut reads and writes safetensors files, tensor by tensor. It builds no model, and peak memory is one shard.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
 
 
 def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None:
-    """Write the model that ``plan`` leaves of ``base`` as a Hugging Face folder.
+    """Apply a plan to a model folder and write the smaller model as a Hugging Face folder.
 
     Args:
         base: model folder.
-        plan: what stays.
+        plan: layers, groups and channels that stay.
         output: the new folder; it appears only when complete.
         progress: show a progress bar on stderr.
 
     Raises:
         CheckpointError: if ``base`` cannot be read.
-        PlanError: if the plan does not fit it, or its hidden dimensions are sliced.
+        PlanError: if the plan does not fit ``base``, or the hidden dimensions of ``base`` are sliced.
     """
     architecture = read_architecture(base)
     refuse_sliced(architecture.config, base)
@@ -81,12 +81,20 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
 def slice_parameter(
     name: str, tensor: torch.Tensor, layer: LayerPlan, shape: LayerShape, head_dim: int
 ) -> torch.Tensor:
-    """What ``layer`` keeps of one of its parameters; ``name`` is relative to the layer."""
+    """The kept part of one parameter of a layer.
+
+    Args:
+        name: name of the parameter within the layer.
+        tensor: the whole parameter.
+        layer: groups and channels that stay.
+        shape: widths of the layer in the base.
+        head_dim: dimensions of a head.
+    """
     import torch
 
     cut = cut_of(name)
     if cut is None or cut.axis >= tensor.ndim:
-        # an output bias belongs to the residual stream, not to the units that go
+        # an output bias belongs to the residual stream, not to the removed units
         return tensor
     ratio = shape.heads_per_group
     sizes = segment_sizes(cut, shape.key_value_groups, shape.channels, heads_per_group=ratio, head_dim=head_dim)
@@ -97,8 +105,9 @@ def slice_parameter(
 def smaller_config(architecture: Architecture, plan: Plan) -> dict[str, Any]:
     """config.json of the pruned model.
 
-    Blocks of one shape that transformers' own class accepts are described by the ordinary global keys. Otherwise
-    those keep the base's values and ``per_layer_config`` says what differs. Layers without a block are named apart.
+    The ordinary global keys describe blocks of one shape, if transformers' own class accepts the shape. Otherwise the
+    global keys keep the base's values, and ``per_layer_config`` lists the differences. ``dropped_blocks`` lists the
+    layers without a block.
     """
     config = copy.deepcopy(architecture.config)
     for key in ("per_layer_config", "auto_map", "allow_global_per_layer_attribute_access", DROPPED):
@@ -129,7 +138,7 @@ def smaller_config(architecture: Architecture, plan: Plan) -> dict[str, Any]:
 
 
 def _layer_widths(architecture: Architecture, layer: LayerPlan) -> dict[str, int]:
-    """Of the blocks that the layer keeps."""
+    """Widths of the blocks that the layer keeps, by key of config.json."""
     widths = {
         "num_attention_heads": len(layer.groups) * architecture.layers[layer.index].heads_per_group,
         "num_key_value_heads": len(layer.groups),

@@ -1,7 +1,7 @@
-"""Calibration for slicing, and weights in the basis of the slices. All sums and products are float64.
+"""Calibration for slicing, and weights in the bases of the slices. All sums and products are float64.
 
-While activations flow, what is sliced off is projected out in the model's own basis, which computes the same as the
-sliced model does; only what is written is in the new bases.
+During calibration the removed directions are projected out in the model's own basis, which gives the same results as
+the sliced model. Only the written weights are in the new bases.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from llm_pruner.models.layout import BLOCKS, LINEARS, NORMS, SHORTCUTS, block_of
 from llm_pruner.scoring.stream import StreamedLayer
 
 ROWS_AT_ONCE = 8192
-"""Of an embedding being rotated, so that it is never held whole in float64."""
+"""Rows of an embedding to rotate at once, which limits the memory of float64."""
 
 _LEAVING = output_linears(LINEARS)
 """The linear layer of each block that writes the residual stream."""
@@ -24,7 +24,7 @@ _ENTERING = {name: _NORM[block_of_linear(name)] for name in LINEARS if name not 
 
 
 def second_moments(batches: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Sum of x·xᵀ over all tokens: float64 [hidden, hidden].
+    """Sum of x·xᵀ over all tokens, float64 [hidden, hidden].
 
     Args:
         batches: hidden states, each [batch, length, hidden].
@@ -37,7 +37,7 @@ def second_moments(batches: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def project(batches: list[torch.Tensor], basis: torch.Tensor) -> None:
-    """Take from hidden states, batch by batch in place, what lies outside the kept directions.
+    """Remove the directions outside the basis from hidden states, batch by batch in place.
 
     Args:
         batches: each [batch, length, hidden], in the model's own basis before and after.
@@ -52,7 +52,12 @@ def project(batches: list[torch.Tensor], basis: torch.Tensor) -> None:
 
 
 def add_mlp(layer: StreamedLayer, batches: list[torch.Tensor]) -> None:
-    """Turn hidden states between a layer's attention and its MLP, batch by batch in place, into those behind it."""
+    """Run hidden states through a layer's MLP block, batch by batch in place.
+
+    Args:
+        layer: the layer on the device.
+        batches: the residual stream between attention and MLP, each [batch, length, hidden].
+    """
     for number, hidden in enumerate(layer.through("mlp", batches)):
         batches[number] = hidden
 
@@ -60,10 +65,10 @@ def add_mlp(layer: StreamedLayer, batches: list[torch.Tensor]) -> None:
 def rotated_layer(
     parameters: dict[str, torch.Tensor], enter: torch.Tensor, middle: torch.Tensor, leave: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """A decoder layer's parameters in new bases: gains folded in, the shortcuts added. In the stored dtypes.
+    """A decoder layer's parameters in new bases, in the stored dtypes, with norm gains folded in and shortcuts added.
 
     Args:
-        parameters: of the dense layer, by name within it.
+        parameters: parameters of the dense layer, by name within the layer.
         enter, middle, leave: bases float64 [hidden, width] in front of the layer, between attention and MLP, and
             behind it.
     """

@@ -114,7 +114,7 @@ def test_a_fifth_goes_and_never_an_end(layers: int, count: int) -> None:
 
 
 def test_a_model_that_is_all_ends() -> None:
-    with pytest.raises(PlanError, match="0 of 2 layers are not at the model's ends; give count"):
+    with pytest.raises(PlanError, match="only 0 of 2 layers are neither first nor last; give count"):
         BasePruner(None, device="cpu").select_layers({0: 1.0, 1: 2.0})
 
 
@@ -174,9 +174,9 @@ def test_a_subclass_reads_the_layers_themselves(tmp_path: Path) -> None:
 def test_layers_of_a_folder_are_not_in_memory(make_model: Callable[..., Path]) -> None:
     pruner = BasePruner(make_model("llama"), device="cpu")
     assert pruner.num_layers == 4
-    with pytest.raises(PrunerError, match="take them from stream"):
+    with pytest.raises(PrunerError, match="take layers from stream"):
         _ = pruner.layers
-    with pytest.raises(PrunerError, match="without a model"):
+    with pytest.raises(PrunerError, match="pruner has no model"):
         _ = BasePruner(None, device="cpu").num_layers
 
 
@@ -207,7 +207,7 @@ def test_saving_replaces_its_own_and_nothing_else(make_model: Callable[..., Path
     assert pruned.config.num_hidden_layers == 2
     (tmp_path / "papers").mkdir()
     (tmp_path / "papers" / "thesis.tex").write_text("all of it")
-    with pytest.raises(PrunerError, match="no pruned model; choose another folder"):
+    with pytest.raises(PrunerError, match="not a pruned model; choose another folder"):
         pruner.prune_and_save([1], tmp_path / "papers")
     assert (tmp_path / "papers" / "thesis.tex").read_text() == "all of it"
     with pytest.raises(PrunerError, match="give model_id"):
@@ -250,7 +250,7 @@ def test_questions_say_where_they_come_from(capsys: pytest.CaptureFixture[str], 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert load_eval_dataset(2)[0]["source"] == "packaged"
     told = capsys.readouterr()
-    assert told.out == "" and told.err == "questions: the packaged ones, because the hub is not reachable\n"
+    assert told.out == "" and told.err == "questions: from the packaged sample, because the hub is not reachable\n"
     load_eval_dataset(2, "packaged")
     assert capsys.readouterr().err == ""  # as asked
 

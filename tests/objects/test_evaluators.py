@@ -122,7 +122,7 @@ def test_fewer_questions_are_the_first_of_more_and_tasks_take_turns() -> None:
     assert load_eval_dataset(20, "packaged", seed=4) != many
     with pytest.raises(DataError, match="n must be at least 1, not 0"):
         load_eval_dataset(0)
-    with pytest.raises(DataError, match="no source 'packged' of questions; did you mean 'packaged'"):
+    with pytest.raises(DataError, match="unknown source 'packged' of questions; did you mean 'packaged'"):
         load_eval_dataset(1, "packged")
 
 
@@ -157,10 +157,10 @@ def test_raw_forms(task: str) -> None:
     [
         ({}, "gsm", "no task 'gsm'; did you mean 'gsm8k'"),
         ({**RAW["gsm8k"], "answer": "4"}, "gsm8k", "no number behind '####'"),
-        ({**RAW["arc_easy"], "answerKey": "9"}, "arc_easy", "not of the data set's form"),
-        ({**RAW["arc_easy"], "choices": ["red"]}, "arc_easy", "not of the data set's form"),
+        ({**RAW["arc_easy"], "answerKey": "9"}, "arc_easy", "not have the data set's form"),
+        ({**RAW["arc_easy"], "choices": ["red"]}, "arc_easy", "not have the data set's form"),
         ({**RAW["openbookqa"], "choices": {"text": ["red"]}}, "openbookqa", "has no 'label'"),
-        ({**RAW["truthfulqa"], "mc1_targets": {"choices": ["red"], "labels": [0]}}, "truthfulqa", "not of the data"),
+        ({**RAW["truthfulqa"], "mc1_targets": {"choices": ["red"], "labels": [0]}}, "truthfulqa", "not have the data"),
         ({**RAW["triviaqa"], "answer": {"aliases": []}}, "triviaqa", "has no 'value'"),
     ],
 )

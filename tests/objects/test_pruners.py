@@ -182,9 +182,9 @@ def test_a_ratio_is_rounded_down_but_not_by_the_error_of_floats() -> None:
         ({"ratio": 0.5, "count": 1}, "at most one of ratio, threshold and count"),
         ({"ratio": 1.0}, "between 0 and 1, not 1"),
         ({"ratio": 0.0}, "between 0 and 1, not 0"),
-        ({"count": 0}, r"0 of 4 layers cannot go, only 1 … 3 can"),
-        ({"count": 4}, r"4 of 4 layers cannot go"),
-        ({"threshold": 1.0}, "all 4 layers score below 1, and one must stay"),
+        ({"count": 0}, "count must be 1 … 3 of 4 scored layers, not 0"),
+        ({"count": 4}, "count must be 1 … 3 of 4 scored layers, not 4"),
+        ({"threshold": 1.0}, "all 4 layers score below 1, but one must stay"),
     ],
 )
 def test_amounts_that_cannot_be_selected(amount: dict[str, Any], message: str, make_model: Any) -> None:
@@ -228,7 +228,7 @@ def test_what_a_pruner_cannot_be_made_or_asked(make_model: Callable[..., Path], 
         BasePruner(folder, device="cpu").compute_layer_scores(["text"])
     with pytest.raises(DataError, match="do not fit a vocabulary"):
         BasePruner(folder, device="cpu").compute_layer_scores(tokens + 97)
-    with pytest.raises(PrunerError, match="only select from scores"):
+    with pytest.raises(PrunerError, match="only select layers from scores"):
         BasePruner(None, device="cpu").compute_layer_scores(tokens)
 
 
@@ -264,9 +264,9 @@ def test_mergekit_yaml_of_a_loaded_model(make_model: Callable[..., Path], tmp_pa
     [
         ([], "at least one"),
         ([1, 1], "distinct"),
-        ([4], r"layers \[4\] are not among"),
-        ([-1], r"layers \[-1\] are not among"),
-        ([0, 1, 2, 3], "all 4 layers cannot go"),
+        ([4], r"layers \[4\] are not removable"),
+        ([-1], r"layers \[-1\] are not removable"),
+        ([0, 1, 2, 3], "all 4 layers are to be removed"),
     ],
 )
 def test_layers_that_cannot_be_removed(
@@ -305,7 +305,7 @@ def test_optimised_selection_is_what_trying_gives(
         seen.add(tuple(removed))
     if len(candidates) > 1:
         assert len(seen) > 1  # tolerance decides something
-    with pytest.raises(PlanError, match="not among"):
+    with pytest.raises(PlanError, match="not removable"):
         pruner.optimize_selection([7], tokens)
 
 
@@ -393,7 +393,7 @@ def test_own_selection_and_inherited_scores_as_a_method(
     assert pruner_method(f"{own}:PatientPruner")(tolerance=0.2).select(
         [{**entry, "loss": 1.0} for entry in SCORES], 2
     ) == [1, 3]
-    for name, message in (("TooManyPruner", "selects 3 layers where 2 are asked for"), ("TwicePruner", "distinct")):
+    for name, message in (("TooManyPruner", "selects 3 layers, but 2 are requested"), ("TwicePruner", "distinct")):
         with pytest.raises(PlanError, match=message):
             pruner_method(f"{own}:{name}")().select(entries, 2)
     plain = pruner_method(f"{own}:PlainPruner")()
@@ -401,7 +401,7 @@ def test_own_selection_and_inherited_scores_as_a_method(
     assert entries == [{"index": layer, "score": float(-layer)} for layer in range(4)]
     for count in (1, 2, 3):  # which it takes as a share
         assert plain.select(entries, count) == list(range(3, 3 - count, -1))
-    with pytest.raises(PrunerError, match=r"HalfPruner: scores must be of layers 0 … 3, once each, not \[0, 2\]"):
+    with pytest.raises(PrunerError, match=r"HalfPruner: scores must name each of the layers 0 … 3 once, not \[0, 2\]"):
         score_layers(pruner_method(f"{own}:HalfPruner")(), base, tokens, Runtime("cpu", 4))
 
 
@@ -411,7 +411,7 @@ def test_own_selection_and_inherited_scores_as_a_method(
         ("no_such_module:MyPruner", "'no_such_module' cannot be imported"),
         ("{own}:LastTokenPrunner", "has no class 'LastTokenPrunner'; did you mean 'LastTokenPruner'"),
         ("{own}:number", "has no class 'number'"),
-        ("{own}:Options", "'Options' is no subclass"),
+        ("{own}:Options", "'Options' is not a subclass"),
         ("{own}", "write the class as my_package.my_module:MyPruner"),
         (":MyPruner", "write the class as"),
     ],

@@ -51,7 +51,7 @@ def test_a_bias_is_what_removed_columns_gave_on_average(
 ) -> None:
     record = make("Magnitude_2000", {"repair": AS_PUBLISHED}, make_model(family), token_file, tmp_path)
     assert record.repair and all(linear.kept for linear in record.repair.linears)
-    assert "mean squared error on the samples fitted" in record.repair.note()
+    assert "mean squared error on the fitted samples" in record.repair.note()
     dense = build_model(family)
     seen: dict[tuple[int, str], list[torch.Tensor]] = {}
     for index, layer in enumerate(dense.model.layers):

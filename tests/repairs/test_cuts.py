@@ -131,11 +131,11 @@ def test_a_variant_is_repaired_and_says_so(make_model: Callable[..., Path], toke
 def test_what_cannot_be_mended_is_refused(
     make_model: Callable[..., Path], tokens: torch.Tensor, tmp_path: Path
 ) -> None:
-    with pytest.raises(PlanError, match=r"replace_me has no layer in front of layer 0 .*protect_first: 1"):
+    with pytest.raises(PlanError, match=r"replace_me needs a layer in front of layer 0 .*protect_first: 1"):
         mended(make_model("llama"), [0], "replace_me", tokens, tmp_path)
     with pytest.raises(ConfigError, match=r"repair: mends whole layers that go, not MLP blocks"):
         resolve("ShortGPT_mlp_remove_1", {"drop": "mlp", "repair": "rescale"})
-    with pytest.raises(ConfigError, match=r"'rescale' repairs what is kept of depth, not of width"):
+    with pytest.raises(ConfigError, match=r"'rescale' repairs models of depth, not of width"):
         resolve("GQA_2000", {"repair": "rescale"})
-    with pytest.raises(ConfigError, match=r"'bias' repairs what is kept of width, not of depth"):
+    with pytest.raises(ConfigError, match=r"'bias' repairs models of width, not of depth"):
         resolve("ShortGPT_remove_1", {"repair": "bias"})

@@ -1,4 +1,4 @@
-"""What a model writes after a few beginnings, as a file."""
+"""The result file of continuations."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from llm_pruner.system.records import Part, Record, RunRecord
 
 
 class Continuation(Part):
-    """What was written after one prompt."""
+    """The continuation of one prompt."""
 
     prompt: str
-    """The beginning."""
+    """The prompt."""
     text: str
-    """What the model wrote after it, greedily."""
+    """The model's greedy continuation, without the prompt."""
 
 
 class Continuations(ModelName, Record):
-    """What a model writes after a few beginnings, to be read beside another's."""
+    """Continuations of a few prompts, to compare the texts of models."""
 
     file: ClassVar[str] = "baselines/{variant}/evaluation/continuations.json"
 
     new_tokens: int
-    """Written after each prompt at most."""
+    """Largest number of tokens after each prompt."""
     continuations: tuple[Continuation, ...]
-    """One for each prompt; none where they are switched off."""
+    """One continuation for each prompt; empty if continuations are switched off."""
     run: RunRecord
-    """The job that wrote."""
+    """The job of the measurement."""

@@ -1,4 +1,4 @@
-"""How long a model takes and how much memory, as a file."""
+"""The result file of time and memory."""
 
 from __future__ import annotations
 
@@ -8,49 +8,49 @@ from llm_pruner.system.records import Part, Record, RunRecord
 
 
 class BatchTimes(Part):
-    """Times at one batch size; the fastest of all repeats counts."""
+    """Times at one batch size. Except for the medians, times are of the fastest repeat."""
 
     batch_size: int
-    """Prompts at once."""
+    """Number of prompts in the batch."""
     prefill_seconds: float
-    """Of one forward pass over the prompts."""
+    """Seconds of one forward pass over the prompts."""
     prefill_seconds_median: float | None = None
-    """Median over the repeats."""
+    """Median of these seconds over the repeats."""
     prefill_tokens_per_second: float
-    """Prompt tokens."""
+    """Prompt tokens per second, over all prompts."""
     decode_seconds_per_token: float
-    """Of every further token."""
+    """Seconds to decode one token of every prompt."""
     decode_seconds_per_token_median: float | None = None
-    """Median over the repeats."""
+    """Median of these seconds over the repeats."""
     decode_tokens_per_second: float
-    """Of all prompts together."""
+    """Decoded tokens per second, over all prompts."""
 
 
 class EfficiencyResult(Record):
-    """How long a model takes and how much memory."""
+    """Time and memory of a model."""
 
     file: ClassVar[str] = "baselines/{variant}/evaluation/efficiency.json"
 
     model: str
     """Name of the model."""
     load_seconds: float
-    """From the folder into memory."""
+    """Seconds to load the model from its folder."""
     bytes_on_disk: int
-    """Of the weights."""
+    """Bytes of the weights."""
     peak_memory_bytes: int
-    """What loading and running add to the process."""
+    """Growth of the process by loading and running the model, in bytes."""
     device: str
-    """Where it ran."""
+    """Device of the model."""
     threads: int
-    """Of torch, on a CPU."""
+    """Threads of torch on a CPU."""
     prompt_length: int
-    """Tokens of a prompt."""
+    """Tokens of each prompt."""
     new_tokens: int
-    """Decoded after it."""
+    """Tokens decoded after each prompt."""
     batches: tuple[BatchTimes, ...]
-    """By batch size."""
+    """Times at each batch size."""
     base_batches: tuple[BatchTimes, ...] = ()
-    """Times of the base model, measured in turn with these; speed-ups compare with them. Empty for the base itself, or
-    if it was not measured beside the model."""
+    """Times of the base model, measured in turn with the model's, for speed-ups. Empty for the base itself, or if the
+    base was not measured."""
     run: RunRecord
-    """The job that measured."""
+    """The job of the measurement."""

@@ -1,4 +1,4 @@
-"""How well a model predicts a text, as a file."""
+"""The result file of perplexity and divergence."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llm_pruner.system.records import Part, Record, RunRecord
 
 
 class Windows(NamedTuple):
-    """What was measured on: two models are compared window by window where it is the same."""
+    """Text and windows of a measurement. Two models with equal ``Windows`` can be compared window by window."""
 
     dataset: str | None
     split: str | None
@@ -22,88 +22,88 @@ class WindowLosses(Part):
     """Losses over windows of a text."""
 
     window: int
-    """Tokens the model sees at once."""
+    """Tokens that the model sees at once."""
     stride: int
     """Tokens from one window to the next."""
     windows: int
-    """How many."""
+    """Number of windows."""
     tokens: int
-    """Predicted."""
+    """Number of scored tokens."""
     nll: float
     """Mean negative log-likelihood, in nats per token."""
     perplexity: float
-    """Its exponential."""
+    """Exponential of ``nll``."""
     window_nll: tuple[float, ...] | None = None
-    """The mean of each window, by which two models are compared window by window."""
+    """Mean negative log-likelihood of each window, to compare two models window by window."""
 
 
 class TextSource(Part):
-    """Which model was measured, and on what."""
+    """Model and text of a measurement."""
 
     model: str
     """Name of the model."""
     dataset: str | None
-    """Where the text is from; null for a token file that does not say."""
+    """Source of the text; null if the token file does not name its source."""
     split: str | None
-    """Of the source."""
+    """Split of the source."""
 
 
 class PredictedText(Part):
-    """What a reference's predictions rest on."""
+    """Reference, text and windows of predictions."""
 
     weights: str
     """Digest of the reference's weights."""
     tokens: str
     """Digest of the token file."""
     window: int
-    """Tokens the model sees at once."""
+    """Tokens that the model sees at once."""
     stride: int
     """Tokens from one window to the next."""
     max_windows: int | None
-    """Where it stops; null for the whole text."""
+    """Largest number of windows; null for the whole text."""
     vocabulary: int
-    """Tokens that can come next."""
+    """Size of the vocabulary that the reference predicts."""
 
 
 class DivergenceResult(Part):
-    """How far predictions are from a reference's on the same tokens: KL(reference ‖ model), in nats per token.
+    """Divergence of predictions from a reference's on the same tokens: KL(reference ‖ model), in nats per token.
 
-    Standard errors are over tokens taken as independent; null for a single one.
+    Standard errors take tokens as independent; they are null for a single token.
     """
 
     mean_kl: float
-    """Mean divergence; a lower bound of the exact one where ``top`` is less than the vocabulary."""
+    """Mean divergence; a lower bound of the exact mean if ``top`` is less than the vocabulary."""
     mean_kl_stderr: float | None
-    """Its standard error."""
+    """Standard error of ``mean_kl``."""
     median_kl: float
-    """Half of the tokens have less."""
+    """Median divergence over tokens."""
     p99_kl: float
-    """99 of 100 tokens have less."""
+    """99th percentile of the divergence over tokens."""
     same_top: float
-    """Share of tokens where both hold the same next one likeliest."""
+    """Share of tokens for which model and reference have the same likeliest next token."""
     same_top_stderr: float | None
-    """Its standard error."""
+    """Standard error of ``same_top``."""
     top: int
-    """Likeliest next tokens compared one by one; the rest is one bucket."""
+    """Number of likeliest next tokens compared one by one; all other tokens form one bucket."""
     window_kl: tuple[float, ...]
-    """The mean of each window."""
+    """Mean divergence of each window."""
     reference: PredictedText
-    """What the reference's predictions rest on."""
+    """The reference, its text and its windows."""
 
 
 class PerplexityResult(WindowLosses, TextSource, Record):
-    """How well a model predicts a text."""
+    """Perplexity of a model on a text, and the divergence from a reference."""
 
     file: ClassVar[str] = "baselines/{variant}/evaluation/perplexity.json"
 
     bits_per_byte: float | None
-    """Of the text; null where its bytes are not known."""
+    """Bits per byte of the text; null if the number of bytes is unknown."""
     divergence: DivergenceResult | None = None
-    """From a reference's predictions; lacking where there was none."""
+    """Divergence from a reference; absent without a reference."""
     run: RunRecord
-    """The job that measured."""
+    """The job of the measurement."""
 
     @property
     def text(self) -> Windows:
-        """What was measured on."""
+        """Text and windows of the measurement."""
         return Windows(self.dataset, self.split, self.window, self.stride, self.windows, self.tokens)

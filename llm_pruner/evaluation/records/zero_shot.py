@@ -1,4 +1,4 @@
-"""How well a model answers without being trained to, as a file."""
+"""The result file of zero-shot accuracy."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from llm_pruner.system.records import Part, Record, RunRecord
 
 
 class TaskScores(Part):
-    """Scores in one task; null where it has no such score."""
+    """Scores in one task; a score that the task does not have is null."""
 
     acc: float | None
     """Share of right answers."""
     acc_stderr: float | None
-    """Its standard error."""
+    """Standard error of ``acc``."""
     acc_norm: float | None
-    """The same with likelihoods divided by the length of the answer."""
+    """Share of right answers, with log-likelihoods divided by the length of the answer."""
     acc_norm_stderr: float | None
-    """Its standard error."""
+    """Standard error of ``acc_norm``."""
     perplexity: float | None
-    """Of the right answers."""
+    """Perplexity of the right answers."""
     perplexity_stderr: float | None
-    """Its standard error."""
+    """Standard error of ``perplexity``."""
     items: int
-    """Questions asked."""
+    """Number of questions."""
     num_fewshot: int
-    """Examples before each."""
+    """Examples before each question."""
 
 
 class MeanScores(Part):
@@ -34,31 +34,31 @@ class MeanScores(Part):
     acc: float
     """Mean share of right answers."""
     acc_stderr: float
-    """Its standard error, tasks taken as independent."""
+    """Standard error of ``acc``, with tasks taken as independent."""
     acc_norm: float
-    """Mean of ``acc_norm``, or of ``acc`` where a task has no other."""
+    """Mean over tasks of ``acc_norm``, or of ``acc`` for a task without ``acc_norm``."""
 
 
 class TaskResults(Part):
-    """Scores by task, and over all."""
+    """Scores by task, and over all tasks."""
 
     tasks: dict[str, TaskScores]
-    """By the task's name."""
+    """Scores by name of the task."""
     mean: MeanScores
-    """Over all tasks."""
+    """Scores over all tasks."""
 
 
 class ModelName(Part):
-    """Which model was measured."""
+    """Model of a measurement."""
 
     model: str
     """Name of the model."""
 
 
 class ZeroShotResult(TaskResults, ModelName, Record):
-    """How well a model answers without being trained to."""
+    """Zero-shot accuracy of a model."""
 
     file: ClassVar[str] = "baselines/{variant}/evaluation/zero_shot.json"
 
     run: RunRecord
-    """The job that measured."""
+    """The job of the measurement."""
