@@ -132,9 +132,20 @@ def growing(needed):
 NEEDS = CONFIG.needs
 memory_mb, minutes = growing(NEEDS.memory_mb), growing(NEEDS.minutes)
 
-RUN_LOCK = locks.clear_stale_lock() if workflow.is_main_process else None
-if RUN_LOCK:
+RUN_LOCK = []
+
+
+def hold_folder():
+    """Hold the run's folder from here to the end of the process, once the jobs of a killed run have ended."""
+    try:
+        RUN_LOCK.append(locks.hold_run())
+    except PrunerError as error:
+        raise WorkflowError(str(error)) from None
     locks.wait_for_left_over_jobs(logger.info)
+
+
+if workflow.is_main_process:
+    snakemake_private.before_writing(workflow, hold_folder)
 
 
 def scores_file(score):

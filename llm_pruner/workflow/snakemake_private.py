@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TextIO
+
+_WRITING = ("execute", "unlock", "cleanup_metadata", "cleanup_shadow", "delete_output")
+"""Methods of a workflow that may write into the folder of the run."""
 
 
 def cores(workflow: Any) -> int:
@@ -35,6 +39,27 @@ def submit_at_once(workflow: Any) -> None:
     and a second at the end of every run.
     """
     workflow.scheduler.job_rate_limiter = None
+
+
+def before_writing(workflow: Any, prepare: Callable[[], object]) -> None:
+    """Call ``prepare`` before the workflow writes into its folder: not for a dry run, a lint, a report or a summary.
+
+    What an invocation is for is not known yet while the rules are read.
+    """
+
+    def prepared(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            plugin = kwargs.get("executor_plugin")
+            only_looks = plugin.common_settings.dryrun_exec if plugin else kwargs.get("dryrun", False)
+            if not only_looks:
+                prepare()
+            return method(*args, **kwargs)
+
+        return call
+
+    for name in _WRITING:
+        setattr(workflow, name, prepared(getattr(workflow, name)))
 
 
 def rules_of_run(workflow: Any) -> set[str]:
