@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter
 
 from llm_pruner.report.style import PALETTE
 from llm_pruner.system.files import staged_file
@@ -33,8 +36,22 @@ def plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def keep_text(figure: Figure) -> None:
+    """Let names hold any sign: no text between dollar signs is a formula, but for powers on a logarithmic axis."""
+    axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
+    for axis in axes:
+        formatter = axis.get_major_formatter()
+        if isinstance(formatter, FixedFormatter):
+            formatter.seq = [re.sub(r"(?<!\\)\$", r"\$", text) for text in formatter.seq]
+    ticks = {text for axis in axes for text in axis.get_ticklabels()}
+    for text in figure.findobj(Text):
+        if text not in ticks:
+            text.set_parse_math(False)
+
+
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a PNG that appears only when complete. The same numbers make the same file."""
+    keep_text(figure)
     with staged_file(path) as staged:
         # no Software entry, which would hold matplotlib's version
         figure.savefig(staged, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
