@@ -6,5 +6,5 @@ from workflow_scripts.job import job
 
 with job(snakemake):
     models = [Path(record).parent for record in snakemake.input.records]
-    results = read_results(models, scores=map(Path, snakemake.input.scores))
+    results = read_results(models, scores=map(Path, snakemake.input.scores), of_run=True)
     import_module(snakemake.params.module).draw(results, Path(snakemake.output[0]))

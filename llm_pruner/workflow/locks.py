@@ -98,7 +98,9 @@ def wait_for_left_over_jobs(say: Callable[[str], object], folder: Path = STATE, 
     """
     _wait(
         lambda: _processes(folder / _JOBS),
-        lambda jobs: f"Waiting for jobs of an earlier run in this folder, process {', '.join(jobs)}; end them to go on.",
+        lambda jobs: (
+            f"Waiting for jobs of an earlier run in this folder, process {', '.join(jobs)}; end them to go on."
+        ),
         say,
         seconds,
     )
