@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.data.tokens import read_tokens
+from llm_pruner.data.tokens import read_tokens_of
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.mechanisms.records import read_sources
 from llm_pruner.mechanisms.width.plan import plan_width
@@ -72,7 +72,7 @@ def search_split(
     runtime = runtime.start()
     run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=runtime.device)
     architecture = read_architecture(base)
-    ids = read_tokens(held_out)
+    ids = read_tokens_of(held_out, base)
     group_scores, layer_scores = read_sources(variant, architecture, scores, importance)
     journal = _Journal(
         output.with_name(f".{output.stem}.trials.json"), variant, *filter(None, (scores, importance, held_out))

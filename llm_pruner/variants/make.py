@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from llm_pruner.data.tokens import read_tokens
+from llm_pruner.data.tokens import read_tokens_of
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.records import read_sources
@@ -69,9 +69,9 @@ def prune(
         group_scores,
         ranking,
         found.best.split if found else None,
-        calibration_samples(variant.build_method(), calibration),
+        calibration_samples(variant.build_method(), calibration, base),
         runtime,
-        read_tokens(calibration) if calibration and variant.repaired else None,
+        read_tokens_of(calibration, base) if calibration and variant.repaired else None,
     )
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:
