@@ -15,7 +15,7 @@ from pydantic import SerializeAsAny
 from llm_pruner.mechanisms import MECHANISMS, get_mechanism
 from llm_pruner.system.errors import DataError, listed
 from llm_pruner.system.files import read_json
-from llm_pruner.system.records import Part, Record, RunRecord
+from llm_pruner.system.records import WAY_OUT, Part, Record, RunRecord
 
 if TYPE_CHECKING:
     from llm_pruner.models.architecture import Architecture, LayerShape
@@ -142,8 +142,9 @@ def read_scores(path: str | os.PathLike[str]) -> ScoresFile:
     """
     value = read_json(path)
     name = value.get("mechanism") if isinstance(value, Mapping) else None
-    model = get_mechanism(name).Scores if name in MECHANISMS else None
+    model = get_mechanism(name).Scores if isinstance(name, str) and name in MECHANISMS else None
     if model is None:
         known = ", ".join(name for name in MECHANISMS if get_mechanism(name).Scores)
-        raise DataError(listed(str(path), [f"mechanism: must be one of {known}, not {name!r}"], "not a file of scores"))
+        problem = f"mechanism: must be one of {known}, not {name!r}"
+        raise DataError(listed(f"{path}: not a file of scores", [problem], WAY_OUT))
     return model.of(value, path)
