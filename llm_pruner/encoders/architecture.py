@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 from llm_pruner.encoders.options import BuiltinEncoder, PruningOptions
 from llm_pruner.encoders.records.classifier import Removed
-from llm_pruner.system.errors import CheckpointError, PlanError, nearest
 from llm_pruner.models.architecture import MODEL_AGAIN
+from llm_pruner.system.errors import CheckpointError, PlanError, nearest
 from llm_pruner.system.files import read_json
 
 WIDTHS = "layer_widths"

@@ -693,8 +693,8 @@ def write_csv(table: Table, path: str | os.PathLike[str]) -> None:
     Text that a spreadsheet would take for a formula has an apostrophe in front; ``from_csv_cell`` removes it.
     """
     frame = table.frame.rename(columns=csv_cell)
-    for column in frame.select_dtypes("string"):
-        frame[column] = frame[column].map(csv_cell, na_action="ignore")
+    for key in frame.select_dtypes("string").columns:
+        frame[key] = frame[key].map(csv_cell, na_action="ignore")
     with staged_file(path) as staged:
         frame.to_csv(staged, index=False, lineterminator="\n")
 

@@ -96,14 +96,6 @@ def wait_for_left_over_jobs(say: Callable[[str], object], folder: Path = STATE, 
         folder: Snakemake's folder for the state of the run.
         seconds: time between two looks at the jobs.
     """
-    _wait(
-        lambda: _processes(folder / _JOBS),
-        lambda jobs: (
-            f"Waiting for jobs of an earlier run in this folder, process {', '.join(jobs)}; end them to go on."
-        ),
-        say,
-        seconds,
-    )
     if shutil.which("squeue") is not None:
         _wait(
             lambda: _queued(folder),
@@ -114,6 +106,15 @@ def wait_for_left_over_jobs(say: Callable[[str], object], folder: Path = STATE, 
             say,
             seconds,
         )
+    # later: a job in the queue is such a process too, and SLURM knows more of it
+    _wait(
+        lambda: _processes(folder / _JOBS),
+        lambda jobs: (
+            f"Waiting for jobs of an earlier run in this folder, process {', '.join(jobs)}; end them to go on."
+        ),
+        say,
+        seconds,
+    )
 
 
 def _wait(
