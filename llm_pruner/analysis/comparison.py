@@ -28,6 +28,7 @@ from llm_pruner.planning.plan import read_made_plan
 from llm_pruner.system.errors import DataError, PlanError
 from llm_pruner.system.files import write_text
 from llm_pruner.system.records import Pair
+from llm_pruner.system.text import printable
 
 STRUCTURE_FILE = "model_structure.json"
 COMPARISON_FILE = "model_comparison.json"
@@ -77,7 +78,7 @@ def describe_layers(comparison: ModelComparison) -> str:
     """The comparison as an aligned table of text, with one line for each layer of the base and one line of totals."""
     totals = comparison.totals
     lines = [
-        f"{comparison.model} compared with {comparison.base}",
+        printable(f"{comparison.model} compared with {comparison.base}"),
         f"{_step(comparison.num_layers)} layers, {_step(totals.parameters)} parameters "
         f"({_percent(totals.parameters.reduction_ratio)} removed), {_step(totals.nonzero)} non-zero",
         "",

@@ -23,9 +23,9 @@ from llm_pruner.cli.common import (
     variant_folder,
     variant_folders,
 )
-from llm_pruner.report.text import from_csv_cell, printable
 from llm_pruner.system.errors import DataError, PrunerError
 from llm_pruner.system.files import write_text
+from llm_pruner.system.text import from_csv_cell, printable
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.repeats import split_repeat
 from llm_pruner.variants.variant import DENSE

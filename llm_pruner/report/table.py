@@ -27,10 +27,10 @@ from llm_pruner.evaluation.records.perplexity import DivergenceResult, Perplexit
 from llm_pruner.evaluation.records.zero_shot import TaskScores, ZeroShotResult
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import ScoresFile, read_scores
-from llm_pruner.report.text import csv_cell, markdown_cell, printable
 from llm_pruner.system.errors import DataError
 from llm_pruner.system.files import staged_file, write_text
 from llm_pruner.system.records import Record, RunRecord
+from llm_pruner.system.text import csv_cell, markdown_cell, printable
 from llm_pruner.variants.records import AmountRecord, PruningRecord
 from llm_pruner.variants.repeats import split_repeat
 

@@ -35,11 +35,18 @@ def hold_run(folder: Path = STATE) -> IO[str]:
         The open lock file, to keep as long as the run lasts.
 
     Raises:
-        PrunerError: if another run holds the lock. Names its process, machine and start.
+        PrunerError: if the folder cannot be written, or another run holds the lock. Names its process, machine and
+            start.
     """
-    folder.mkdir(exist_ok=True)
-    # not "w": the file names the holder, which a process that is refused must not erase
-    handle = (folder / _LOCK).open("a+", encoding="utf-8")
+    try:
+        folder.mkdir(exist_ok=True)
+        # not "w": the file names the holder, which a process that is refused must not erase
+        handle = (folder / _LOCK).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise PrunerError(
+            f"{folder.absolute().parent}: a run cannot write here ({error.strerror}); copy the folder to a place where it "
+            "can. Dry runs and llm-pruner show work here too."
+        ) from None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

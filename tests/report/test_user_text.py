@@ -23,9 +23,9 @@ from llm_pruner.report.figures import FIGURES
 from llm_pruner.report.page.write import write_page
 from llm_pruner.report.table import Model, Results, markdown, summary_table, write_csv
 from llm_pruner.report.terminal import show_run
-from llm_pruner.report.text import csv_cell, from_csv_cell, printable
 from llm_pruner.report.workbook import write_workbook
 from llm_pruner.system.records import RunRecord
+from llm_pruner.system.text import csv_cell, from_csv_cell, printable
 from tests.report.test_report import BASE, analysis, run
 
 HOSTILE = [

@@ -68,6 +68,12 @@ def test_jobs_that_a_killed_run_left_behind_are_waited_for(tmp_path: Path, monke
     assert not list((tmp_path / "llm_pruner.jobs").iterdir())
 
 
+def test_where_nothing_can_be_written_the_message_says_so(tmp_path: Path) -> None:
+    (tmp_path / ".snakemake").touch()  # no folder, so nothing can be put into it
+    with pytest.raises(PrunerError, match=r"a run cannot write here \(.+\); copy the folder"):
+        locks.hold_run(tmp_path / ".snakemake" / "state")
+
+
 def test_outside_of_a_run_a_job_leaves_no_trace(tmp_path: Path) -> None:
     with locks.job_at_work(tmp_path / ".snakemake"):
         assert not list(tmp_path.iterdir())
