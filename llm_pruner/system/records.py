@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from llm_pruner.system.errors import DataError, listed, problems_of
 from llm_pruner.system.files import read_json, write_json
@@ -27,6 +27,13 @@ class Part(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
     )
+
+    @field_validator("*")
+    @classmethod
+    def _fits_a_table(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("must be below 2⁶³")
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """The part as JSON values, in the order of its fields."""

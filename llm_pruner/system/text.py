@@ -6,16 +6,17 @@ import re
 import unicodedata
 
 _STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_MARKUP = re.compile(r"[\\`*\[\]|<>&]|(?<!\w)_|_(?!\w)")
+_MARKUP = re.compile(r"[\\`*~$\[\]|<>&]|(?<!\w)_|_(?!\w)")
 
 
 def printable(text: str) -> str:
-    """The text with a replacement character for each control character and each half of a character.
+    """The text on one line, with a replacement character for each control character and each half of a character.
 
-    >>> printable("a\\x1b[2J\\tb")
+    >>> printable("a\\x1b[2J\\nb")
     'a\ufffd[2J b'
     """
-    return "".join("\ufffd" if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in text.replace("\t", " "))
+    signs = (" " if sign in "\t\n\r" else sign for sign in text)
+    return "".join("\ufffd" if unicodedata.category(sign) in ("Cc", "Cs") else sign for sign in signs)
 
 
 def csv_cell(text: str) -> str:

@@ -44,7 +44,7 @@ def hold_run(folder: Path = STATE) -> IO[str]:
         handle = (folder / _LOCK).open("a+", encoding="utf-8")
     except OSError as error:
         raise PrunerError(
-            f"{folder.absolute().parent}: a run cannot write here ({error.strerror}); copy the folder to a place where it "
+            f"{folder.absolute().parent}: a run cannot write here ({error.strerror}); copy it to a place where one "
             "can. Dry runs and llm-pruner show work here too."
         ) from None
     try:

@@ -70,7 +70,7 @@ def test_jobs_that_a_killed_run_left_behind_are_waited_for(tmp_path: Path, monke
 
 def test_where_nothing_can_be_written_the_message_says_so(tmp_path: Path) -> None:
     (tmp_path / ".snakemake").touch()  # no folder, so nothing can be put into it
-    with pytest.raises(PrunerError, match=r"a run cannot write here \(.+\); copy the folder"):
+    with pytest.raises(PrunerError, match=r"a run cannot write here \(.+\); copy it to"):
         locks.hold_run(tmp_path / ".snakemake" / "state")
 
 
