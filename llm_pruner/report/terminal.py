@@ -28,6 +28,7 @@ from llm_pruner.report.table import (
     size_on_disk,
     summary_table,
 )
+from llm_pruner.system.text import printable
 
 FIRST = (
     "variant",
