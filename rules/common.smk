@@ -141,6 +141,8 @@ RUN_LOCK = []
 
 def hold_folder():
     """Hold the run's folder from here to the end of the process, once the jobs of a killed run have ended."""
+    if RUN_LOCK:
+        return
     try:
         RUN_LOCK.append(locks.hold_run())
         locks.wait_for_left_over_jobs(logger.info)

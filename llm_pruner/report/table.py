@@ -692,9 +692,11 @@ def write_csv(table: Table, path: str | os.PathLike[str]) -> None:
 
     Text that a spreadsheet would take for a formula has an apostrophe in front; ``from_csv_cell`` removes it.
     """
-    frame = table.frame.rename(columns=csv_cell)
-    for key in frame.select_dtypes("string").columns:
-        frame[key] = frame[key].map(csv_cell, na_action="ignore")
+    frame = table.frame.copy()
+    for column in table.columns:
+        if column.format is TEXT:
+            frame[column.key] = frame[column.key].map(csv_cell, na_action="ignore")
+    frame = frame.rename(columns=csv_cell)
     with staged_file(path) as staged:
         frame.to_csv(staged, index=False, lineterminator="\n")
 
