@@ -1,6 +1,7 @@
 from importlib import import_module
 from pathlib import Path
 
+from llm_pruner.report.canvas import draw_with
 from llm_pruner.system.errors import DataError
 from workflow_scripts.job import job
 
@@ -13,4 +14,4 @@ with job(snakemake):
             f"{snakemake.input.record}: variant: '{record.variant}', not '{drawn}'; delete it and run again to make it "
             "anew"
         )
-    figure.draw(record, Path(snakemake.output[0]))
+    draw_with(snakemake.params.module, record, Path(snakemake.output[0]))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import re
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Text
-from matplotlib.ticker import FixedFormatter
 
 from llm_pruner.report.style import PALETTE
 from llm_pruner.system.files import staged_file
@@ -20,6 +20,12 @@ BLUE, VERMILION, ORANGE = PALETTE["blue"], PALETTE["vermilion"], PALETTE["orange
 INK, QUIET, FAINT = "#222222", "#8A8A8A", "#C8C8C8"
 """Colours of text, of lines that lead the eye, and of the grid behind the data."""
 GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.7}
+
+
+def draw_with(module: str, subject: Any, path: Path) -> None:
+    """Draw a subject with a figure's module. Names may hold any sign: no text between dollar signs is a formula."""
+    with rc_context({"text.parse_math": False}):
+        import_module(module).draw(subject, path)
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -36,22 +42,8 @@ def plain(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def keep_text(figure: Figure) -> None:
-    """Let names hold any sign: no text between dollar signs is a formula, but for powers on a logarithmic axis."""
-    axes = [axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)]
-    for axis in axes:
-        formatter = axis.get_major_formatter()
-        if isinstance(formatter, FixedFormatter):
-            formatter.seq = [re.sub(r"(?<!\\)\$", r"\$", text) for text in formatter.seq]
-    ticks = {text for axis in axes for text in axis.get_ticklabels()}
-    for text in figure.findobj(Text):
-        if text not in ticks:
-            text.set_parse_math(False)
-
-
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a PNG that appears only when complete. The same numbers make the same file."""
-    keep_text(figure)
     with staged_file(path) as staged:
         # no Software entry, which would hold matplotlib's version
         figure.savefig(staged, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})

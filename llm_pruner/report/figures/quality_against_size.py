@@ -17,7 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from llm_pruner.mechanisms import get_mechanism
-from llm_pruner.report.canvas import FAINT, INK, QUIET, keep_text, new_figure, plain, save
+from llm_pruner.report.canvas import FAINT, INK, QUIET, new_figure, plain, save
 from llm_pruner.report.style import CONTROLS, UNKNOWN, Style, ceiling, run_styles
 from llm_pruner.report.table import Model, Results, summary_table
 
@@ -70,7 +70,6 @@ def draw_quality(results: Results, path: str | os.PathLike[str], quality: Qualit
     drawn = set().union(*(points["variant"] for points in panels))
     _add_legend(figure, [model for model in results.models if model.name in drawn], styles)
     # settle the layout before placing names
-    keep_text(figure)
     figure.draw_without_rendering()
     for panel, points in zip(axes, panels, strict=True):
         _label_points(panel, points)
