@@ -153,6 +153,8 @@ def hold_folder():
 
 if workflow.is_main_process:
     snakemake_private.before_writing(workflow, hold_folder)
+    if not os.access(os.curdir, os.W_OK):
+        snakemake_private.look_without_writing(locks.STATE)
 
 
 def scores_file(score):

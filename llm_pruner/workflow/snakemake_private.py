@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import shutil
+import tempfile
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Any, TextIO
 
 _WRITING = ("execute", "unlock", "cleanup_metadata", "cleanup_shadow", "delete_output")
 """Methods of a workflow that may write into the folder of the run."""
+_READ = ("metadata", "incomplete", "conda", "singularity")
+"""Folders in ``.snakemake`` that a dry run reads; in others it writes."""
 
 
 def cores(workflow: Any) -> int:
@@ -60,6 +66,26 @@ def before_writing(workflow: Any, prepare: Callable[[], object]) -> None:
 
     for name in _WRITING:
         setattr(workflow, name, prepared(getattr(workflow, name)))
+
+
+def look_without_writing(state: Path) -> None:
+    """Let Snakemake look at a run in a folder that cannot be written.
+
+    Even a dry run makes folders in ``.snakemake``, and a finished run lacks one of them. So Snakemake is given another
+    folder for its state, with links to what it reads.
+
+    Args:
+        state: Snakemake's folder for the state of the run.
+    """
+    from snakemake import workflow as running
+
+    room = Path(tempfile.mkdtemp(prefix="llm-pruner-"))
+    atexit.register(shutil.rmtree, room, ignore_errors=True)
+    for name in _READ:
+        if (state / name).is_dir():
+            (room / name).symlink_to((state / name).absolute())
+    make = running.FilePersistence
+    running.FilePersistence = lambda **given: make(**{**given, "path": room})
 
 
 def rules_of_run(workflow: Any) -> set[str]:
