@@ -314,7 +314,7 @@ def test_tokens_of_something_else_are_refused(name: str, run: Path) -> None:
         (lambda held: {**held, "ids": held["ids"][:, :5].contiguous()}, r"must be \[tokens, 512\]"),
         (lambda held: {**held, "ids": held["ids"].long()}, "int64"),
         (lambda held: {**held, "ids": held["ids"] + 512}, "ids outside a vocabulary of 512"),
-        (lambda held: {"ids": held["ids"]}, "no file of predictions, or damaged"),
+        (lambda held: {"ids": held["ids"]}, "not a file of predictions, or damaged"),
     ],
 )
 def test_predictions_of_another_shape_are_refused(change: Any, told: str, run: Path) -> None:
