@@ -17,6 +17,7 @@ include: "rules/encoders_common.smk"
 include: "rules/encoders.smk"
 include: "rules/figures.smk"
 include: "rules/summary.smk"
+include: "rules/everything.smk"
 
 
 report: "report/workflow.rst"
@@ -34,12 +35,10 @@ onsuccess:
 rule all:
     default_target: True
     input:
-        rules.summary.output,
-        rules.page.output,
+        EVERYTHING,
 
 
 # The second track alone.
 rule classifiers:
     input:
-        rules.encoder_report.output,
-        [FIGURE_FILES[name] for name, figure in FIGURES.items() if figure.category == "Classifiers"],
+        CLASSIFIERS,

@@ -11,13 +11,15 @@ from snakemake.logging import logger
 from llm_pruner.workflow import locks, resources, snakemake_private
 from llm_pruner.workflow.config import load_config
 from llm_pruner.data.sources import is_file, split_for
-from llm_pruner.system.errors import PrunerError
+from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.provenance import sha256
 from llm_pruner.system.registry import module_of
 from llm_pruner.mechanisms import job_modules
 from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.planning.allocations.choice import ALLOCATION
+from llm_pruner.workflow.names import clash_problems
 from llm_pruner.workflow.fingerprint import sources_digest
+from llm_pruner.workflow.folders import refuse_hollow
 from llm_pruner.models.packages import ENCODERS as PRETRAINED_ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
 from llm_pruner.report.figures import FIGURES, RECORDS, RUN
@@ -74,6 +76,8 @@ if not CONFIG.needs_hub:
 
 REPEATS = repeats(VARIANTS, CONFIG.calibration.further_seeds)
 MODELS_MADE = VARIANTS | REPEATS
+if clash := clash_problems("scores", (score.name for variant in MODELS_MADE.values() for score in variant.scores)):
+    raise WorkflowError(str(ConfigError(clash, CONFIG_NAME)))
 SCORES = {score.name: score for variant in MODELS_MADE.values() for score in variant.scores}
 PLANNED = [name for name, variant in MODELS_MADE.items() if variant.score]
 DIRECT = [name for name, variant in MODELS_MADE.items() if not (variant.score or variant.step)]
@@ -132,9 +136,25 @@ def growing(needed):
 NEEDS = CONFIG.needs
 memory_mb, minutes = growing(NEEDS.memory_mb), growing(NEEDS.minutes)
 
-RUN_LOCK = locks.clear_stale_lock() if workflow.is_main_process else None
-if RUN_LOCK:
-    locks.wait_for_left_over_jobs(logger.info)
+RUN_LOCK = []
+
+
+def hold_folder():
+    """Hold the run's folder from here to the end of the process, once the jobs of a killed run have ended."""
+    if RUN_LOCK:
+        return
+    try:
+        RUN_LOCK.append(locks.hold_run())
+        locks.wait_for_left_over_jobs(logger.info)
+        refuse_hollow(map(Path, MODEL_FOLDERS), map(Path, packages_used()))
+    except PrunerError as error:
+        raise WorkflowError(str(error)) from None
+
+
+if workflow.is_main_process:
+    snakemake_private.before_writing(workflow, hold_folder)
+    if not os.access(os.curdir, os.W_OK):
+        snakemake_private.look_without_writing(locks.STATE)
 
 
 def scores_file(score):

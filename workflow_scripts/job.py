@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_pruner.system.device import claimed_gpus
 from llm_pruner.system.errors import PrunerError
+from llm_pruner.workflow.locks import job_at_work
 
 
 @contextmanager
@@ -30,7 +31,7 @@ def job(snakemake: Any, *, device: str = "auto") -> Iterator[None]:
         os.dup2(log.fileno(), sys.stdout.fileno())
         os.dup2(log.fileno(), sys.stderr.fileno())
         try:
-            with _gpu(snakemake, device, lambda line: log.write(f"{line}\n")):
+            with job_at_work(), _gpu(snakemake, device, lambda line: log.write(f"{line}\n")):
                 yield
         except PrunerError as error:
             log.write(f"{error}\n")

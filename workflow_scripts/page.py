@@ -6,4 +6,5 @@ from workflow_scripts.job import job
 
 with job(snakemake):
     records = [*snakemake.input.records, *snakemake.input.get("again", ())]
-    write_page(read_results([Path(record).parent for record in records]), Path(snakemake.output[0]))
+    results = read_results([Path(record).parent for record in records], of_run=True)
+    write_page(results, Path(snakemake.output[0]))

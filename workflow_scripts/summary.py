@@ -11,7 +11,9 @@ from workflow_scripts.job import job
 with job(snakemake):
     output = snakemake.output
     models = [Path(record).parent for record in snakemake.input.records]
-    results = read_results([*models, *(Path(record).parent for record in snakemake.input.get("again", ()))])
+    results = read_results(
+        [*models, *(Path(record).parent for record in snakemake.input.get("again", ()))], of_run=True
+    )
     more = []
     if report := snakemake.input.get("encoders"):
         classifiers = FinalReport.read(report)

@@ -23,9 +23,12 @@ from llm_pruner.analysis.records import (
     TotalsComparison,
 )
 from llm_pruner.analysis.structure import analyze_model, empty_layer, list_tensors, sparsity
-from llm_pruner.planning.plan import Plan
+from llm_pruner.models.architecture import read_architecture
+from llm_pruner.planning.plan import read_made_plan
+from llm_pruner.system.errors import DataError, PlanError
 from llm_pruner.system.files import write_text
 from llm_pruner.system.records import Pair
+from llm_pruner.system.text import printable
 
 STRUCTURE_FILE = "model_structure.json"
 COMPARISON_FILE = "model_comparison.json"
@@ -75,7 +78,7 @@ def describe_layers(comparison: ModelComparison) -> str:
     """The comparison as an aligned table of text, with one line for each layer of the base and one line of totals."""
     totals = comparison.totals
     lines = [
-        f"{comparison.model} compared with {comparison.base}",
+        printable(f"{comparison.model} compared with {comparison.base}"),
         f"{_step(comparison.num_layers)} layers, {_step(totals.parameters)} parameters "
         f"({_percent(totals.parameters.reduction_ratio)} removed), {_step(totals.nonzero)} non-zero",
         "",
@@ -132,8 +135,16 @@ def write_analysis(
         CheckpointError, PlanError, DataError: naming the file at fault.
     """
     output = Path(output)
-    plan = None if plan_path is None else Plan.read(plan_path)
+    plan = None if plan_path is None else read_made_plan(plan_path)
     before = analyze_model(base_folder, base_name) if original is None else original
+    if original:
+        _check_original(original, Path(base_folder))
+    try:
+        if plan:
+            units = [(layer.attention.key_value_groups, layer.mlp.channels) for layer in before.layers]
+            plan.check_units(units, before.name)
+    except PlanError as error:
+        raise PlanError(f"{plan_path}: {error}; delete it and run again to make it anew") from None
     after = analyze_model(model_folder, name, plan)
     comparison = compare(before, after)
     TensorList(name=name, tensors=tuple(list_tensors(model_folder, plan))).write(output / STRUCTURE_FILE)
@@ -142,6 +153,22 @@ def write_analysis(
     comparison.write(output / COMPARISON_FILE)
     write_text(output / LAYERS_FILE, describe_layers(comparison))
     return comparison
+
+
+def _check_original(original: ModelStructure, folder: Path) -> None:
+    """Raise DataError for the analysis of another model than that of the folder, which need not be there any more."""
+    numbers = [layer.layer_idx for layer in original.layers]
+    told = (original.model_type, original.hidden_size, original.num_layers, original.totals.parameters)
+    held = told
+    if (folder / "config.json").exists():
+        base = read_architecture(folder)
+        held = (base.family, base.hidden_size, base.num_layers, base.total_parameters)
+    if told != held or numbers != list(range(original.num_layers)):
+        raise DataError(
+            f"the analysis of '{original.name}' is not that of {folder}: model_type, hidden_size, num_layers and "
+            f"parameters are {told}, not {held}, and its layers have the numbers {numbers}; delete it and run again to "
+            "make it anew"
+        )
 
 
 def _quantity(before: int, after: int) -> Quantity:

@@ -21,6 +21,7 @@ from llm_pruner.analysis.records import (
     StructureSummary,
 )
 from llm_pruner.system.files import write_text
+from llm_pruner.system.text import printable
 
 SUMMARY_FILE = "models_structure_summary"
 
@@ -52,7 +53,7 @@ def describe_structures(summary: StructureSummary) -> str:
     headers = ["model", "parameters", "reduction in %", "non-zero", "layers", "fully pruned layers"]
     rows = [
         [
-            model.name,
+            printable(model.name),
             f"{model.params.total:,}",
             f"{100 * model.pruning.reduction_ratio:.2f}",
             f"{model.params.nonzero:,}",
@@ -79,7 +80,7 @@ def describe_structures(summary: StructureSummary) -> str:
     if footer:
         lines += [table[1], *table[body_end:]]
     if summary.missing:
-        lines += ["", f"not analysed yet: {', '.join(summary.missing)}"]
+        lines += ["", f"not analysed yet: {printable(', '.join(summary.missing))}"]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

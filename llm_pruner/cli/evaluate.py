@@ -141,7 +141,7 @@ def evaluate(
             options = {**zero_shot.model_dump(include={"num_fewshot", "limit"}), "seed": seed}
             task_folder = output / "tasks" if set(chosen_tasks) & set(BUILTIN_TASKS) else None
             if task_folder:
-                write_tasks(task_folder.absolute(), items=zero_shot.items, seed=seed)
+                write_tasks(task_folder, items=zero_shot.items, seed=seed)
             tokenizer = load_tokenizer(folder)
             measured["zero_shot"] = measure_zero_shot(loaded, tokenizer, model_name, chosen_tasks, task_folder, options)
     for part in ("perplexity", "zero_shot"):

@@ -32,7 +32,7 @@ def mergekit(
     """
     from llm_pruner.exports.mergekit import write_mergekit_yaml
     from llm_pruner.models.architecture import read_architecture
-    from llm_pruner.planning.plan import Plan
+    from llm_pruner.planning.plan import read_made_plan
 
     record = plan.parent / "pruning.json"
     if not plan.exists() and record.exists():
@@ -44,7 +44,7 @@ def mergekit(
     bases = [path for path in (base, Path(model_id)) if path and path.exists()]
     claim(files=[output], inputs=[plan, *bases], force=force)
     architecture = read_architecture(model_folder(base)) if base else None
-    write_mergekit_yaml(Plan.read(plan), output, model_id, dtype, architecture=architecture)
+    write_mergekit_yaml(read_made_plan(plan), output, model_id, dtype, architecture=architecture)
     emit({"output": str(output)}, f"{output}: run it with mergekit-yaml {output} FOLDER", as_json)
 
 

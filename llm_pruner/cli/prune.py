@@ -46,7 +46,7 @@ from llm_pruner.mechanisms.width.options import SEARCH
 from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_config
 from llm_pruner.models.shapes import check_base
-from llm_pruner.planning.plan import Plan
+from llm_pruner.planning.plan import read_made_plan
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import Need, step_class
 from llm_pruner.steps.records import HealingFile
@@ -333,7 +333,7 @@ def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: 
     )
     if (parent.folder / "plan.json").exists():
         # the plan names the base's layers that are left, and a step changes no shape
-        Plan.read(parent.folder / "plan.json").write(output / "plan.json")
+        read_made_plan(parent.folder / "plan.json").write(output / "plan.json")
     last = record.steps[-1]
     if last.held_out:
         from llm_pruner.report.figures import FIGURES

@@ -25,6 +25,7 @@ from llm_pruner.cli.common import (
 )
 from llm_pruner.system.errors import DataError, PrunerError
 from llm_pruner.system.files import write_text
+from llm_pruner.system.text import from_csv_cell, printable
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.repeats import split_repeat
 from llm_pruner.variants.variant import DENSE
@@ -375,12 +376,12 @@ def _read_from(variants: Sequence[Path]) -> list[Path]:
 
 def _rows_of_run(run: Path) -> list[Path]:
     """Folders of the variants in a run's table, in its order, with repeats; all variants if the run has no table."""
-    folders = {folder.name: folder for folder in variant_folders([run])}
+    folders = {printable(folder.name): folder for folder in variant_folders([run])}
     summary = run / "results" / "summary.csv"
     if not summary.exists():
         return list(folders.values())
     with summary.open(encoding="utf-8", newline="") as file:
-        names = [row["variant"] for row in csv.DictReader(file)]
+        names = [from_csv_cell(row["variant"]) for row in csv.DictReader(file)]
     again = [name for name in folders if name not in names and split_repeat(name)[0] in names]
     return [folders[name] for name in (*names, *again) if name in folders]
 

@@ -13,6 +13,7 @@ from llm_pruner.system.files import staged_file
 
 if TYPE_CHECKING:
     import torch
+    from transformers import PreTrainedModel
 
 KEY = "input_ids"
 
@@ -64,13 +65,27 @@ def digest(tokens: torch.Tensor) -> str:
     return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
 
 
-def check_vocabulary(tokens: torch.Tensor, model: Path, source: str) -> None:
-    """Raise DataError if token ids do not fit the model's vocabulary."""
+def check_vocabulary(tokens: torch.Tensor, model: Path | PreTrainedModel, source: str) -> None:
+    """Raise DataError if token ids do not fit the vocabulary of a model folder, or of a loaded model."""
     from llm_pruner.models.architecture import read_config
 
-    size = read_config(model)["vocab_size"]
+    size = read_config(model)["vocab_size"] if isinstance(model, Path) else model.config.vocab_size
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or high >= size:
         raise DataError(
             f"{source}: token ids {low} … {high} do not fit a vocabulary of {size}; use this model's tokenizer"
         )
+
+
+def read_tokens_of(path: str | os.PathLike[str], model: Path | PreTrainedModel) -> torch.Tensor:
+    """Token ids of a file for a model folder, or for a loaded model: int64 [samples, length].
+
+    Raises:
+        DataError: as ``read_tokens``, or if the tokens are not those that the file says it was made of, or do not fit
+            the model's vocabulary.
+    """
+    tokens, told = read_tokens(path), read_facts(path).get("sha256")
+    if told not in (None, digest(tokens)):
+        raise DataError(f"{path}: not the tokens that were drawn; delete it and run again to make it anew")
+    check_vocabulary(tokens, model, str(path))
+    return tokens

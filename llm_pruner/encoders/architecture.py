@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from llm_pruner.encoders.options import BuiltinEncoder, PruningOptions
 from llm_pruner.encoders.records.classifier import Removed
+from llm_pruner.models.architecture import MODEL_AGAIN
 from llm_pruner.system.errors import CheckpointError, PlanError, nearest
 from llm_pruner.system.files import read_json
 
@@ -175,7 +176,7 @@ def read_shape(folder: str | os.PathLike[str]) -> EncoderShape:
     path = Path(folder) / "config.json"
     if not path.exists():
         raise CheckpointError(f"{folder}: no config.json; name a Hugging Face model folder")
-    return shape_of(read_json(path), path)
+    return shape_of(read_json(path, way_out=MODEL_AGAIN), path)
 
 
 def unquantized_shape(folder: str | os.PathLike[str]) -> EncoderShape:

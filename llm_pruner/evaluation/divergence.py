@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import ValidationError
 
-from llm_pruner.data.tokens import read_tokens
+from llm_pruner.data.tokens import read_tokens_of
 from llm_pruner.evaluation.perplexity import perplexity
 from llm_pruner.evaluation.records.perplexity import DivergenceResult, PredictedText
 from llm_pruner.models.checkpoint import load, load_tokenizer
@@ -70,6 +70,7 @@ class Predictions:
         Raises:
             DataError: if the file is missing or damaged, or has other values.
         """
+        import torch
         from safetensors import SafetensorError, safe_open
 
         if not Path(path).exists():
@@ -82,6 +83,15 @@ class Predictions:
             raise DataError(
                 f"{path}: not a file of predictions, or damaged ({error}); delete it and run again"
             ) from None
+        shape, top = tuple(found.ids.shape), min(TOP, text.vocabulary)
+        whole = found.ids.dtype == torch.int32 and found.log_probs.dtype == torch.float32
+        if not whole or len(shape) != 2 or shape[1] != top or shape != tuple(found.log_probs.shape):
+            raise DataError(
+                f"{path}: ids and log_probs must be [tokens, {top}], int32 and float32, not {found.ids.dtype} {shape} "
+                f"and {found.log_probs.dtype} {tuple(found.log_probs.shape)}; delete it and run again"
+            )
+        if not (int(found.ids.min()) >= 0 and int(found.ids.max()) < text.vocabulary):
+            raise DataError(f"{path}: ids outside a vocabulary of {text.vocabulary}; delete it and run again")
         for key, value in expected.items():
             if getattr(text, key) != value:
                 raise DataError(
@@ -118,6 +128,8 @@ class Divergence:
                 "compare models with the same tokenizer"
             )
         rows = slice(self._seen, self._seen + len(logits))
+        if rows.stop > len(known.ids):
+            raise DataError(f"the reference's predictions end after {len(known.ids):,} tokens, and the text goes on")
         self._seen = rows.stop
         ids = known.ids[rows].to(logits.device, torch.int64)
         theirs = known.log_probs[rows].to(logits.device).double()
@@ -199,7 +211,7 @@ def predict(
         progress: show a progress bar on stderr.
     """
     recorder = _Recorder(TOP)
-    perplexity(model, read_tokens(tokens), progress=progress, observe=recorder.add, **options)
+    perplexity(model, read_tokens_of(tokens, folder), progress=progress, observe=recorder.add, **options)
     return recorder.predictions(weights=_weights_digest(folder), **text_facts(tokens, options))
 
 

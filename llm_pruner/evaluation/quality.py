@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.data.tokens import read_facts, read_tokens
+from llm_pruner.data.tokens import read_facts, read_tokens_of
 from llm_pruner.evaluation.continuations import measure_continuations
 from llm_pruner.evaluation.divergence import Divergence, Predictions, text_facts
 from llm_pruner.evaluation.perplexity import perplexity
@@ -90,7 +90,7 @@ def measure_perplexity(
         reference: another model's predictions on the same windows, to measure the divergence.
         progress: show a progress bar on stderr.
     """
-    facts, stream = read_facts(tokens), read_tokens(tokens)
+    stream, facts = read_tokens_of(tokens, model), read_facts(tokens)
     run = Run(options, device=str(model.device))
     divergence = Divergence(reference) if reference else None
     observe = divergence.add if divergence else None

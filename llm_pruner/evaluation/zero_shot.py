@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llm_pruner.data.builtin.task_files import DEFINITIONS, read_questions
 from llm_pruner.evaluation.continuations import pad, pad_id
 from llm_pruner.evaluation.records.zero_shot import MeanScores, TaskResults, TaskScores
 from llm_pruner.system.errors import DataError
 
 if TYPE_CHECKING:
+    from lm_eval.api.task import Task
     from lm_eval.models.huggingface import HFLM
     from transformers import PreTrainedModel
 
@@ -38,29 +40,28 @@ def zero_shot(
     Args:
         model: a loaded causal language model.
         tokenizer: the model's tokenizer.
-        tasks: names of tasks, in lm-eval or in ``task_folder``.
-        task_folder: folder of additional task files. If the folder has all tasks, lm-eval's own tasks are not indexed,
-            which saves time.
+        tasks: names of tasks, in lm-eval or made from the built-in text.
+        task_folder: folder with the questions of the tasks made from the built-in text. If no other tasks are named,
+            lm-eval's own tasks are not indexed, which saves time.
         num_fewshot: examples before each question.
         limit: largest number of questions in each task; all by default.
         batch_size: requests to run at once.
         seed: seed of the examples before questions and of lm-eval's random numbers.
 
     Raises:
-        DataError: for an unknown task, or a task without accuracy.
+        DataError: for an unknown task, a task without accuracy, or questions that are missing or were changed.
     """
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    own = {path.stem for path in task_folder.glob("*.yaml")} if task_folder else set()
-    include = str(task_folder) if task_folder else None
-    manager = TaskManager(include_path=include, include_defaults=not own.issuperset(tasks))
-    unknown = sorted(set(tasks) - set(manager.all_tasks))
+    own = {name: _own_task(task_folder, name) for name in tasks if name in DEFINITIONS} if task_folder else {}
+    manager = TaskManager(include_defaults=not own.keys() >= set(tasks))
+    unknown = sorted(set(tasks) - own.keys() - set(manager.all_tasks))
     if unknown:
         raise DataError(f"zero_shot.tasks: lm-eval has no task {', '.join(unknown)}")
     results = simple_evaluate(
         model=language_model(model, tokenizer, batch_size),
-        tasks=list(tasks),
+        tasks=[own.get(name, name) for name in tasks],
         num_fewshot=num_fewshot,
         limit=limit,
         task_manager=manager,
@@ -73,6 +74,24 @@ def zero_shot(
     )
     scores = {name: _task(results, name) for name in tasks}
     return TaskResults(tasks=scores, mean=_mean(list(scores.values())))
+
+
+def _own_task(folder: Path, name: str) -> Task:
+    """The task with the questions of a folder, as lm-eval runs it.
+
+    Questions are handed over in memory: lm-eval would look for their file by a pattern, in which brackets of a folder's
+    name have a meaning.
+    """
+    from datasets import Dataset
+    from lm_eval.api.task import ConfigurableTask
+
+    questions = Dataset.from_list(read_questions(folder, name))
+
+    class OwnTask(ConfigurableTask):  # type: ignore[misc]
+        def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+            self.dataset = {"test": questions}
+
+    return OwnTask(config=DEFINITIONS[name].config(name))
 
 
 def language_model(model: PreTrainedModel, tokenizer: Any, batch_size: int) -> HFLM:

@@ -175,6 +175,10 @@ class LayerScoreMethod(Method):
         """
         return lowest_layers(layers, count)
 
+    def problems_with(self, entry: Mapping[str, Any], num_layers: int) -> list[str]:
+        """What is wrong with a layer's entry, as read from a file, for ``select`` and ``notes``."""
+        return []
+
     def notes(self, removed: Sequence[Mapping[str, Any]]) -> list[str]:
         """Notes for the variant's record about the removal of these layers, given as entries."""
         return []

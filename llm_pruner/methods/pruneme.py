@@ -42,6 +42,12 @@ class PruneMe(LayerScoreMethod):
             entries.append({"index": index, "score": distances[0], "distances": distances})
         return entries
 
+    def problems_with(self, entry: Mapping[str, Any], num_layers: int) -> list[str]:
+        distances, wanted = entry.get("distances"), num_layers - entry["index"]
+        if isinstance(distances, list) and len(distances) == wanted and all(type(each) is float for each in distances):
+            return []
+        return [f"distances: must be {wanted} numbers, not {distances!r}"]
+
     def select(self, layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
         blocks = zip(layers, layers[count - 1 :], strict=False)
         starts = [first for first, last in blocks if last["index"] - first["index"] == count - 1]

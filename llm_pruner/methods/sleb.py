@@ -64,6 +64,10 @@ class RemovalOrder(LayerScoreMethod):
         """Number of layers to rank; at least one layer always stays."""
         return min(self.options.steps or -(-num_layers // 2), num_layers - 1)
 
+    def problems_with(self, entry: Mapping[str, Any], num_layers: int) -> list[str]:
+        loss = entry.get("loss", 0.0)
+        return [] if type(loss) is float else [f"loss: must be a number, not {loss!r}"]
+
     def select(self, layers: Sequence[Mapping[str, Any]], count: int) -> list[int]:
         ranked = [entry for entry in layers if "loss" in entry]
         if len(ranked) < count:

@@ -57,6 +57,12 @@ class Smart(RemovalOrder):
             "restored": [index for index in tried if index != chosen],
         }
 
+    def problems_with(self, entry: Mapping[str, Any], num_layers: int) -> list[str]:
+        within = entry.get("within_tolerance")
+        wrong = "loss" in entry and not isinstance(within, bool)
+        told = [f"within_tolerance: must be true or false, not {within!r}"] if wrong else []
+        return [*super().problems_with(entry, num_layers), *told]
+
     def notes(self, removed: Sequence[Mapping[str, Any]]) -> list[str]:
         forced = [str(entry["index"]) for entry in removed if not entry["within_tolerance"]]
         if not forced:

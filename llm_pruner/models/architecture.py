@@ -61,6 +61,8 @@ DROPPED = "dropped_blocks"
 ADDED_BIASES = "added_biases"
 """The key of config.json with the linear layers, within every decoder layer, that have a bias which the family's own
 class lacks: ``["mlp.down_proj"]``."""
+MODEL_AGAIN = "get the model's folder again or, if a run made it, delete it and run again"
+"""What to do about a model whose config.json is damaged; the file may be a user's own."""
 _PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
@@ -290,7 +292,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(folder) / "config.json"
     if not path.exists():
         raise CheckpointError(f"{folder}: has no config.json; name a Hugging Face model folder")
-    config = read_json(path)
+    config = read_json(path, way_out=MODEL_AGAIN)
     check_family(config, path)
     return dict(config)
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
 
 from llm_pruner.models.architecture import Architecture
 from llm_pruner.models.layout import BLOCKS, component
-from llm_pruner.system.errors import PlanError
+from llm_pruner.system.errors import PlanError, listed, problems_of
 from llm_pruner.system.files import read_json, write_text
+from llm_pruner.system.records import WAY_OUT, Part
+
+_Index = Annotated[int, Field(strict=True, ge=0)]
 
 
 @dataclass(frozen=True)
@@ -84,10 +90,18 @@ class Plan:
 
     def check(self, architecture: Architecture) -> None:
         """Raise PlanError unless the plan fits the model and every kept layer keeps a block."""
-        if self.base_layers != architecture.num_layers:
-            raise PlanError(
-                f"this plan is for {self.base_layers} layers, {architecture.folder} has {architecture.num_layers}"
-            )
+        units = [(shape.key_value_groups, shape.channels) for shape in architecture.layers]
+        self.check_units(units, str(architecture.folder))
+
+    def check_units(self, units: Sequence[tuple[int, int]], model: str) -> None:
+        """Raise PlanError unless the plan fits a model and every kept layer keeps a block.
+
+        Args:
+            units: key-value groups and MLP channels of each layer.
+            model: name of the model in messages.
+        """
+        if self.base_layers != len(units):
+            raise PlanError(f"this plan is for {self.base_layers} layers, {model} has {len(units)}")
         if not self.layers:
             raise PlanError("this plan leaves no layer")
         if list(self.kept_layers) != sorted(set(self.kept_layers)):
@@ -95,12 +109,12 @@ class Plan:
         for layer in self.layers:
             if not 0 <= layer.index < self.base_layers:
                 raise PlanError(f"layer {layer.index} is not one of the model's {self.base_layers}")
-            shape = architecture.layers[layer.index]
             if not layer.groups and not layer.channels:
                 raise PlanError(f"layer {layer.index} would keep nothing; leave the layer out of the plan instead")
+            groups, channels = units[layer.index]
             for name, kept, available in (
-                ("key-value groups", layer.groups, shape.key_value_groups),
-                ("MLP channels", layer.channels, shape.channels),
+                ("key-value groups", layer.groups, groups),
+                ("MLP channels", layer.channels, channels),
             ):
                 if list(kept) != sorted(set(kept)) or not set(kept) <= set(range(available)):
                     raise PlanError(
@@ -133,14 +147,10 @@ class Plan:
             ],
         }
 
-    @classmethod
-    def from_dict(cls, value: dict[str, Any]) -> Plan:
-        return cls(
-            value["base"]["num_layers"],
-            tuple(
-                LayerPlan(layer["index"], tuple(layer["groups"]), tuple(layer["channels"])) for layer in value["layers"]
-            ),
-        )
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the plan says, however its file is laid out."""
+        return hashlib.sha256(json.dumps(self.to_dict()).encode()).hexdigest()
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the plan as JSON, one line for each layer, so that ``diff`` compares two plans."""
@@ -156,10 +166,74 @@ class Plan:
 
         Raises:
             DataError: if the file is missing or not JSON.
-            PlanError: if the file is JSON but not a plan.
+            PlanError: if the file is JSON but not a plan. Names every problem.
         """
-        value = read_json(Path(path))
         try:
-            return cls.from_dict(value)
-        except (KeyError, TypeError) as error:
-            raise PlanError(f"{path}: not a pruning plan ({error!r})") from None
+            held = _PlanFile.model_validate(read_json(path))
+        except ValidationError as error:
+            problems = problems_of(error, _PlanFile)
+            raise PlanError(listed(f"{path}: not a pruning plan", problems, WAY_OUT)) from None
+        layers = tuple(LayerPlan(layer.index, layer.groups, layer.channels) for layer in held.layers)
+        return cls(held.base.num_layers, layers)
+
+
+def read_made_plan(path: str | os.PathLike[str]) -> Plan:
+    """Read the plan that a model was cut by: ``plan.json`` as it was when the ``pruning.json`` beside it was written.
+
+    A plan without such a record is only checked in itself.
+
+    Raises:
+        DataError: if a file is missing or not JSON.
+        PlanError: if it is not a plan, or was changed since.
+    """
+    plan, record = Plan.read(path), Path(path).with_name("pruning.json")
+    made = read_json(record).get("plan") if record.exists() else None
+    if made not in (None, plan.digest):
+        raise PlanError(
+            f"{path}: changed since its model was made: its SHA-256 is {plan.digest[:12]}…, and {record} says "
+            f"{str(made)[:12]}…; put the file back, or delete the model's folder and run again to make both anew"
+        )
+    return plan
+
+
+class _BaseOfPlan(Part):
+    """The model that is cut."""
+
+    num_layers: Annotated[int, Field(strict=True, gt=0)]
+
+
+class _LayerOfPlan(Part):
+    """A line of the file."""
+
+    index: _Index
+    groups: tuple[_Index, ...]
+    channels: tuple[_Index, ...]
+
+    @model_validator(mode="after")
+    def _ascends(self) -> Self:
+        for name, kept in (("groups", self.groups), ("channels", self.channels)):
+            if list(kept) != sorted(set(kept)):
+                raise ValueError(f"{name} must be ascending and distinct")
+        if not self.groups and not self.channels:
+            raise ValueError(f"layer {self.index} would keep nothing; a layer that goes is left out")
+        return self
+
+
+class _PlanFile(Part):
+    """The form of ``plan.json``."""
+
+    base: _BaseOfPlan
+    kept_layers: tuple[_Index, ...] | None = None
+    """The numbers of ``layers`` once more, for people; a plan made by hand may lack them."""
+    layers: Annotated[tuple[_LayerOfPlan, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _fits_itself(self) -> Self:
+        indices = [layer.index for layer in self.layers]
+        if self.kept_layers is not None and list(self.kept_layers) != indices:
+            raise ValueError(f"kept_layers: {list(self.kept_layers)}, but layers has {indices}")
+        if indices != sorted(set(indices)):
+            raise ValueError(f"layers: {indices} must be ascending and distinct")
+        if indices[-1] >= self.base.num_layers:
+            raise ValueError(f"layers: {indices[-1]} is not one of the base's {self.base.num_layers}")
+        return self

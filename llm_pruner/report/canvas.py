@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -17,6 +20,12 @@ BLUE, VERMILION, ORANGE = PALETTE["blue"], PALETTE["vermilion"], PALETTE["orange
 INK, QUIET, FAINT = "#222222", "#8A8A8A", "#C8C8C8"
 """Colours of text, of lines that lead the eye, and of the grid behind the data."""
 GRID: dict[str, Any] = {"color": "#E3E3E3", "linewidth": 0.7}
+
+
+def draw_with(module: str, subject: Any, path: Path) -> None:
+    """Draw a subject with a figure's module. Names may hold any sign: no text between dollar signs is a formula."""
+    with rc_context({"text.parse_math": False}):
+        import_module(module).draw(subject, path)
 
 
 def new_figure(width: float, height: float) -> Figure:

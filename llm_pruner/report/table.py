@@ -11,7 +11,7 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter, itemgetter
 from pathlib import Path
@@ -27,8 +27,10 @@ from llm_pruner.evaluation.records.perplexity import DivergenceResult, Perplexit
 from llm_pruner.evaluation.records.zero_shot import TaskScores, ZeroShotResult
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import ScoresFile, read_scores
+from llm_pruner.system.errors import DataError
 from llm_pruner.system.files import staged_file, write_text
 from llm_pruner.system.records import Record, RunRecord
+from llm_pruner.system.text import csv_cell, markdown_cell, printable
 from llm_pruner.variants.records import AmountRecord, PruningRecord
 from llm_pruner.variants.repeats import split_repeat
 
@@ -139,7 +141,11 @@ class Results:
 
 
 def read_results(
-    model_dirs: Sequence[str | os.PathLike[str]], base: str = "Dense", scores: Iterable[Path] = ()
+    model_dirs: Sequence[str | os.PathLike[str]],
+    base: str = "Dense",
+    scores: Iterable[Path] = (),
+    *,
+    of_run: bool = False,
 ) -> Results:
     """Read every result file of the given model folders. A missing file is no error.
 
@@ -147,11 +153,12 @@ def read_results(
         model_dirs: folders of variants.
         base: name of the model for comparison.
         scores: files of ``resources/scores``, for the figures.
+        of_run: whether the folders are those of a run, where each file names the model that its folder is called by.
 
     Raises:
-        DataError: for a damaged file, naming the file.
+        DataError: for a damaged file, or in a run for the file of another model. Names the file.
     """
-    everything = [_read_model(Path(folder)) for folder in model_dirs]
+    everything = [_read_model(Path(folder), of_run) for folder in model_dirs]
     models = [model for model in everything if split_repeat(model.name)[1] is None]
     models.sort(key=lambda model: model.name != base)
     found = next((model for model in models if model.name == base), Model(base))
@@ -159,9 +166,16 @@ def read_results(
     return Results(tuple(models), found, tuple(map(read_scores, scores)), repeats)
 
 
-def _read_model(folder: Path) -> Model:
+def _read_model(folder: Path, of_run: bool) -> Model:
     files = {part: (folder / file, record) for part, (file, record) in _FILES.items()}
     found: dict[str, Any] = {part: record.read(file) for part, (file, record) in files.items() if file.exists()}
+    for part, held in found.items() if of_run else ():
+        key = "variant" if part == "pruning" else "model"
+        if (name := getattr(held, key)) != folder.name:
+            raise DataError(
+                f"{files[part][0]}: {key}: '{name}', in the folder of '{folder.name}'; delete it and run again to make "
+                "it anew"
+            )
     return Model(folder.name, **found)
 
 
@@ -232,13 +246,15 @@ class Table:
 
 
 def build_table(title: str, columns: Sequence[Column], records: Sequence[Any], note: str = "") -> Table:
-    frame = pd.DataFrame(
-        {
-            column.key: pd.array([column.value(record) for record in records], dtype=column.format.dtype)
-            for column in columns
-        }
-    )
-    return Table(title, tuple(columns), frame, note)
+    """The values of the records. No text of theirs, and no title, holds a control character."""
+
+    def values(column: Column) -> list[Any]:
+        found = [column.value(record) for record in records]
+        return [printable(value) if isinstance(value, str) else value for value in found]
+
+    frame = pd.DataFrame({column.key: pd.array(values(column), dtype=column.format.dtype) for column in columns})
+    named = tuple(replace(column, title=printable(column.title)) for column in columns)
+    return Table(title, named, frame, printable(note))
 
 
 def _pruning(value: Callable[[PruningRecord], Any]) -> Callable[[Model], Any]:
@@ -672,20 +688,31 @@ def _options_text(pruning: PruningRecord) -> str | None:
 
 
 def write_csv(table: Table, path: str | os.PathLike[str]) -> None:
-    """Write every column under its key: numbers unrounded, shares between 0 and 1, empty if not measured."""
+    """Write every column under its key: numbers unrounded, shares between 0 and 1, empty if not measured.
+
+    Text that a spreadsheet would take for a formula has an apostrophe in front; ``from_csv_cell`` removes it.
+    """
+    frame = table.frame.copy()
+    for column in table.columns:
+        if column.format is TEXT:
+            frame[column.key] = frame[column.key].map(csv_cell, na_action="ignore")
+    frame = frame.rename(columns=csv_cell)
     with staged_file(path) as staged:
-        table.frame.to_csv(staged, index=False, lineterminator="\n")
+        frame.to_csv(staged, index=False, lineterminator="\n")
 
 
 def markdown(table: Table) -> str:
     """The compact columns as a Markdown table for people."""
     columns = [column for column in table.columns if column.compact]
     rows = [
-        ["" if pd.isna(value) else column.format.text(value) for column, value in zip(columns, row, strict=True)]
+        [
+            "" if pd.isna(value) else markdown_cell(column.format.text(value))
+            for column, value in zip(columns, row, strict=True)
+        ]
         for row in table.frame[[column.key for column in columns]].itertuples(index=False)
     ]
     alignment = ["left" if column.format is TEXT else "right" for column in columns]
-    headings = [column.title for column in columns]
+    headings = [markdown_cell(column.title) for column in columns]
     return tabulate(rows, headings, "pipe", disable_numparse=True, colalign=alignment if rows else None) + "\n"
 
 

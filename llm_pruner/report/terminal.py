@@ -15,6 +15,7 @@ import pandas as pd
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from llm_pruner.report.recommendation import Best, best_at_sizes
 from llm_pruner.report.table import (
@@ -27,6 +28,7 @@ from llm_pruner.report.table import (
     size_on_disk,
     summary_table,
 )
+from llm_pruner.system.text import printable
 
 FIRST = (
     "variant",
@@ -77,7 +79,7 @@ def show_run(results: Results | None, console: Console, folder: Path = Path(), m
     if there:
         console.print()
     for place, text in there.items():
-        console.print(f"{place:<{max(map(len, there))}}  {text}", soft_wrap=True)
+        console.print(_text(f"{place:<{max(map(len, there))}}  {text}"), soft_wrap=True)
 
 
 def _show_summary(results: Results, best: Sequence[Best], console: Console) -> None:
@@ -88,7 +90,8 @@ def _show_summary(results: Results, best: Sequence[Best], console: Console) -> N
         console.print("\nTie with: the difference is below two standard errors, so the order is chance.")
     if best:
         whole = BYTES.text(size_on_disk(results.base))
-        console.print(f"\nLowest perplexity in at most a share of {results.base.name}'s {whole} on disk:")
+        console.print()
+        console.print(_text(f"Lowest perplexity in at most a share of {results.base.name}'s {whole} on disk:"))
         console.print(_best_grid(best), soft_wrap=True)
 
 
@@ -115,14 +118,14 @@ def grid(table: Table, width: int, first: Sequence[str] = ()) -> Grid:
     shown = Grid(box=None, pad_edge=False, padding=(0, _BETWEEN, 0, 0), header_style="bold")
     for column in (column for column in table.columns if column in chosen):
         shown.add_column(
-            _title(column),
+            _text(_title(column)),
             justify="left" if column.format is TEXT else "right",
             vertical="bottom",
             min_width=_width(column, cells[column.key]),
             max_width=_width(column, cells[column.key]),
         )
     for row in range(len(table.frame)):
-        shown.add_row(*(cells[column.key][row] for column in table.columns if column in chosen))
+        shown.add_row(*(_text(cells[column.key][row]) for column in table.columns if column in chosen))
     return shown
 
 
@@ -148,13 +151,18 @@ def _best_grid(best: Sequence[Best]) -> Grid:
         if not models:
             shown.add_row(limit, "no row is so small")
             continue
-        shown.add_row(limit, *_measured(models[0]), f"ties with {', '.join(ties)}" if ties else "")
+        shown.add_row(limit, *_measured(models[0]), _text(f"ties with {', '.join(ties)}" if ties else ""))
         for other in models[1:]:
             shown.add_row("", *_measured(other), "best that is not in few bits")
     return shown
 
 
-def _measured(model: Model) -> tuple[str, str, str]:
+def _measured(model: Model) -> tuple[Text, str, str]:
     """Name, size and perplexity."""
     perplexity = f"{model.perplexity.perplexity:,.2f}" if model.perplexity else ""
-    return model.name, BYTES.text(size_on_disk(model)), perplexity
+    return _text(model.name), BYTES.text(size_on_disk(model)), perplexity
+
+
+def _text(text: str) -> Text:
+    """Text that rich shows as it is: no part of it is markup, or controls the terminal."""
+    return Text(printable(text))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 from openpyxl import Workbook
+from openpyxl.cell import Cell
 from openpyxl.chart import BarChart, Reference, ScatterChart, Series
 from openpyxl.chart.legend import LegendEntry
 from openpyxl.chart.shapes import GraphicalProperties
@@ -117,7 +118,7 @@ def _add_sheet(book: Workbook, table: Table, frozen_columns: int) -> Worksheet:
     lines = [1] * (rows + 2)
     total_width = 0.0
     for number, column in enumerate(columns, start=1):
-        heading = sheet.cell(1, number, column.title)
+        heading = _write_text(sheet, 1, number, column.title)
         heading.font, heading.fill, heading.alignment = _HEADER_FONT, _HEADER_FILL, _HEADER_ALIGNMENT
         texts = [_write_cell(sheet, row, number, column, value) for row, value in _values(table, column)]
         width = _width(column, texts)
@@ -131,7 +132,7 @@ def _add_sheet(book: Workbook, table: Table, frozen_columns: int) -> Worksheet:
     sheet.freeze_panes = sheet.cell(2, frozen_columns + 1)
     sheet.auto_filter.ref = f"A1:{last}{rows + 1}"
     if table.note:
-        sheet.cell(rows + 3, 1, table.note).font = _NOTE_FONT
+        _write_text(sheet, rows + 3, 1, table.note).font = _NOTE_FONT
     _set_up_print(sheet, pages_wide=math.ceil(total_width / _PAGE_WIDTH))
     return sheet
 
@@ -144,17 +145,23 @@ def _values(table: Table, column: Column) -> list[tuple[int, Any]]:
 
 def _write_cell(sheet: Worksheet, row: int, number: int, column: Column, value: Any) -> str:
     """Fill one cell and return its text."""
-    cell = sheet.cell(row, number, value)
-    cell.border = _RULE
     is_text = column.format is TEXT
+    cell = _write_text(sheet, row, number, value) if is_text and value is not None else sheet.cell(row, number, value)
+    cell.border = _RULE
     cell.alignment = Alignment(horizontal="left" if is_text else "right", vertical="top", wrap_text=is_text, indent=1)
     if value is None:
         return ""
-    if is_text:
-        cell.data_type = "s"  # otherwise a text that begins with '=' would become a formula
     cell.number_format = column.format.excel
     cell.font = Font(_FONT, 11, bold=number == 1)
     return column.format.text(value)
+
+
+def _write_text(sheet: Worksheet, row: int, number: int, text: str) -> Cell:
+    """Fill one cell with text that stays text, even if it begins with '=' or looks like an error value."""
+    cell: Cell = sheet.cell(row, number, text)
+    cell.data_type = "s"
+    cell.number_format = TEXT.excel  # otherwise it would become a formula when it is edited
+    return cell
 
 
 def _width(column: Column, texts: list[str]) -> float:

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.data.tokens import read_tokens
+from llm_pruner.data.tokens import read_tokens_of
 from llm_pruner.evaluation.perplexity import perplexity
-from llm_pruner.mechanisms.records import read_scores
+from llm_pruner.mechanisms.records import read_sources
 from llm_pruner.mechanisms.width.plan import plan_width
 from llm_pruner.mechanisms.width.split import HeldOut, SplitSearch, SplitTrials, Trial
 from llm_pruner.models.architecture import Architecture, read_architecture
@@ -67,12 +67,13 @@ def search_split(
 
     Raises:
         PlanError: if the amount is out of reach for every split.
+        DataError: if a file is missing or damaged, or was made for another variant or for a model of another shape.
     """
     runtime = runtime.start()
     run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=runtime.device)
     architecture = read_architecture(base)
-    ids = read_tokens(held_out)
-    group_scores, layer_scores = read_scores(scores), read_scores(importance) if importance else None
+    ids = read_tokens_of(held_out, base)
+    group_scores, layer_scores = read_sources(variant, architecture, scores, importance)
     journal = _Journal(
         output.with_name(f".{output.stem}.trials.json"), variant, *filter(None, (scores, importance, held_out))
     )

@@ -19,14 +19,14 @@ class Healing(Step):
     options: HealingOptions
 
     def apply(self, inputs: StepInputs, output: Path) -> StepOutcome:
-        from llm_pruner.data.tokens import read_tokens
+        from llm_pruner.data.tokens import read_tokens_of
         from llm_pruner.training.heal import heal
 
         healed = heal(
             inputs.parent,
             output,
-            read_tokens(inputs.files["healing"]),
-            read_tokens(inputs.files["held_out"]),
+            read_tokens_of(inputs.files["healing"], inputs.parent),
+            read_tokens_of(inputs.files["held_out"], inputs.parent),
             self.options,
             keep_zeros=inputs.sparse,
             teacher=inputs.files.get("base"),

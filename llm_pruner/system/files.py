@@ -217,8 +217,11 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
-def read_json(path: str | os.PathLike[str]) -> Any:
+def read_json(path: str | os.PathLike[str], *, way_out: str = "delete it and run again to make it anew") -> Any:
     """Read a JSON file.
+
+    Args:
+        way_out: what to do about a file that is not JSON.
 
     Raises:
         DataError: if the file is missing or is not JSON. Names the file and the place.
@@ -227,5 +230,5 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not valid JSON ({error}); delete it and run again to make it anew") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: not valid JSON ({error}); {way_out}") from None

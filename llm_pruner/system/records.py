@@ -10,18 +10,30 @@ from __future__ import annotations
 import os
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from llm_pruner.system.errors import DataError, listed, problems_of
 from llm_pruner.system.files import read_json, write_json
 
 T = TypeVar("T")
 
+WAY_OUT = "damaged, or of another version: delete it and run again to make it anew"
+"""What to do about a file of a run that does not hold what it should."""
+
 
 class Part(BaseModel):
     """A group of values within a record. The docstring below a field is its documentation."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=(), allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _fits_a_table(cls, value: Any) -> Any:
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ValueError("must be below 2⁶³")
+        return value
 
     def to_dict(self) -> dict[str, Any]:
         """The part as JSON values, in the order of its fields."""
@@ -53,8 +65,7 @@ class Record(Part):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            way_out = "damaged, or of another version: delete it and run again to make it anew"
-            raise DataError(listed(str(path), problems_of(error, cls), way_out)) from None
+            raise DataError(listed(str(path), problems_of(error, cls), WAY_OUT)) from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the record as JSON. The file appears under its name only once it is complete."""

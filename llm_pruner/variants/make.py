@@ -5,12 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from pathlib import Path
 
-from llm_pruner.data.tokens import read_tokens
+from llm_pruner.data.tokens import read_tokens_of
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Job, Outcome
-from llm_pruner.mechanisms.records import read_scores
+from llm_pruner.mechanisms.records import read_sources
 from llm_pruner.mechanisms.width.split import SplitSearch
-from llm_pruner.models.architecture import refuse_quantized
+from llm_pruner.models.architecture import read_architecture, refuse_quantized
 from llm_pruner.models.shapes import check_base
 from llm_pruner.system.provenance import Run
 from llm_pruner.system.runtime import Runtime
@@ -50,13 +50,14 @@ def prune(
 
     Raises:
         PlanError: if the amount is out of reach.
+        DataError: if a file is missing or damaged, or was made for another variant or for a model of another shape.
         CheckpointError: if the base cannot be read, or its weights do not match its config.json or are not finite.
     """
     refuse_quantized(base)
     if check:
         check_base(base)
-    group_scores, ranking = (read_scores(path) if path else None for path in (scores, importance))
-    found = SplitSearch.read(search) if search else None
+    group_scores, ranking = read_sources(variant, read_architecture(base), scores, importance)
+    found = SplitSearch.of_variant(search, variant.name) if search else None
     sources = [source.run.seconds for source in (group_scores, ranking, found) if source]
     runtime = Runtime(device, batch_size, progress).start()
     options = {**variant.options, **variant.method_options}
@@ -68,9 +69,9 @@ def prune(
         group_scores,
         ranking,
         found.best.split if found else None,
-        calibration_samples(variant.build_method(), calibration),
+        calibration_samples(variant.build_method(), calibration, base),
         runtime,
-        read_tokens(calibration) if calibration and variant.repaired else None,
+        read_tokens_of(calibration, base) if calibration and variant.repaired else None,
     )
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:
@@ -106,4 +107,5 @@ def pruning_record(variant: Variant, outcome: Outcome, run: Run, scoring: float 
             for layer in outcome.layers or ()
         ),
         repair=outcome.repair,
+        plan=outcome.plan.digest if outcome.plan else None,
     )

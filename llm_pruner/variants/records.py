@@ -81,6 +81,8 @@ class PruningRecord(Record):
     """Results of the repair; null without a repair."""
     steps: tuple[StepRecord, ...] = ()
     """Steps after pruning, in order."""
+    plan: str | None = None
+    """SHA-256 of the plan, however ``plan.json`` is laid out; null without a plan."""
 
     @field_validator("mechanism")
     @classmethod

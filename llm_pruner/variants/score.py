@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_pruner.data.tokens import read_tokens
+from llm_pruner.data.tokens import read_tokens_of
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.records import Scored, ScoresFile
 from llm_pruner.models.architecture import read_config, refuse_quantized, refuse_sliced
@@ -55,7 +55,7 @@ def compute_scores(
     runtime = Runtime(device, batch_size, progress).start()
     method = build_method(score.implementation, score.options)
     run = Run(score.options, device=runtime.device)
-    input_ids = calibration_samples(method, calibration)
+    input_ids = calibration_samples(method, calibration, base)
     mechanism = get_mechanism(score.mechanism)
     assert mechanism.Scores
     scored: Scored = import_module(score.job).score(method, base, input_ids, runtime, **score.scored_options)
@@ -78,6 +78,10 @@ def compute_scores(
     return scores
 
 
-def calibration_samples(method: Method, calibration: Path | None) -> torch.Tensor | None:
-    """The calibration samples of a method; None if the method uses no samples."""
-    return method.first_samples(read_tokens(calibration)) if calibration and method.calibrated else None
+def calibration_samples(method: Method, calibration: Path | None, base: Path) -> torch.Tensor | None:
+    """The calibration samples of a method; None if the method uses no samples.
+
+    Raises:
+        DataError: if the token file is damaged or does not fit the base.
+    """
+    return method.first_samples(read_tokens_of(calibration, base)) if calibration and method.calibrated else None

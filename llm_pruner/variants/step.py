@@ -9,7 +9,7 @@ from pathlib import Path
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.steps.base import Need, StepInputs, step_class
 from llm_pruner.steps.records import StepFile, StepRecord
-from llm_pruner.system.errors import ConfigError
+from llm_pruner.system.errors import ConfigError, DataError
 from llm_pruner.system.provenance import Run
 from llm_pruner.system.runtime import AUTO, Runtime
 from llm_pruner.training.resume import RESUME_POINT, clear_resume_point
@@ -42,10 +42,16 @@ def take_step(
         ``pruning.json``: the parent's record, with this step at the end of ``steps``.
 
     Raises:
+        DataError: if ``before`` is another model's record.
         ConfigError: if a file that the step needs is not given.
         CheckpointError: if the parent cannot be read, or the step fails.
     """
     assert variant.step
+    if before.variant != variant.parent:
+        raise DataError(
+            f"{parent.with_name('pruning.json')}: variant: '{before.variant}', but {variant.name} is made from "
+            f"'{variant.parent}'; delete it and run again to make it anew"
+        )
     cls = step_class(variant.step.implementation)
     if missing := [need for need in cls.needs if need not in files]:
         raise ConfigError([f"+{variant.step.name} needs {need}" for need in missing], variant.name)

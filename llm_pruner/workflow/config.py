@@ -46,6 +46,7 @@ from llm_pruner.system.options import Options
 from llm_pruner.variants.grammar import check_step, checked, derive, resolve, shared_options, understood
 from llm_pruner.variants.variant import DENSE, Variant
 from llm_pruner.workflow import resources
+from llm_pruner.workflow.names import clash_problems
 from llm_pruner.workflow.resources import Needs
 
 REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
@@ -411,7 +412,7 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
         problems += problems_of(error, Config, _MOVED)
         config = None
     variants, named = _resolve_variants(raw)
-    problems += named
+    problems += named + clash_problems("variants", variants)
     if config:
         problems += _check_model(config.model) + _check_texts(config) + _check_encoders(config.encoders)
     if problems or config is None:
@@ -537,7 +538,10 @@ def _check_model(model: ModelConfig) -> list[str]:
 
 
 def _check_encoders(encoders: EncodersConfig) -> list[str]:
-    problems = []
+    # the teacher's folder lies beside those of the rows
+    problems = clash_problems("encoders.rows", ["Teacher", *encoders.rows])
+    if "Teacher" in encoders.rows:
+        problems.append("encoders.rows: 'Teacher' is the folder of the teacher; rename the row")
     try:
         if encoders.rows:
             check_dataset(encoders.task)

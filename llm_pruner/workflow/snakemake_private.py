@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
+import shutil
+import tempfile
 from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
 from typing import Any, TextIO
+
+_WRITING = ("execute", "unlock", "cleanup_metadata", "cleanup_shadow", "delete_output")
+"""Methods of a workflow that may write into the folder of the run."""
+_READ = ("metadata", "incomplete", "conda", "singularity")
+"""Folders in ``.snakemake`` that a dry run reads; in others it writes."""
 
 
 def cores(workflow: Any) -> int:
@@ -35,6 +45,47 @@ def submit_at_once(workflow: Any) -> None:
     and a second at the end of every run.
     """
     workflow.scheduler.job_rate_limiter = None
+
+
+def before_writing(workflow: Any, prepare: Callable[[], object]) -> None:
+    """Call ``prepare`` before the workflow writes into its folder: not for a dry run, a lint, a report or a summary.
+
+    What an invocation is for is not known yet while the rules are read.
+    """
+
+    def prepared(method: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            plugin = kwargs.get("executor_plugin")
+            only_looks = plugin.common_settings.dryrun_exec if plugin else kwargs.get("dryrun", False)
+            if not only_looks:
+                prepare()
+            return method(*args, **kwargs)
+
+        return call
+
+    for name in _WRITING:
+        setattr(workflow, name, prepared(getattr(workflow, name)))
+
+
+def look_without_writing(state: Path) -> None:
+    """Let Snakemake look at a run in a folder that cannot be written.
+
+    Even a dry run makes folders in ``.snakemake``, and a finished run lacks one of them. So Snakemake is given another
+    folder for its state, with links to what it reads.
+
+    Args:
+        state: Snakemake's folder for the state of the run.
+    """
+    from snakemake import workflow as running
+
+    room = Path(tempfile.mkdtemp(prefix="llm-pruner-"))
+    atexit.register(shutil.rmtree, room, ignore_errors=True)
+    for name in _READ:
+        if (state / name).is_dir():
+            (room / name).symlink_to((state / name).absolute())
+    make = running.FilePersistence
+    running.FilePersistence = lambda **given: make(**{**given, "path": room})
 
 
 def rules_of_run(workflow: Any) -> set[str]:

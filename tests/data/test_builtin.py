@@ -245,6 +245,7 @@ def test_tasks_run_in_lm_eval(write, corpus, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "cache"))
     names = write(tmp_path / "tasks", items=40)
     manager = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
+    monkeypatch.chdir(tmp_path / "tasks")  # lm-eval looks there for what a definition names
     items = {
         name: list(map(json.loads, (tmp_path / "tasks" / f"{name}.jsonl").read_text().splitlines())) for name in names
     }

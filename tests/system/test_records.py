@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from llm_pruner.analysis.records import ModelComparison, ModelStructure, StructureSummary, TensorList
+from llm_pruner.data.builtin.task_files import TaskFiles
 from llm_pruner.encoders.records.classifier import ClassifierRecord
 from llm_pruner.encoders.records.report import FinalReport
 from llm_pruner.evaluation.records.continuations import Continuations
@@ -79,6 +80,7 @@ EXAMPLES: list[tuple[type[Record], dict[str, Any]]] = [
             "run": RUN,
         },
     ),
+    (TaskFiles, {"items": 400, "seed": 0, "files": {"builtin_word": "ab12"}}),
     (
         BuiltinTraining,
         {

@@ -63,24 +63,6 @@ def test_who_asks_for_gpus(
     assert resources.uses_gpus(device, limit, cluster) is expected
 
 
-def test_locks_of_a_killed_run_are_cleared_and_those_of_a_living_one_are_not(tmp_path: Path) -> None:
-    left_over = tmp_path / "state" / "locks" / "0.input.lock"
-    hold = (
-        "import sys; from pathlib import Path; from llm_pruner.workflow.locks import clear_stale_lock; "
-        "handle = clear_stale_lock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", hold, str(tmp_path / "state")]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
-        assert other.stdout and other.stdout.readline() == "held\n"
-        left_over.parent.mkdir()
-        left_over.touch()
-        assert locks.clear_stale_lock(tmp_path / "state") is None
-        assert left_over.exists()
-        other.kill()
-    assert locks.clear_stale_lock(tmp_path / "state")
-    assert not left_over.exists()
-
-
 def test_jobs_left_in_the_queue_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logs = (tmp_path / "slurm_logs").resolve()
     queues = [f"1 {logs}/a.log\n2 /elsewhere/b.log\n", f"1 {logs}/a.log\n", "2 /elsewhere/b.log\n"]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llm_pruner.data.builtin.corpus import Document, load_corpus
+from llm_pruner.data.builtin.task_files import Item, Passage, write_questions
 from llm_pruner.system.errors import DataError
 from llm_pruner.system.files import staged_directory
 
@@ -27,70 +26,22 @@ _LAST_OF_CLAUSE = re.compile(r".*[.!?;:][\"')]*")
 _LAST_WORD = re.compile(r"([A-Za-z]{4,})[.!?;:]")
 
 
-@dataclass(frozen=True)
-class Item:
-    """One question: which of ``choices`` comes after ``text`` and a space; ``choices[label]`` is right."""
-
-    text: str
-    choices: list[str]
-    label: int
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A text and the word that comes after it and a space."""
-
-    text: str
-    word: str
-
-
-@dataclass(frozen=True)
-class ZeroShotTask:
-    """A task: a function that makes its items, and lm-eval's definition and metrics for them."""
-
-    build: Callable[[Sequence[Document], random.Random], Sequence[Item | Passage]]
-    definition: dict[str, str]
-    metrics: dict[str, str]
-    """lm-eval's metrics and their aggregations, by name."""
-
-
 def write_tasks(output: Path, *, items: int = 400, seed: int = 0) -> list[str]:
-    """Write the tasks as a folder for lm-eval's ``TaskManager(include_path=...)`` and return their names.
-
-    The task files name their data by absolute path, because lm-eval resolves a relative one against the
-    working directory. So a moved folder must be written anew.
+    """Write the tasks as a folder and return their names. The folder can be copied and moved.
 
     Raises:
         DataError: if the held-out text is too short for ``items``.
     """
-    import yaml
-
     documents = load_corpus()["test"]
+    chosen: dict[str, Sequence[Item | Passage]] = {}
+    for name, build in TASKS.items():
+        questions = build(documents, random.Random(seed))
+        if len(questions) < items:
+            raise DataError(f"{name}: the held-out text yields {len(questions)} items, not {items}")
+        chosen[name] = questions[:items]
     with staged_directory(output) as folder:
-        for name, task in TASKS.items():
-            questions = task.build(documents, random.Random(seed))
-            if len(questions) < items:
-                raise DataError(f"{name}: the held-out text yields {len(questions)} items, not {items}")
-            lines = (json.dumps(asdict(question), ensure_ascii=False) for question in questions[:items])
-            (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-            definition = _definition(name, task, output.resolve() / f"{name}.jsonl")
-            (folder / f"{name}.yaml").write_text(yaml.safe_dump(definition, sort_keys=False), encoding="utf-8")
+        write_questions(folder, chosen, seed=seed)
     return list(TASKS)
-
-
-def _definition(name: str, task: ZeroShotTask, data: Path) -> dict[str, object]:
-    return {
-        "task": name,
-        "dataset_path": "json",
-        "dataset_kwargs": {"data_files": {"test": str(data)}},
-        "test_split": "test",
-        **task.definition,
-        "metric_list": [
-            {"metric": metric, "aggregation": aggregation, "higher_is_better": metric != "perplexity"}
-            for metric, aggregation in task.metrics.items()
-        ],
-        "metadata": {"version": 3.0},
-    }
 
 
 def _prepositions(documents: Sequence[Document], rng: random.Random) -> list[Item]:
@@ -170,21 +121,9 @@ def _last_words(documents: Sequence[Document], rng: random.Random) -> list[Passa
     return list(dict.fromkeys(passages))
 
 
-_CHOICE = {
-    "output_type": "multiple_choice",
-    "doc_to_text": "text",
-    "doc_to_choice": "choices",
-    "doc_to_target": "label",
+TASKS: dict[str, Callable[[Sequence[Document], random.Random], Sequence[Item | Passage]]] = {
+    "builtin_preposition": _prepositions,
+    "builtin_word": _content_words,
+    "builtin_last_word": _last_words,
 }
-_WORD = {
-    "output_type": "loglikelihood",
-    "doc_to_text": "text",
-    # the space is scored too; lm-eval adds its own space only before the answers of solved examples
-    "doc_to_target": "{{' ' + word}}",
-    "target_delimiter": "",
-}
-TASKS = {
-    "builtin_preposition": ZeroShotTask(_prepositions, _CHOICE, {"acc": "mean"}),
-    "builtin_word": ZeroShotTask(_content_words, _CHOICE, {"acc": "mean"}),
-    "builtin_last_word": ZeroShotTask(_last_words, _WORD, {"acc": "mean", "perplexity": "perplexity"}),
-}
+"""Functions that make the questions, by the task's name."""

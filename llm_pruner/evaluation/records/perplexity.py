@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
+
+from pydantic import model_validator
 
 from llm_pruner.system.records import Part, Record, RunRecord
 
@@ -35,6 +37,12 @@ class WindowLosses(Part):
     """Exponential of ``nll``."""
     window_nll: tuple[float, ...] | None = None
     """Mean negative log-likelihood of each window, to compare two models window by window."""
+
+    @model_validator(mode="after")
+    def _has_a_mean_for_each_window(self) -> Self:
+        if self.window_nll is not None and len(self.window_nll) != self.windows:
+            raise ValueError(f"window_nll: {len(self.window_nll)} means, but windows is {self.windows}")
+        return self
 
 
 class TextSource(Part):

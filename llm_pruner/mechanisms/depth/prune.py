@@ -13,7 +13,7 @@ from llm_pruner.models.architecture import read_architecture
 from llm_pruner.models.layout import layer_prefix
 from llm_pruner.repairs.base import Removed
 from llm_pruner.surgery.cut import cut
-from llm_pruner.system.errors import PlanError
+from llm_pruner.system.errors import DataError, PlanError, listed
 from llm_pruner.system.files import scratch_directory
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ def prune(job: Job) -> Outcome:
     """Remove the layers, or blocks, that the method selects: a number of them, or the number nearest to a share.
 
     Raises:
+        DataError: if the scores lack what the method selects by.
         PlanError: if no layer would stay, or the scores or the options do not allow the amount.
     """
     assert isinstance(job.scores, LayerScoresFile)
@@ -40,6 +41,14 @@ def prune(job: Job) -> Outcome:
     def select(count: int) -> list[int]:
         return method.select(candidates, count)
 
+    wrong = [
+        f"layers[{entry['index']}].{problem}"
+        for entry in entries
+        for problem in method.problems_with(entry, architecture.num_layers)
+    ]
+    if wrong:
+        way_out = "delete the file and run again to make it anew"
+        raise DataError(listed(f"{job.variant.name}: the scores '{job.scores.id}'", wrong, way_out))
     try:
         check(job.variant, architecture)
         if options.of == "layers":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import ConfigDict
+import math
+from typing import Any, Self
+
+from pydantic import ConfigDict, model_validator
 
 from llm_pruner.mechanisms.records import Evaluations, LayerEntry, ScoresFile
 
@@ -14,6 +17,17 @@ class RankedEntry(LayerEntry):
 
     score: float
     """Higher is more important."""
+
+    @model_validator(mode="after")
+    def _is_finite(self) -> Self:
+        found: list[Any] = list((self.model_extra or {}).items())
+        while found:
+            key, value = found.pop()
+            if isinstance(value, list):
+                found += [(key, each) for each in value]
+            elif isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{key}: must be finite, not {value}")
+        return self
 
     def values(self) -> list[float]:
         return [self.score]

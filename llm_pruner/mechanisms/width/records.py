@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import statistics
+from typing import TYPE_CHECKING
 
 from llm_pruner.mechanisms.records import LayerEntry, ScoresFile
+
+if TYPE_CHECKING:
+    from llm_pruner.models.architecture import LayerShape
 
 
 class GroupEntry(LayerEntry):
@@ -17,6 +21,12 @@ class GroupEntry(LayerEntry):
 
     def values(self) -> list[float]:
         return [*self.attention, *self.mlp]
+
+    def problems_with(self, shape: LayerShape) -> list[str]:
+        asked, held = (shape.key_value_groups, shape.channels), (len(self.attention), len(self.mlp))
+        if asked == held:
+            return []
+        return [f"{asked[0]} key-value groups and {asked[1]} channels, but scores for {held[0]} and {held[1]}"]
 
     def series(self) -> dict[str, float]:
         return {"attention": statistics.fmean(self.attention), "MLP": statistics.fmean(self.mlp)}

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import os
+from typing import ClassVar, Self
 
+from pydantic import Field, model_validator
+
+from llm_pruner.system.errors import DataError
 from llm_pruner.system.records import Part, Record, RunRecord
 
 
@@ -12,7 +16,7 @@ class Trial(Part):
 
     attention_share: int | None
     """Attention's share of the budget in percent; null gives both blocks the same rate."""
-    split: str | None
+    split: str | None = Field(pattern=r"^\d+:\d+$")
     """The same split as shares of attention and MLP, such as ``20:80``; null for the same rate."""
     reached_share: float
     """Attention's share of the removed parameters, in percent."""
@@ -50,6 +54,27 @@ class SplitSearch(Record):
     """Samples on which perplexity was measured."""
     run: RunRecord
     """The job that searched."""
+
+    @model_validator(mode="after")
+    def _best_was_tried(self) -> Self:
+        if self.best != min(self.trials, key=lambda trial: trial.perplexity, default=None):
+            raise ValueError(f"best: {self.best.split or 'one rate'} is not the trial with the lowest perplexity")
+        return self
+
+    @classmethod
+    def of_variant(cls, path: str | os.PathLike[str], variant: str) -> Self:
+        """Read the search of a variant.
+
+        Raises:
+            DataError: if the file is missing or damaged, or holds another variant's search.
+        """
+        found = cls.read(path)
+        if found.variant != variant:
+            raise DataError(
+                f"{path}: variant: the search of '{found.variant}', not of '{variant}'; delete it and run again to "
+                "make it anew"
+            )
+        return found
 
 
 class SplitTrials(Record):

@@ -6,9 +6,7 @@ whole run, else a job's record, read from its JSON file. Jobs that train, score,
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +47,9 @@ class FigureFile:
 
     def draw(self, subject: Any, path: Path) -> None:
         """Draw ``subject`` as a PNG."""
-        drawing: Callable[[Any, Path], None] = import_module(self.module).draw
-        drawing(subject, path)
+        from llm_pruner.report.canvas import draw_with  # not in every environment that reads the list of figures
+
+        draw_with(self.module, subject, path)
 
 
 FIGURES: dict[str, FigureFile] = {

@@ -6,7 +6,7 @@ import os
 from collections import defaultdict
 
 import numpy as np
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, MaxNLocator
 
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.report.canvas import GRID, QUIET, new_figure, save
@@ -44,6 +44,8 @@ def draw(results: Results, path: str | os.PathLike[str]) -> None:
         values = layer_series(score)["score"]
         if min(values) > 0:  # one layer may outweigh all others by far
             importance.set_yscale("log")
+            importance.yaxis.set_major_formatter(LogFormatter())
+            importance.yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
         offset = (place - (len(ranking) - 1) / 2) * bar
         colour = styles[score.method].colour
         before = [other.method for other in ranking[:place]].count(score.method)
