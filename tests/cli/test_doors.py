@@ -21,7 +21,9 @@ from llm_pruner.models.doctor import examine
 from llm_pruner.models.shapes import check_base
 from llm_pruner.objects.pruners import AVSSPruner
 from llm_pruner.system.errors import CheckpointError, ConfigError, PrunerError
-from llm_pruner.system.files import MARKER, refuse_inputs, staged_directory
+from llm_pruner.system.files import staged_directory
+from llm_pruner.system.ownership import MARKER
+from llm_pruner.system.places import refuse_inputs
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.make import prune
 from llm_pruner.variants.score import compute_scores

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from llm_pruner.system.errors import DataError
-from llm_pruner.system.files import MARKER, read_json, scratch_directory, staged_directory, staged_file, write_json
+from llm_pruner.system.files import read_json, scratch_directory, staged_directory, staged_file, write_json
+from llm_pruner.system.ownership import MARKER
 
 
 def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
