@@ -99,9 +99,11 @@ def evaluate(
     texts = [path for path in (tokens, Path(perplexity.source)) if path and path.is_file()]
     chosen_tasks = separated(tasks or REAL_TASKS) if "zeroshot" in wanted else []
     task_folder = output / "tasks" if set(chosen_tasks) & set(BUILTIN_TASKS) else None
-    # made again without being asked, as records are
-    claim(folders=[task_folder] if task_folder else [], inputs=[*models, *texts], force=True)
-    claim(records=[*records, *drawn], inputs=[*models, *texts])
+    claim(
+        remade=[task_folder] if task_folder else [],
+        records=[*records, *drawn],
+        inputs=[*models, *texts],
+    )
     if "ppl" in wanted:
         for one in models:
             check_context(one, perplexity.window)

@@ -165,6 +165,7 @@ def prune(
         files=["plan.json", *(["split_search.png"] if searches else [])],
         reused=[
             *text.places(*(output / name for name in sampled)),
+            *([output / ".search.trials.json"] if searches else []),
             *(output / "scores" / f"{score.name}.json" for score in variant.scores if score.name not in given),
         ],
         continued=[RESUME_POINT] if variant.repaired else [],

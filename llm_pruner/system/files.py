@@ -23,7 +23,7 @@ from typing import Any
 
 from llm_pruner.system.errors import DataError
 from llm_pruner.system.ownership import MADE_BY, MARKER, first_foreign, mark, refuse_foreign, seal, state_of
-from llm_pruner.system.places import place_of, refuse_inputs
+from llm_pruner.system.places import place_of, refuse_fixed, refuse_inputs
 
 _AT_CWD, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
 _LONGEST = 200
@@ -72,6 +72,7 @@ def staged_directory(path: str | os.PathLike[str], *, inputs: Iterable[Path] = (
         yield target  # a part of the writer's own folder
         return
     refuse_inputs([target], inputs)
+    refuse_fixed(target)
     place = place_of(target)
     recover(place)
     refuse_foreign(target, folder=True)

@@ -9,12 +9,13 @@ from pathlib import Path
 from llm_pruner.system.errors import PrunerError
 from llm_pruner.system.files import recover
 from llm_pruner.system.ownership import MARKER, refuse_foreign
-from llm_pruner.system.places import place_of, refuse_inputs
+from llm_pruner.system.places import place_of, refuse_fixed, refuse_inputs
 
 
 def replaced_by(
     *,
     folders: Iterable[Path] = (),
+    remade: Iterable[Path] = (),
     records: Iterable[Path] = (),
     files: Iterable[Path] = (),
     reused: Iterable[Path] = (),
@@ -28,6 +29,7 @@ def replaced_by(
 
     Args:
         folders: folders made as a whole, such as models; replaced only with ``force``.
+        remade: the same, but replaced without ``force``.
         records: JSON records and token files; replaced without ``force``.
         files: all other files; replaced only with ``force``.
         reused: records that may be used as they are, and are claimed again before they are replaced.
@@ -38,16 +40,17 @@ def replaced_by(
         PrunerError: for an output that may not be replaced, that has no place, that is, contains or lies in an input or
             the current folder, or that has the place of another output.
     """
-    folders, records, files, reused, continued = map(list, (folders, records, files, reused, continued))
-    outputs = [*folders, *records, *files, *reused, *continued]
+    folders, remade, records, files = list(folders), list(remade), list(records), list(files)
+    reused, continued = list(reused), list(continued)
+    outputs = [*folders, *remade, *records, *files, *reused, *continued]
     _refuse_collisions(outputs)
     refuse_inputs(outputs, inputs)
-    for folder in folders:
-        _refuse_current(folder)
+    for folder in (*folders, *remade):
+        refuse_fixed(folder)
         recover(place_of(folder))
     for output in outputs:
         _refuse_unwritable(output)
-    for folder in (*folders, *continued):
+    for folder in (*folders, *remade, *continued):
         refuse_foreign(folder, folder=True)
     for file in (*records, *files, *reused):
         refuse_foreign(file, folder=False)
@@ -55,11 +58,13 @@ def replaced_by(
     taken = [*held, *filter(os.path.lexists, files)]
     if taken and not force:
         raise PrunerError(f"{taken[0]}: exists already; choose another --output or replace it with --force")
-    inside = [path for folder in held for path in sorted(folder.rglob("*")) if path.name != MARKER]
-    return [
-        *(path for path in inside if path.is_symlink() or path.is_file()),
-        *(path for path in (*records, *files) if os.path.lexists(path)),
-    ]
+    return _listed([*held, *remade], [*records, *files])
+
+
+def _listed(folders: Iterable[Path], files: Iterable[Path]) -> list[Path]:
+    """All files that are at these places or in these folders now."""
+    inside = [path for folder in folders for path in sorted(folder.rglob("*")) if path.name != MARKER]
+    return [*(path for path in inside if path.is_symlink() or path.is_file()), *filter(os.path.lexists, files)]
 
 
 def _refuse_collisions(outputs: Sequence[Path]) -> None:
@@ -72,13 +77,6 @@ def _refuse_collisions(outputs: Sequence[Path]) -> None:
         around = next((seen[parent] for parent in place.parents if parent in seen), None)
         if around:
             raise PrunerError(f"{output}: would lie in another output, {around}; choose another name")
-
-
-def _refuse_current(folder: Path) -> None:
-    if Path.cwd().is_relative_to(place_of(folder)):
-        raise PrunerError(f"{folder}: is or contains the current folder; choose another output")
-    if os.path.ismount(folder):
-        raise PrunerError(f"{folder}: is a mount point, which cannot be replaced; choose a folder inside it")
 
 
 def _refuse_unwritable(output: Path) -> None:

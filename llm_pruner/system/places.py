@@ -24,19 +24,30 @@ def real_path(path: Path) -> Path:
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
     """Raise PrunerError if an output is, contains or lies in an input, or in what an input links to."""
     sources = [source for given in inputs for source in _leads_to(given)]
-    known = {source: _identity(source) for source in sources}
-    above = {identity for source in sources for identity in _identities(source.parents)}
     for output in outputs:
-        place = place_of(output)
-        around = _identities({place, *place.parents, real_path(output), *real_path(output).parents})
-        within = next((source for source, identity in known.items() if identity and identity in around), None)
-        if within is None and _identity(place) in above:
-            within = next(source for source in sources if _identity(place) in _identities(source.parents))
-        if within is None:
-            # an input that is not there yet has a name alone
-            within = next((source for source in sources if place.is_relative_to(source)), None)
-        if within:
-            raise PrunerError(f"{output}: would overwrite the input {within}; choose another output")
+        place, real = place_of(output), real_path(output)
+        own = _identities({place, real})
+        around = _identities({*place.parents, *real.parents})
+        for source in sources:
+            identity = _identity(source)
+            # an input that is not there has a name alone
+            if identity in own or source in (place, real):
+                relation = "is"
+            elif identity in around or source in place.parents:
+                relation = "lies in"
+            elif own & _identities(source.parents):
+                relation = "contains"
+            else:
+                continue
+            raise PrunerError(f"{output}: {relation} the input {source}; choose another output")
+
+
+def refuse_fixed(folder: Path) -> None:
+    """Raise PrunerError if a folder cannot be replaced as a whole, whatever it holds."""
+    if Path.cwd().is_relative_to(place_of(folder)):
+        raise PrunerError(f"{folder}: is or contains the current folder; choose another output")
+    if os.path.ismount(folder):
+        raise PrunerError(f"{folder}: is a mount point, which cannot be replaced; choose a folder inside it")
 
 
 def _leads_to(given: Path) -> Iterator[Path]:
