@@ -140,7 +140,7 @@ def summarize(
     from llm_pruner.analysis.summary import describe_structures, summarize_structures
 
     if not output.name:
-        raise typer.BadParameter(f"'{output}' is a folder; write NAME for NAME.json and NAME.txt", param_hint="--output")
+        raise typer.BadParameter(f"'{output}' is no name for NAME.json and NAME.txt", param_hint="--output")
     folders = variant_folders([*(dirs or ()), *(places or ())])
     written = [output.with_name(f"{output.name}{suffix}") for suffix in (".json", ".txt")]
     claim(files=written, inputs=_read_from(folders), force=force)

@@ -102,14 +102,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory, make_model: Callable[..., Pat
 
 def read_by(parameter: Parameter, root: Path) -> Path | None:
     """What to give for a parameter that is read."""
-    if parameter.name in RUNS:
-        return root / "runs"
-    if parameter.name == "plan":
-        return root / "runs" / "V" / "plan.json"
-    if parameter.name == "scores":
-        return root / "scores" if not parameter.info.file_okay else root / "scores" / "Magnitude.json"
-    if parameter.name == "legacy_bin":
-        return root / "legacy_bin"
+    named = {
+        "plan": root / "runs" / "V" / "plan.json",
+        "scores": root / "scores" if not parameter.info.file_okay else root / "scores" / "Magnitude.json",
+        "legacy_bin": root / "legacy_bin",
+        **dict.fromkeys(RUNS, root / "runs"),
+    }
+    if parameter.name in named:
+        return named[parameter.name]
     if parameter.name in TEXTS or (parameter.is_path and not parameter.info.dir_okay):
         return root / parameter.name / "tokens.safetensors"
     if parameter.is_path or (parameter.name == "source" and isinstance(parameter.info, ArgumentInfo)):
@@ -191,7 +191,7 @@ def contents(folder: Path) -> dict[str, str]:
     found = {}
     for path in folder.rglob("*"):
         if path.is_symlink():
-            found[str(path)] = os.readlink(path)
+            found[str(path)] = str(path.readlink())
         else:
             found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
     return found
