@@ -151,7 +151,7 @@ def write_analysis(
     before.write(output / ORIGINAL_FILE)
     after.write(output / PRUNED_FILE)
     comparison.write(output / COMPARISON_FILE)
-    write_text(output / LAYERS_FILE, describe_layers(comparison))
+    write_text(output / LAYERS_FILE, describe_layers(comparison), comment="{}")
     return comparison
 
 

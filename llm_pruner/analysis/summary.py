@@ -88,7 +88,7 @@ def write_summary(model_dirs: Sequence[str | os.PathLike[str]], output: str | os
     """Write ``models_structure_summary.json`` and ``.txt`` into ``output`` and return the summary."""
     summary = summarize_structures(model_dirs)
     summary.write(Path(output) / f"{SUMMARY_FILE}.json")
-    write_text(Path(output) / f"{SUMMARY_FILE}.txt", describe_structures(summary))
+    write_text(Path(output) / f"{SUMMARY_FILE}.txt", describe_structures(summary), comment="{}")
     return summary
 
 

@@ -21,9 +21,8 @@ from llm_pruner.methods import METHODS
 from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.headers import checkpoint_files
 from llm_pruner.models.shapes import check_base
-from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import ConfigError, PrunerError
-from llm_pruner.system.files import refuse_foreign_record
+from llm_pruner.system.ownership import refuse_foreign
 from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, ScoreSpec, Variant
@@ -39,6 +38,15 @@ class Text:
     samples: int | None = None
     length: int | None = None
     seed: int = 0
+
+    @property
+    def files(self) -> list[Path]:
+        """The file with the text or tokens; empty for a named source."""
+        return [Path(self.source)] if Path(self.source).is_file() else []
+
+    def places(self, *outputs: Path) -> list[Path]:
+        """Those of the token files that ``draw`` may write, but not one that is the source itself."""
+        return [path for path in outputs if not any(path.exists() and path.samefile(own) for own in self.files)]
 
     def draw(self, model: Path, output: Path, *, held_out: bool = False) -> Path:
         """Write the samples as a token file, as the workflow does.
@@ -58,11 +66,9 @@ class Text:
             held = read_tokens(self.source)
             samples, length = self.samples or held.shape[0], self.length or held.shape[1]
             whole = not held_out and held.shape == (samples, length)
-            if output.exists() and output.samefile(self.source):
-                if whole:
-                    return output  # drawn before; its facts name the source
-                raise PrunerError(f"{output}: would overwrite the input {self.source}; choose another output")
-        refuse_foreign_record(output)
+            if whole and output.exists() and output.samefile(self.source):
+                return output  # drawn before; its facts name the source
+        claim(records=[output], inputs=[*self.files, model])
         split = split_for(self.source, self.split, "calibration")
         check_context(model, length)
         count, skip = (CALIBRATION.held_out, samples) if held_out else (samples, 0)
@@ -188,6 +194,8 @@ def refuse_existing(
     *,
     records: Sequence[str] = ("pruning.json",),
     files: Sequence[str] = (),
+    reused: Sequence[Path] = (),
+    continued: Sequence[str] = (),
 ) -> None:
     """Refuse to replace a variant without ``force``; otherwise name the replaced and the outdated files on stderr.
 
@@ -195,18 +203,20 @@ def refuse_existing(
         inputs: folders and files that the variant is made from.
         records: names, within ``output``, of the records and token files beside the model.
         files: names, within ``output``, of all other files beside the model.
+        reused: records that may be used as they are.
+        continued: names, within ``output``, of folders from which a killed run goes on.
 
     Raises:
-        PrunerError: for a model or a file without ``force``. Also, whatever ``force`` says, for folders and records
-            that this tool did not make, and for an output that is, contains or lies in one of ``inputs``.
+        PrunerError: for a model or a file without ``force``. Also, whatever ``force`` says, for what this tool did not
+            make, and for an output that is, contains or lies in one of ``inputs``.
     """
-    if (output / "plan.json").exists():
-        Plan.read(output / "plan.json")
     stale = [output / part for part in ("analysis", "evaluation") if (output / "model").exists()]
     claim(
         folders=[output / "model"],
         records=[output / name for name in records],
         files=[output / name for name in files],
+        reused=reused,
+        continued=[output / name for name in continued],
         inputs=inputs,
         force=force,
     )
@@ -241,7 +251,7 @@ def make_scores(
         replace: make the scores anew in any case.
 
     Raises:
-        PrunerError: for a file at ``path`` that this tool did not make, unless ``replace`` is true.
+        PrunerError: for a file at ``path`` that this tool did not make.
     """
     from llm_pruner.variants.score import compute_scores
 
@@ -251,11 +261,13 @@ def make_scores(
         tokens=read_facts(tokens)["sha256"] if tokens and score.calibrated else None,
     )
     if not replace and path.exists():
-        refuse_foreign_record(path)
+        refuse_foreign(path, folder=False)
         held = read_scores(path)
         if _holds(held, score) and held.made_from == made_from:
             typer.echo(f"{path}: kept, made before from the same model and tokens", err=True)
             return path
+    if not replace:
+        claim(records=[path], inputs=[base])
     scores = compute_scores(score, base, tokens, path, **asdict(runtime), check=False)
     scores.model_copy(update={"made_from": made_from}).write(path)
     return path

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from llm_pruner.system.errors import PrunerError
-from llm_pruner.system.files import replaced_by
+from llm_pruner.system.outputs import replaced_by
 from llm_pruner.workflow.config import CalibrationConfig
 
 Outputs = ParamSpec("Outputs")
@@ -30,7 +30,7 @@ Model = Annotated[Path, typer.Option("--model", exists=True, file_okay=False, he
 Output = Annotated[Path, typer.Option("--output", "-o", file_okay=False, help="Folder to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 Force = Annotated[
-    bool, typer.Option("--force", help="Replace existing files; folders and records only if this tool made them.")
+    bool, typer.Option("--force", help="Replace existing files and folders; never what this tool did not make.")
 ]
 Options = Annotated[
     list[str] | None,

@@ -22,7 +22,7 @@ from llm_pruner.encoders.records.classifier import PRUNED, STUDENT, TEACHER, Cla
 from llm_pruner.encoders.runs import RECORD, find_run, read_record
 from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.system.errors import DataError, PrunerError
-from llm_pruner.training.resume import clear_resume_point
+from llm_pruner.training.resume import RESUME_POINT, clear_resume_point
 from llm_pruner.variants.grammar import checked
 from llm_pruner.workflow.config import TimingConfig
 
@@ -253,7 +253,14 @@ def report(
 
 def _refuse(output: Path, force: bool, inputs: list[Path], *, trains: bool = True) -> None:
     """Refuse to replace a run without ``force``, as ``refuse_existing`` does."""
-    refuse_existing(output, force, inputs, records=[RECORD], files=["curves.png"] if trains else [])
+    refuse_existing(
+        output,
+        force,
+        inputs,
+        records=[RECORD],
+        files=["curves.png"] if trains else [],
+        continued=[RESUME_POINT] if trains else [],
+    )
 
 
 def _local(source: str) -> list[Path]:

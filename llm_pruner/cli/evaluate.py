@@ -30,7 +30,6 @@ from llm_pruner.data.sources import split_for
 from llm_pruner.evaluation.records.efficiency import EfficiencyResult
 from llm_pruner.evaluation.records.perplexity import PerplexityResult
 from llm_pruner.evaluation.records.zero_shot import ZeroShotResult
-from llm_pruner.system.files import refuse_foreign_folder, refuse_inputs
 from llm_pruner.system.records import Record
 from llm_pruner.workflow.config import REAL_TASKS, EfficiencyConfig, PerplexityConfig, ZeroShotConfig
 
@@ -94,12 +93,17 @@ def evaluate(
     _check_request(metrics, wanted, perplexity, reference)
     folder, other = model_folder(model), model_folder(reference) if reference else None
     models = [folder, other] if other else [folder]
-    records = [output / f"{part}.json" for part in ("perplexity", "zero_shot", "efficiency")]
+    parts = {"ppl": "perplexity", "zeroshot": "zero_shot", "speed": "efficiency", "memory": "efficiency"}
+    records = dict.fromkeys(output / f"{parts[metric]}.json" for metric in wanted)
     drawn = [output / "evaluation.safetensors"] if "ppl" in wanted and tokens is None else []
     texts = [path for path in (tokens, Path(perplexity.source)) if path and path.is_file()]
-    claim(records=[*records, *drawn], inputs=[*models, *texts])
-    refuse_inputs([output / "tasks"], [*models, *texts])
-    refuse_foreign_folder(output / "tasks")
+    chosen_tasks = separated(tasks or REAL_TASKS) if "zeroshot" in wanted else []
+    task_folder = output / "tasks" if set(chosen_tasks) & set(BUILTIN_TASKS) else None
+    claim(
+        remade=[task_folder] if task_folder else [],
+        records=[*records, *drawn],
+        inputs=[*models, *texts],
+    )
     if "ppl" in wanted:
         for one in models:
             check_context(one, perplexity.window)
@@ -137,9 +141,7 @@ def evaluate(
                 loaded, text, model_name, options, reference=known, progress=progress
             )
         if "zeroshot" in wanted:
-            chosen_tasks = separated(tasks or REAL_TASKS)
             options = {**zero_shot.model_dump(include={"num_fewshot", "limit"}), "seed": seed}
-            task_folder = output / "tasks" if set(chosen_tasks) & set(BUILTIN_TASKS) else None
             if task_folder:
                 write_tasks(task_folder, items=zero_shot.items, seed=seed)
             tokenizer = load_tokenizer(folder)

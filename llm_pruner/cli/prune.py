@@ -15,6 +15,7 @@ from llm_pruner.cli.chain import (
     find_mechanism,
     make_scores,
     make_variant,
+    match_scores,
     refuse_existing,
     registered,
 )
@@ -53,6 +54,7 @@ from llm_pruner.steps.records import HealingFile
 from llm_pruner.system.errors import ConfigError, PrunerError, nearest
 from llm_pruner.system.provenance import Run
 from llm_pruner.system.runtime import AUTO, Runtime
+from llm_pruner.training.resume import RESUME_POINT
 from llm_pruner.variants.grammar import derive, either, resolve
 from llm_pruner.variants.make import pruning_record
 from llm_pruner.variants.records import PruningRecord
@@ -152,18 +154,27 @@ def prune(
     variant = _variant(strategy, structure, ratio, layers, read_options(option), name)
     base = model_folder(model)
     searches = variant.options.get("split") == SEARCH
+    text = Text(calibration, split, samples, length, seed)
+    given = match_scores(variant, scores or ())
+    sampled = ["calibration.safetensors", *(["held_out.safetensors"] if searches and not held_out else [])]
     refuse_existing(
         output,
         force,
-        [base, *([held_out] if held_out else [])],
+        [base, *text.files, *given.values(), *([held_out] if held_out else [])],
         records=["pruning.json", *(["search.json"] if searches else [])],
-        files=["split_search.png"] if searches else [],
+        files=["plan.json", *(["split_search.png"] if searches else [])],
+        reused=[
+            *text.places(*(output / name for name in sampled)),
+            *([output / ".search.trials.json"] if searches else []),
+            *(output / "scores" / f"{score.name}.json" for score in variant.scores if score.name not in given),
+        ],
+        continued=[RESUME_POINT] if variant.repaired else [],
     )
     record = make_variant(
         variant,
         base,
         output,
-        Text(calibration, split, samples, length, seed),
+        text,
         scores=scores or (),
         held_out=held_out,
         runtime=Runtime(device, batch_size, progress),
@@ -198,10 +209,12 @@ def score(
     """
     base = model_folder(model)
     sampled = output.parent / "calibration.safetensors"
-    texts = [Path(calibration)] if Path(calibration).is_file() else []
-    claim(named=[output], inputs=[base, *texts], force=force)
-    if not any(sampled.exists() and sampled.samefile(text) for text in texts):
-        claim(records=[sampled], inputs=[base])
+    text = Text(calibration, split, samples, length, seed)
+    claim(
+        records=[output] if force else [],
+        reused=[*([] if force else [output]), *text.places(sampled)],
+        inputs=[base, *text.files],
+    )
     check_base(base)
     options = read_options(option)
     own = [get_mechanism(name) for name in mechanisms_of(strategy)]
@@ -210,7 +223,6 @@ def score(
     if wanted is None:
         what = structure or mechanism.name
         raise PrunerError(f"{registered(strategy)}: {what} has no scores before pruning; run llm-pruner prune directly")
-    text = Text(calibration, split, samples, length, seed)
     tokens = text.draw(base, sampled) if wanted.calibrated else None
     make_scores(wanted, base, tokens, output, Runtime(device, batch_size, progress), replace=force)
     scores = read_scores(output)
@@ -321,7 +333,8 @@ def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: 
         force,
         [parent.model, *files.values()],
         records=("pruning.json", "step.json"),
-        files=["healing.png"] if "healing" in cls.needs else [],
+        files=["plan.json", *(["healing.png"] if "healing" in cls.needs else [])],
+        continued=[RESUME_POINT] if "healing" in cls.needs else [],
     )
     record = take_step(
         derive(parent.variant, name, given.options),
@@ -334,6 +347,9 @@ def _take(name: str, given: _Taking, runtime: Runtime, *, force: bool, as_json: 
     if (parent.folder / "plan.json").exists():
         # the plan names the base's layers that are left, and a step changes no shape
         read_made_plan(parent.folder / "plan.json").write(output / "plan.json")
+    else:
+        # a plan of the model that this one replaced
+        (output / "plan.json").unlink(missing_ok=True)
     last = record.steps[-1]
     if last.held_out:
         from llm_pruner.report.figures import FIGURES

@@ -24,6 +24,7 @@ from llm_pruner.system.errors import ConfigError
 from llm_pruner.system.files import write_json
 from llm_pruner.system.records import Pair
 from llm_pruner.system.runtime import Runtime
+from llm_pruner.training.resume import RESUME_POINT
 from llm_pruner.variants.grammar import resolve
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, Variant
@@ -85,7 +86,9 @@ def quick(
         force,
         [base],
         records=["pruning.json", "calibration.safetensors", "evaluation.safetensors", *_MEASURED],
-        files=[*(f"analysis/{name}" for name in ANALYSIS_FILES), *_SHOWN],
+        files=["plan.json", *(f"analysis/{name}" for name in ANALYSIS_FILES), *_SHOWN],
+        reused=[output / "scores" / f"{score.name}.json" for score in variant.scores],
+        continued=[RESUME_POINT] if variant.repaired else [],
     )
     runtime = Runtime(device, _SAMPLES, progress)
     with redirect_stdout(sys.stderr):

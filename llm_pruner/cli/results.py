@@ -140,6 +140,8 @@ def summarize(
     """
     from llm_pruner.analysis.summary import describe_structures, summarize_structures
 
+    if not output.name:
+        raise typer.BadParameter(f"'{output}' is no name for NAME.json and NAME.txt", param_hint="--output")
     folders = variant_folders([*(dirs or ()), *(places or ())])
     written = [output.with_name(f"{output.name}{suffix}") for suffix in (".json", ".txt")]
     claim(files=written, inputs=_read_from(folders), force=force)
@@ -159,7 +161,7 @@ def summarize(
     text = "\n".join(lines).rstrip() + "\n"
     json_file, text_file = written
     summary.write(json_file)
-    write_text(text_file, text)
+    write_text(text_file, text, comment="{}")
     emit(summary.to_dict(), text.rstrip(), as_json)
     finish(
         [f"{name}: left out: {problem}" for name, problem in damaged.items()]
@@ -360,7 +362,7 @@ def plot(
         for name, figure in FIGURES.items()
         if figure.shows == RUN and (results.scores or not figure.needs_scores)
     }
-    claim(files=wanted, force=force)
+    claim(files=wanted, inputs=[*_read_from(whole), *([folder] if folder else [])], force=force)
     for path, figure in wanted.items():
         figure.draw(results, path)
     drawn = sorted(str(path) for path in output.glob("*.png"))

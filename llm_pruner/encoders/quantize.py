@@ -57,7 +57,7 @@ def quantize_classifier(
     shape = unquantized_shape(source)
     run = Run(options.model_dump(mode="json"), seed=seed)
     bits = module_bits(shape, options)
-    with staged_directory(output / "model") as folder:
+    with staged_directory(output / "model", inputs=[source]) as folder:
         quantized = quantized_classifier(shape, load_classifier(source).state_dict(), bits, options.double_quant)
         save_classifier(quantized, load_tokenizer(source), folder)
     record = ClassifierRecord(

@@ -120,7 +120,7 @@ class TrainingRun:
             fields: further fields of the record.
         """
         reader = tokenizer or load_encoder_tokenizer(source, self.task_options.length)
-        with staged_directory(self.output / "model") as folder:
+        with staged_directory(self.output / "model", inputs=[] if tokenizer else [source]) as folder:
             save_classifier(model, reader, folder)
         record = ClassifierRecord(
             name=name,

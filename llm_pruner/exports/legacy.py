@@ -36,7 +36,7 @@ def convert_legacy(file: Path, config_folder: Path, output: Path) -> int:
     if config.get("tie_word_embeddings"):
         weights.pop(f"{HEAD}.weight", None)
     check_shapes(config_folder, {name: tuple(tensor.shape) for name, tensor in weights.items()}, str(file))
-    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(output, inputs=[file, config_folder]) as folder, CheckpointWriter(folder) as writer:
         for name, tensor in weights.items():
             writer.add(name, tensor)
         write_config(folder, config)

@@ -11,6 +11,7 @@ from llm_pruner.models.architecture import Architecture
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import PlanError
 from llm_pruner.system.files import write_text
+from llm_pruner.system.ownership import MADE_BY
 
 
 def mergekit_yaml(
@@ -44,7 +45,7 @@ def mergekit_yaml(
         raise PlanError("this plan drops blocks of layers; mergekit can only leave out whole layers")
     if not whole:
         raise PlanError("this plan cuts layers in width; mergekit can only leave out whole layers")
-    lines = ["slices:"]
+    lines = [f"# {MADE_BY}", "slices:"]
     for start, end in kept_ranges(plan):
         lines += ["  - sources:", f"      - model: {json.dumps(model_id)}", f"        layer_range: [{start}, {end}]"]
     return "\n".join([*lines, "merge_method: passthrough", f"dtype: {dtype}", ""])

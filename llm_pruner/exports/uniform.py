@@ -51,7 +51,7 @@ def write_uniform(model: Path, output: Path, *, progress: bool = False) -> dict[
         LayerPlan(index, tuple(range(groups)), tuple(range(channels))) for index in range(architecture.num_layers)
     )
     weights = WeightReader(model)
-    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(output, inputs=[model]) as folder, CheckpointWriter(folder) as writer:
         for name in track(list(weights.names()), "padding", "tensor", show=progress):
             writer.add(name, pad_parameter(name, weights.tensor(name), architecture, groups, channels))
         write_config(folder, smaller_config(architecture, Plan(architecture.num_layers, every)))

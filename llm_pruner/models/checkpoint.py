@@ -16,6 +16,7 @@ from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, read_headers
 from llm_pruner.models.layout import layer_prefix
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import write_json
+from llm_pruner.system.ownership import MARKER
 
 if TYPE_CHECKING:
     import torch
@@ -294,6 +295,6 @@ def link_folder(source: Path, target: Path) -> None:
     If ``source`` is relative to the current folder, the links are relative too, so a run with both can be moved.
     """
     for path in sorted(source.iterdir()):
-        if path.is_file():
+        if path.is_file() and path.name != MARKER:
             relative = os.path.relpath(path.absolute(), target.resolve())
             (target / path.name).symlink_to(path.resolve() if source.is_absolute() else relative)

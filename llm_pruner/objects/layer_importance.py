@@ -24,6 +24,7 @@ from llm_pruner.planning.budget import LEAST_WEIGHT, share_out
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.errors import DataError, PlanError, explain, nearest
 from llm_pruner.system.files import read_json, staged_file, write_json
+from llm_pruner.system.ownership import MADE_BY
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -274,7 +275,7 @@ class UnbalancedStructuredPruningCalculator:
         for axes in (above, below):
             axes.grid(axis="y", alpha=0.3)
         with staged_file(save_path) as staged:
-            figure.savefig(staged, dpi=150, format="png")
+            figure.savefig(staged, dpi=150, format="png", metadata={"Software": MADE_BY})
 
     def _of_every_layer(self, values: Mapping[int, float], what: str) -> dict[int, float]:
         """The values in the order of layers, after a check that each layer has one finite value."""

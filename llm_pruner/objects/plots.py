@@ -13,6 +13,7 @@ from llm_pruner.objects.layer_scores import LayerScores
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.files import staged_file
+from llm_pruner.system.ownership import MADE_BY
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _figure(path: Place, width: float) -> Iterator[Axes]:
     axes.set_axisbelow(True)
     yield axes
     with staged_file(path) as staged:
-        figure.savefig(staged, dpi=150, format="png")
+        figure.savefig(staged, dpi=150, format="png", metadata={"Software": MADE_BY})
 
 
 def _legend(axes: Axes) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import ValidationError
@@ -33,7 +32,8 @@ from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import ConfigError, DataError, PlanError, PrunerError, explain
-from llm_pruner.system.files import staged_directory
+from llm_pruner.system.files import scratch_directory, staged_directory
+from llm_pruner.system.ownership import refuse_foreign
 from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.variant import build_method, import_class, load_class
 
@@ -228,13 +228,15 @@ class BasePruner:
 
         Raises:
             PlanError: for no layer, all layers or an unknown layer, or for a model stored in 4 bits.
-            PrunerError: if the folder has other contents, or the model's origin is unknown.
+            PrunerError: if the folder has other contents, if it is, contains or lies in the model's own, or if the
+                model's origin is unknown.
         """
         self._check_layers(layers)
         output, place = Path(output_dir), self._place(model_id)
-        if output.exists() and any(output.iterdir()) and not (output / _PLAN).exists():
+        if output.is_dir() and any(output.iterdir()) and not (output / _PLAN).exists():
             raise PrunerError(f"{output}: the folder exists and is not a pruned model; choose another folder")
-        with self._as_folder(output) as base, staged_directory(output) as folder:
+        refuse_foreign(output, folder=True)
+        with self._as_folder(output) as base, staged_directory(output, inputs=[base]) as folder:
             refuse_quantized(base)
             check_base(base)
             architecture = read_architecture(base)
@@ -341,12 +343,11 @@ class BasePruner:
         if isinstance(source, str | os.PathLike):
             yield Path(source)
             return
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{output.name}.base-", dir=output.parent) as folder:
+        with scratch_directory(output) as folder:
             source.save_pretrained(folder)
             if self.tokenizer is not None:
                 self.tokenizer.save_pretrained(folder)
-            yield Path(folder)
+            yield folder
 
     def _check_layers(self, layers: Sequence[int]) -> None:
         """Raise PlanError unless the indices are layers of the model and at least one layer stays."""

@@ -115,7 +115,7 @@ class CutRepair(Repair, Generic[Mending]):
                 mendings.append((cut, mending))
             if self.options.inputs == "sequential":
                 layer.leave(entered if mending is None else self.mended_stream(states, mending))
-        with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+        with staged_directory(output, inputs=[base]) as folder, CheckpointWriter(folder) as writer:
             weights = WeightReader(base)
             for name in weights.names():
                 writer.add(name, self.mended_weight(architecture, name, weights.tensor(name), mendings))

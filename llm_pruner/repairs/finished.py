@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from llm_pruner.repairs.records import BlockRepairRecord
-from llm_pruner.system.files import MARKER, refuse_foreign_folder, staged_file
+from llm_pruner.system.files import growing_directory, staged_file
 from llm_pruner.system.options import Options
 from llm_pruner.training.resume import identity_of, weight_files
 
@@ -92,10 +92,7 @@ class FinishedBlocks:
             return
         from safetensors.torch import save_file
 
-        if not (self.folder / MARKER).exists():
-            refuse_foreign_folder(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / MARKER).touch()
+        growing_directory(self.folder)
         facts = {"identity": self.identity, "record": json.dumps(record.to_dict())}
         with staged_file(self._file(record.layer, record.block)) as staged:
             save_file({name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, staged, metadata=facts)

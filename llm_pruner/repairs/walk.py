@@ -71,7 +71,7 @@ def repair_model(
     input_ids = input_ids[: options.samples]
     fitted = fitted_samples(len(input_ids), options.held_out)
     records: list[Told] = []
-    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(output, inputs=[base]) as folder, CheckpointWriter(folder) as writer:
         weights = WeightReader(base)
         for name in weights.names():
             if component(name)[0] is None:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from llm_pruner.report.style import PALETTE
 from llm_pruner.system.files import staged_file
+from llm_pruner.system.ownership import MADE_BY
 
 _DPI = 150
 BLUE, VERMILION, ORANGE = PALETTE["blue"], PALETTE["vermilion"], PALETTE["orange"]
@@ -45,5 +46,5 @@ def plain(axes: Axes) -> None:
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     """Write a PNG that appears only when complete. The same numbers make the same file."""
     with staged_file(path) as staged:
-        # no Software entry, which would hold matplotlib's version
-        figure.savefig(staged, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
+        # in place of matplotlib's version
+        figure.savefig(staged, format="png", dpi=_DPI, facecolor="white", metadata={"Software": MADE_BY})

@@ -719,4 +719,4 @@ def markdown(table: Table) -> str:
 def write_markdown(table: Table, path: str | os.PathLike[str], more: Sequence[Table] = ()) -> None:
     """Write a table as Markdown, and ``more`` tables below it under their titles; an empty one is left out."""
     parts = [f"## {other.title}\n\n{markdown(other)}\n{other.note}\n" for other in more if len(other.frame)]
-    write_text(path, "\n".join([markdown(table), *parts]))
+    write_text(path, "\n".join([markdown(table), *parts, ""]), comment="<!-- {} -->")

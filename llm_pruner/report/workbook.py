@@ -36,6 +36,7 @@ from llm_pruner.report.table import (
     zero_shot_table,
 )
 from llm_pruner.system.files import staged_file
+from llm_pruner.system.ownership import MADE_BY
 
 _FONT = "Calibri"
 _HEADER_FONT = Font(_FONT, 11, bold=True, color="FFFFFF")
@@ -91,6 +92,7 @@ def write_workbook(results: Results, path: str | os.PathLike[str], more: Sequenc
     seeds = seeds_table(results)
     for table in (*([seeds] if seeds else []), provenance, *more):
         _add_sheet(book, table, frozen_columns=1)
+    book.properties.creator = MADE_BY
     with staged_file(path) as staged:
         book.save(staged)
 

@@ -72,7 +72,7 @@ def quantize_model(parent: Path, output: Path, options: NF4Options) -> Pair[int]
         dtype = config.get("dtype") or config.get("torch_dtype") or "float32"
     wanted = nf4_config(KEPT, double_quant=options.double_quant, dtype=dtype)
     model = load_packed(model_class(config), parent, wanted, dtype="auto")
-    with staged_directory(output) as folder:
+    with staged_directory(output, inputs=[parent]) as folder:
         model.save_pretrained(folder)
         stored = read_json(folder / "config.json")["quantization_config"]
         write_config(folder, {**config, "quantization_config": stored})

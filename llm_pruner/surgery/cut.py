@@ -58,7 +58,7 @@ def cut(base: Path, plan: Plan, output: Path, *, progress: bool = False) -> None
     plan.check(architecture)
     positions = {layer.index: position for position, layer in enumerate(plan.layers)}
     weights = WeightReader(base)
-    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(output, inputs=[base]) as folder, CheckpointWriter(folder) as writer:
         for name in track(list(weights.names()), "cutting", "tensor", show=progress):
             index, _ = component(name)
             if index is None:

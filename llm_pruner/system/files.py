@@ -1,62 +1,87 @@
-"""Atomic files and folders, which appear under their names only once they are complete."""
+"""Atomic files and folders: the one way in which outputs come into being.
+
+An output appears under its name only once it is complete. Until then it lies beside its place, in a hidden folder that
+is locked for as long as its writer lives. An old output is replaced only if this tool made it, and in one step where
+the system can exchange two names. Where it cannot, a writer that is killed on the way leaves the new output complete
+under a hidden name, and the next writer puts it in place.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import errno
+import fcntl
 import json
 import os
+import re
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.system.errors import DataError, PrunerError
+from llm_pruner.system.errors import DataError
+from llm_pruner.system.ownership import MADE_BY, MARKER, first_foreign, mark, refuse_foreign, seal, state_of
+from llm_pruner.system.places import place_of, refuse_fixed, refuse_inputs
 
-MARKER = ".llm-pruner"
-"""An empty file in every folder that this tool makes. Only such folders are ever replaced."""
-
-_REPLACED = ".replaced"
 _AT_CWD, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+_LONGEST = 200
+"""Bytes of a name that leave room for more in a hidden name."""
+_KINDS = ("new", "old", "staged", "scratch")
+"""Of hidden folders, in the order in which those that are left are dealt with."""
+_ROOM = re.compile(r"^\..+\.(staged|scratch)-[0-9a-f]{12}$")
 
 
 @contextmanager
 def staged_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``, which is moved into place when the block succeeds."""
+    """Yield a temporary path beside ``path``, which is moved into place when the block succeeds.
+
+    Raises:
+        PrunerError: before the block runs, if something is at ``path`` that this tool did not make.
+    """
     target = Path(path)
-    handle, name = tempfile.mkstemp(prefix=_clear_prefix(target), suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    staged = Path(name)
-    try:
+    if _in_the_making(target.parent):
+        yield target  # appears with its folder
+        return
+    refuse_foreign(target, folder=False)
+    place = place_of(target)
+    with _room(place, "staged") as room:
+        staged = room / place.name
         yield staged
-        staged.chmod(0o644)
-        staged.replace(target)
-    finally:
-        staged.unlink(missing_ok=True)
+        refuse_foreign(target, folder=False)
+        staged.replace(place)
 
 
 @contextmanager
-def staged_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
+def staged_directory(path: str | os.PathLike[str], *, inputs: Iterable[Path] = ()) -> Iterator[Path]:
     """Yield a temporary folder beside ``path``, which replaces ``path`` when the block succeeds.
 
-    The old or the new folder exists at every moment, or the next writer restores the old one. A link is replaced
-    itself, and its target stays.
+    The old or the new folder is there at every moment, if need be after the next call of this function or of
+    ``recover``. Whatever is written into ``path`` later, and not by this tool, keeps the folder from being replaced.
+
+    Args:
+        inputs: files and folders that the folder is made from.
 
     Raises:
-        PrunerError: before the block runs, if ``path`` exists and this tool did not make it.
+        PrunerError: before the block runs, if something is at ``path`` that this tool did not make, or ``path`` is,
+            contains or lies in an input.
     """
     target = Path(path)
-    refuse_foreign_folder(target)
-    staged = Path(tempfile.mkdtemp(prefix=_clear_prefix(target), dir=target.parent))
-    try:
+    if _in_the_making(target):
+        yield target  # a part of the writer's own folder
+        return
+    refuse_inputs([target], inputs)
+    refuse_fixed(target)
+    place = place_of(target)
+    recover(place)
+    refuse_foreign(target, folder=True)
+    with _room(place, "staged") as staged:
         yield staged
-        staged.chmod(0o755)
-        if not (staged / MARKER).exists():
-            (staged / MARKER).touch()
-        _swap(staged, target)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
+        seal(staged)
+        # what was right at the start may be wrong hours later
+        refuse_foreign(target, folder=True)
+        _put(staged, place)
 
 
 @contextmanager
@@ -65,120 +90,158 @@ def scratch_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The folder is deleted when the block ends. The next call deletes the folder of a killed block.
     """
-    target = Path(path)
-    scratch = Path(tempfile.mkdtemp(prefix=_clear_prefix(target, "scratch"), dir=target.parent))
-    try:
+    with _room(place_of(Path(path)), "scratch") as scratch:
         yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
 
 
-def refuse_foreign_folder(path: Path) -> None:
-    """Raise PrunerError if ``path`` is a file, or a non-empty folder that this tool did not make."""
-    if path.is_symlink() or not path.exists():
-        return
-    if not path.is_dir():
-        raise PrunerError(f"{path}: is a file, but the output is a folder; choose another output")
-    if not (path / MARKER).exists() and any(path.iterdir()):
-        raise PrunerError(
-            f"{path}: not made by this tool (it has no {MARKER}), so not replaced; choose another output or delete it"
-        )
-
-
-def refuse_foreign_record(path: Path) -> None:
-    """Raise PrunerError if ``path`` exists, and is neither a JSON record nor a token file of this tool.
-
-    A record of this tool has the key ``run``, and a token file has facts about the origin of its tokens.
-    """
-    if path.exists() and not (path.is_file() and _made_here(path)):
-        raise PrunerError(f"{path}: not made by this tool, so not replaced; choose another output or delete it")
-
-
-def _made_here(path: Path) -> bool:
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError, safe_open  # not in every environment that writes files
-
-        try:
-            with safe_open(path, framework="numpy") as handle:
-                return "facts" in (handle.metadata() or {})
-        except SafetensorError:
-            return False
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return isinstance(held, dict) and "run" in held
-
-
-def replaced_by(
-    *,
-    folders: Iterable[Path] = (),
-    records: Iterable[Path] = (),
-    named: Iterable[Path] = (),
-    files: Iterable[Path] = (),
-    inputs: Iterable[Path] = (),
-    force: bool = False,
-) -> list[Path]:
-    """The files that writing these outputs would replace. Changes no file.
-
-    Args:
-        folders: folders made as a whole, such as models; replaced only with ``force``, and only if this tool made them.
-        records: JSON records and token files; replaced without ``force``, but only if this tool made them.
-        named: records with names that the user chose; replaced as ``records``, and with ``force`` in any case.
-        files: files that do not tell their origin; replaced only with ``force``.
-        inputs: files and folders that the outputs are made from.
+def growing_directory(path: Path) -> None:
+    """Make a folder that gets one file after the other, each by ``staged_file``.
 
     Raises:
-        PrunerError: for an output that may not be replaced, or that is, contains or lies in an input.
+        PrunerError: if something is at ``path`` that this tool did not make.
     """
-    folders, records, files = list(folders), list(records), list(files)
-    (files if force else records).extend(named)
-    refuse_inputs([*folders, *records, *files], inputs)
-    for folder in folders:
-        refuse_foreign_folder(folder)
-    for record in records:
-        refuse_foreign_record(record)
-    for file in files:
-        if file.is_dir():
-            raise PrunerError(f"{file}: is a folder, but the output is a file; choose another output")
-    held = [folder for folder in folders if folder.is_symlink() or (folder.is_dir() and any(folder.iterdir()))]
-    taken = [*held, *(file for file in files if os.path.lexists(file))]
-    if taken and not force:
-        raise PrunerError(f"{taken[0]}: exists already; choose another --output or replace it with --force")
-    inside = [
-        [folder] if folder.is_symlink() else sorted(path for path in folder.rglob("*") if path.name != MARKER)
-        for folder in held
-    ]
-    return [
-        *(path for found in inside for path in found if path.is_symlink() or path.is_file()),
-        *(path for path in [*records, *files] if os.path.lexists(path)),
-    ]
+    refuse_foreign(path, folder=True)
+    if state_of(path) != "growing":
+        with staged_directory(path):
+            pass
+        mark(path, "growing")
 
 
-def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Raise PrunerError if an output is, contains or lies in an input. Links are followed."""
-    sources = [source.resolve() for source in inputs]
-    for output in outputs:
-        # if the output itself is a link, the link is replaced and its target stays
-        for place in {output.resolve(), output.parent.resolve() / output.name}:
-            for source in sources:
-                if place.is_relative_to(source) or source.is_relative_to(place):
-                    raise PrunerError(f"{output}: would overwrite the input {source}; choose another output")
+def remove(path: Path) -> None:
+    """Delete a folder that this tool made. With anything else inside, the whole folder stays."""
+    if state_of(path) and first_foreign(path) is None:
+        _delete(path)
 
 
-def _swap(staged: Path, target: Path) -> None:
-    """Move a staged folder into its place, and delete an old folder last."""
-    if not target.is_symlink() and not target.exists():
-        staged.rename(target)
+def recover(place: Path) -> None:
+    """Finish what killed writers of a folder left, and delete their hidden folders."""
+    for kind in _KINDS:
+        for left in _hidden(place, kind):
+            if not _names(left):
+                _discard(left)
+                continue
+            with _locked(left) as free:
+                if not free:
+                    continue
+                if kind == "new" and (not os.path.lexists(place) or _replaceable(place)):
+                    _install(left, place)
+                elif kind == "old" and not os.path.lexists(place):
+                    left.rename(place)
+                else:
+                    _discard(left)
+
+
+def _hidden(place: Path, kind: str) -> list[Path]:
+    """Hidden folders of this tool beside ``place``."""
+    if not place.parent.is_dir():
+        return []
+    prefix = f".{_short(place)}.{kind}-"
+    found = sorted(path for path in place.parent.iterdir() if path.name.startswith(prefix))
+    return [path for path in found if not path.is_symlink() and path.is_dir() and _is_ours(path)]
+
+
+def _is_ours(hidden: Path) -> bool:
+    # a writer that is killed at once leaves a folder without a marker, or with an empty one
+    return state_of(hidden) is not None or _names(hidden) <= {MARKER}
+
+
+def _names(hidden: Path) -> set[str]:
+    try:
+        return {path.name for path in hidden.iterdir()}
+    except FileNotFoundError:  # another writer was faster
+        return set()
+
+
+def _replaceable(place: Path) -> bool:
+    return not place.is_symlink() and place.is_dir() and first_foreign(place) is None
+
+
+def _in_the_making(folder: Path) -> bool:
+    """Whether a folder is one that ``_room`` yields, which appears under its name, or goes, as a whole."""
+    return bool(_ROOM.search(folder.name)) and state_of(folder) == "staged"
+
+
+def _hide(place: Path, kind: str) -> Path:
+    """A new hidden name beside ``place``."""
+    return place.with_name(f".{_short(place)}.{kind}-{uuid.uuid4().hex[:12]}")
+
+
+def _short(place: Path) -> str:
+    name = place.name
+    return name if len(os.fsencode(name)) <= _LONGEST else uuid.uuid5(uuid.NAMESPACE_URL, name).hex
+
+
+@contextmanager
+def _room(place: Path, kind: str) -> Iterator[Path]:
+    """A locked hidden folder beside ``place``; it, or what then has its name, is deleted when the block ends."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    recover(place)
+    made = False
+    while not made:
+        room = _hide(place, kind)
+        room.mkdir()
+        # another writer may take it for a left one until it is locked
+        with suppress(FileNotFoundError):
+            mark(room, "staged")
+        with _locked(room) as made:
+            if made:
+                try:
+                    yield room
+                finally:
+                    _discard(room)
+
+
+@contextmanager
+def _locked(folder: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Lock the marker of a folder; False if there is none, or another process has locked it."""
+    marker = folder / MARKER
+    try:
+        handle = os.open(marker, os.O_RDWR)
+    except FileNotFoundError:
+        yield False
         return
-    old = target.with_name(f".{target.name}{_REPLACED}")
-    if _exchange(staged, target):
-        staged.rename(old)
-    else:
-        # if killed between these two lines, the next writer restores the old folder
-        target.rename(old)
-        staged.rename(target)
-    _delete(old)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # the folder may have been moved or deleted before
+            free = os.path.samestat(marker.stat(), os.fstat(handle))
+        except (BlockingIOError, FileNotFoundError):
+            free = False
+        except OSError:
+            free = True  # a file system without locks
+        yield free
+    finally:
+        os.close(handle)
+
+
+def _put(staged: Path, place: Path) -> None:
+    """Move a complete folder into its place. The folder that was there, if any, has the name ``staged`` then."""
+    if not os.path.lexists(place):
+        staged.rename(place)
+        return
+    with _locked(place, wait=True):
+        if not _exchange(staged, place):
+            new = _hide(place, "new")
+            staged.rename(new)
+            _install(new, place)
+
+
+def _install(new: Path, place: Path) -> None:
+    """Replace the folder at ``place`` by one beside it, in steps that ``recover`` can finish."""
+    old = None
+    if os.path.lexists(place):
+        old = _hide(place, "old")
+        try:
+            place.rename(old)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # folders of a lower layer of an overlay cannot be renamed
+            old = None
+            _delete(place)
+    new.rename(place)
+    if old:
+        _discard(old)
 
 
 def _exchange(one: Path, other: Path) -> bool:
@@ -190,26 +253,34 @@ def _exchange(one: Path, other: Path) -> bool:
     return swapped == 0
 
 
-def _delete(path: Path) -> None:
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+def _discard(folder: Path) -> None:
+    """Delete a hidden folder, if it is there."""
+    with suppress(OSError):  # such as files that another process reads over NFS; they go with the next writer
+        _delete(folder)
 
 
-def _clear_prefix(target: Path, kind: str = "staged") -> str:
-    """The prefix of temporary names of ``target``. Removes files that killed writers left under such names."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    old = target.with_name(f".{target.name}{_REPLACED}")
-    if os.path.lexists(old):
-        _delete(old) if os.path.lexists(target) else old.rename(target)
-    prefix = f".{target.name}.{kind}-"
-    for leftover in target.parent.iterdir():
-        if leftover.name.startswith(prefix):
-            _delete(leftover)
-    return prefix
+def _delete(folder: Path) -> None:
+    """Delete a folder of this tool, its marker last, so that a part of it is still known as such."""
+    for path in folder.iterdir():
+        if path.name == MARKER:
+            continue
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    (folder / MARKER).unlink(missing_ok=True)
+    folder.rmdir()
 
 
-def write_text(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str, comment: str | None = None) -> None:
+    """Write a text.
+
+    Args:
+        comment: how the format writes a comment, such as ``# {}``. A last line then says that this tool made the
+            file; without it, the file is never replaced.
+    """
     with staged_file(path) as staged:
-        staged.write_text(text, encoding="utf-8")
+        staged.write_text(text + (f"{comment.format(MADE_BY)}\n" if comment else ""), encoding="utf-8")
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

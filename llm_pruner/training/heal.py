@@ -156,7 +156,7 @@ def _write(model: PreTrainedModel, parent: Path, output: Path, options: HealingO
     healed = dict(model.named_parameters())
     count = 0
     weights = WeightReader(parent)
-    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(output, inputs=[parent]) as folder, CheckpointWriter(folder) as writer:
         for name in weights.names():
             tensor = weights.tensor(name)
             if is_linear(name):

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.system.files import MARKER
+from llm_pruner.system.files import remove
 from llm_pruner.system.provenance import sha256
 
 RESUME_POINT = "resume_point"
@@ -29,6 +28,4 @@ def weight_files(*folders: Path) -> list[Path]:
 
 def clear_resume_point(output: Path) -> None:
     """Remove the resume point of a finished run. If it stayed, a repeated run would start from its end."""
-    folder = output / RESUME_POINT
-    if (folder / MARKER).exists():
-        shutil.rmtree(folder)
+    remove(output / RESUME_POINT)

@@ -24,7 +24,7 @@ from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.methods import METHODS
 from llm_pruner.models.doctor import examine
 from llm_pruner.planning.allocations import ALLOCATIONS
-from llm_pruner.system.files import read_json, write_json
+from llm_pruner.system.files import read_json
 from tests.tiny import ROOT
 from tests.tiny.commands import heavy_imports, run, run_json
 from tests.tiny.making import make
@@ -462,7 +462,7 @@ def test_doctor_names_what_is_wrong(patient: Path) -> None:
     file.write_bytes(whole)
     (patient / "tokenizer.json").write_text("{")
     assert outcomes(patient)["tokenizer"] == "failed"
-    write_json(patient / "config.json", {"model_type": "gpt2"})
+    (patient / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
     assert outcomes(patient)["config"] == "failed"
 
 

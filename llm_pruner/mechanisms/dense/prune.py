@@ -9,6 +9,6 @@ from llm_pruner.system.files import staged_directory
 
 def prune(job: Job) -> Outcome:
     """Link the files of the base model into the variant's folder."""
-    with staged_directory(job.model) as folder:
+    with staged_directory(job.model, inputs=[job.base]) as folder:
         link_folder(job.base, folder)
     return Outcome(0.0)

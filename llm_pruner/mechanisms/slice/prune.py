@@ -51,7 +51,7 @@ def prune(job: Job) -> Outcome:
         raise PlanError(f"{job.variant.name}: {error}") from None
     widths = plan_widths(job, architecture)
     weights = WeightReader(job.base)
-    with staged_directory(job.model) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(job.model, inputs=[job.base]) as folder, CheckpointWriter(folder) as writer:
         for name, tensor in sliced_parameters(job, method, weights, widths):
             if not tensor.isfinite().all():
                 raise CheckpointError(f"{job.base}: '{name}' is not finite after rotation; {_NOT_FINITE}")

@@ -64,7 +64,7 @@ def zero(job: Job, output: Path) -> Outcome:
     asked = ratios(job.variant, architecture, job.importance)
     layers = []
     weights = WeightReader(job.base)
-    with staged_directory(output) as folder, CheckpointWriter(folder) as writer:
+    with staged_directory(output, inputs=[job.base]) as folder, CheckpointWriter(folder) as writer:
         for name in weights.names():
             if component(name)[0] is None:
                 writer.add(name, weights.tensor(name))

@@ -32,7 +32,7 @@ def write_page(results: Results, path: str | os.PathLike[str]) -> None:
         script=own,
         policy=" ".join(_hash(script) for script in (library, own)),
     )
-    write_text(path, page)
+    write_text(path, page, comment="<!-- {} -->")
 
 
 def _embedded(value: object) -> str:
