@@ -235,7 +235,12 @@ def check_tensors(architecture: Architecture) -> None:
     """
     config, tensors, family = architecture.config, architecture.tensors, FAMILIES[architecture.family]
     packed = {entry.name for entry in tensors.values() if entry.dtype == "NF4"}
+    place = weights_place(architecture.folder)
     if is_quantized(config) and not packed:
+        if config["quantization_config"].get("bnb_4bit_quant_type") == "nf4":
+            raise CheckpointError(
+                f"{place}: holds no weights in NF4, but config.json has them in its quantization_config; {TOGETHER}"
+            )
         return
     for entry in tensors.values():
         if entry.dtype not in _FLOATS and not (is_quantized(config) and entry.name in packed):
@@ -243,7 +248,6 @@ def check_tensors(architecture: Architecture) -> None:
                 f"{entry.file}: {shown(entry.name)} is stored as {entry.dtype}, not as one of {', '.join(_FLOATS)}; "
                 "store the weights in one of these, or describe the packing as quantization_config in config.json"
             )
-    place = weights_place(architecture.folder)
     if architecture.num_layers > len(tensors):  # said at once, however many layers config.json asks for
         raise CheckpointError(
             f"{place}: holds {len(tensors)} tensors, but config.json asks for {shown(architecture.num_layers)} layers; "

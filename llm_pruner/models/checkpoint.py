@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from llm_pruner.models.architecture import FAMILIES, is_quantized, read_config
+from llm_pruner.models.architecture import FAMILIES, check_tied, is_quantized, read_config
 from llm_pruner.models.check import check_folder
 from llm_pruner.models.foreign_json import shortened
 from llm_pruner.models.headers import AGAIN, INDEX_FILE, SINGLE_FILE, not_finite, read_headers, weights_place
@@ -74,6 +74,7 @@ def load(
         model = model.to(device)  # type: ignore[arg-type]
     if check:
         check_loaded(model, folder)
+        check_tied(folder)
     return model.eval()
 
 

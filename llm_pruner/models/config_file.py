@@ -122,6 +122,10 @@ def _has_widths(value: Any) -> bool:
     return isinstance(value, dict) and _is_list_of(_is_count)(value.get("widths"))
 
 
+def _is_quantization(value: Any) -> bool:
+    return isinstance(value, dict) and _is_text(value.get("quant_method"))
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -149,11 +153,14 @@ _KEYS: Mapping[str, _Rule] = {
     **dict.fromkeys(("num_key_value_heads", "head_dim", "max_position_embeddings"), _or_null(_COUNT)),
     **dict.fromkeys(("tie_word_embeddings", "attention_bias", "mlp_bias", "use_cache", "use_sliding_window"), _FLAG),
     **dict.fromkeys(("dtype", "torch_dtype"), _or_null(_TEXT)),
-    **dict.fromkeys(("quantization_config", "rope_parameters", "rope_scaling"), _or_null(_OBJECT)),
+    **dict.fromkeys(("rope_parameters", "rope_scaling"), _or_null(_OBJECT)),
+    "quantization_config": _or_null(("an object with a text 'quant_method'", _is_quantization)),
     **dict.fromkeys(("rms_norm_eps", "rope_theta", "initializer_range", "attention_dropout"), _or_null(_NUMBER)),
     **dict.fromkeys(("sliding_window", "max_window_layers"), _or_null(("a whole number", _is_index))),
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), _or_null(("a token id", _are_token_ids))),
     "hidden_act": _or_null(_TEXT),
+    # outputs of models are read by name
+    "return_dict": ("true", lambda value: value is True),
     **dict.fromkeys(PER_LAYER_LISTS, _or_null(("a list", lambda value: isinstance(value, list)))),
     "per_layer_config": _or_null(("an object with the widths of each layer", _is_object_of(_are_layer_widths))),
     DROPPED: _or_null(("an object with the layers that lack a block", _is_object_of(_is_list_of(_is_index), BLOCKS))),

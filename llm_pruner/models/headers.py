@@ -39,6 +39,8 @@ _CHUNK = 2**20
 """Elements looked at together, few enough for a processor's cache."""
 _MOST_DIMENSIONS = 16
 """Largest number of a tensor's dimensions; weights of models have two."""
+_LONGEST_NAME = 255
+"""Characters; no file system takes a longer name."""
 _LONGEST_HEADER = 100_000_000
 """Bytes; the safetensors library reads no longer header."""
 
@@ -175,14 +177,14 @@ def _read_index(path: Path) -> dict[str, str]:
     for tensor, name in names.items():
         if not isinstance(name, str):
             raise CheckpointError(f"{path}: the file of {shown(tensor)} is {shown(name)}, not a file's name; {AGAIN}")
-        if name in ("", ".", "..") or any(sign in name for sign in "/\\:\0"):
+        if name in ("", ".", "..") or len(name) > _LONGEST_NAME or any(sign in name for sign in "/\\:\0"):
             raise CheckpointError(
                 f"{path}: the file of {shown(tensor)} is {shown(name)}, not a file's name within {path.parent}; "
                 "put the shards beside the index, and correct the names"
             )
     for name in sorted(set(names.values())):
         if not os.path.lexists(path.parent / name):
-            raise CheckpointError(f"{path.parent}: the index names {name}, but the file is missing; download it again")
+            raise CheckpointError(f"{path}: the index names {name}, but the file is missing; download it again")
         require_file(path.parent / name)
     return names
 
