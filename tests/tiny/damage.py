@@ -35,7 +35,7 @@ FORMS: Mapping[str, bytes] = {
 }
 """Contents that are no JSON object, or not the one that a file should hold."""
 
-VALUES: tuple[Any, ...] = (None, True, -1, 0, 1.5, "", "x", [], [1], ["x"], [[]], {}, {"a": 1})
+VALUES: tuple[Any, ...] = (None, True, -1, 1.5, "x", [], [[]], {"a": 1})
 """One JSON value or more of every type."""
 
 
@@ -84,14 +84,17 @@ def header_damages(content: bytes) -> Iterator[Damage]:
     yield "header with a space before", {WEIGHTS: joined(b" " + json.dumps(header).encode(), data)}
     yield "metadata", {WEIGHTS: joined(json.dumps({**header, "__metadata__": {"a": 1}}).encode(), data)}
     names = sorted((name for name in header if name != "__metadata__"), key=lambda name: header[name]["data_offsets"])
-    first, middle, last = names[0], names[len(names) // 2], names[-1]
-    for name in (first, middle, last):
+    first, last = names[0], names[-1]
+    for name in (first, last):
         record = header[name]
         begin, end = record["data_offsets"]
         for value in VALUES:
             yield f"entry {value}", _entry(header, data, name, value)
         for key in record:
-            yield f"no {key}", _entry(header, data, name, {other: held for other, held in record.items() if other != key})
+            yield (
+                f"no {key}",
+                _entry(header, data, name, {other: held for other, held in record.items() if other != key}),
+            )
             for value in VALUES:
                 if value != record[key]:
                     yield f"{key} {value}", _entry(header, data, name, {**record, key: value})
@@ -143,10 +146,13 @@ def index_damages(content: bytes) -> Iterator[Damage]:
     other = next(held for held in index["weight_map"].values() if held != name)
     yield "in the other shard", changed(weight_map={**index["weight_map"], tensor: other})
     yield "a tensor that is nowhere", changed(weight_map={**index["weight_map"], "x": name})
-    yield "in both shards", {
-        **shards,
-        other: save({**load(shards[other] or b""), tensor: load(shards[name] or b"")[tensor]}, {"format": "pt"}),
-    }
+    yield (
+        "in both shards",
+        {
+            **shards,
+            other: save({**load(shards[other] or b""), tensor: load(shards[name] or b"")[tensor]}, {"format": "pt"}),
+        },
+    )
     for shard in (name, other):
         yield "shard missing", {**shards, shard: None}
         yield "shard cut off", {**shards, shard: (shards[shard] or b"")[:-4]}
@@ -162,7 +168,10 @@ def config_damages(content: bytes) -> Iterator[Damage]:
     for form, text in FORMS.items():
         yield f"config {form}", {CONFIG: text}
     for key in config:
-        yield f"no {key}", {CONFIG: json.dumps({other: held for other, held in config.items() if other != key}).encode()}
+        yield (
+            f"no {key}",
+            {CONFIG: json.dumps({other: held for other, held in config.items() if other != key}).encode()},
+        )
     own = ("per_layer_config", "dropped_blocks", "added_biases", "sliced", "layer_types")
     more = ("rope_scaling", "torch_dtype", "quantization_config", "auto_map", "id2label", "return_dict")
     for key in (*config, *own, *more):
