@@ -84,6 +84,8 @@ def measure_efficiency(
     ]
     _warm_up(model, prompts, new_tokens)
     peak = memory.peak()
+    # only now, since it reads weights that stay on disk while a model runs
+    check_loaded(model, folder)
     timed_models = [model]
     if base and _has_room(base, model.device):
         timed_models.append(load(base, device=device, device_map="auto" if spread else None))
@@ -102,8 +104,6 @@ def measure_efficiency(
         base_batches=tuple(others[0]) if others else (),
         run=run.describe(),
     )
-    # at the end, since it reads weights that a model with little to do leaves on disk
-    check_loaded(model, folder)
     result.write(output)
     return result
 

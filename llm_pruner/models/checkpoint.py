@@ -101,8 +101,9 @@ def check_loaded(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None
     """
     import torch
 
+    floats = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
     for name, tensor in model.named_parameters():
-        if tensor.is_floating_point() and not tensor.is_meta and tensor.numel():
+        if tensor.dtype in floats and not tensor.is_meta and tensor.numel():
             # the smallest and the largest are NaN if any is; neither needs a copy of the tensor
             low, high = torch.aminmax(tensor.detach())
             if not (torch.isfinite(low) and torch.isfinite(high)):
