@@ -15,7 +15,7 @@ from llm_pruner.analysis.records import (
     TensorEntry,
     Totals,
 )
-from llm_pruner.models.architecture import Architecture, read_architecture
+from llm_pruner.models.architecture import Architecture, check_tied, read_architecture
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.layout import component
 from llm_pruner.planning.plan import Plan
@@ -61,10 +61,11 @@ def analyze_model(folder: str | os.PathLike[str], name: str, plan: Plan | None =
             at their original index, empty.
 
     Raises:
-        CheckpointError: for a missing, truncated or inconsistent checkpoint.
+        CheckpointError: for a missing, damaged or inconsistent checkpoint, and for weights that are not finite.
         PlanError: if the plan belongs to another model.
     """
     architecture = read_architecture(folder)
+    check_tied(folder)
     indices, base_layers = original_indices(plan, architecture.num_layers)
     stored, nonzero = _count(architecture)
 

@@ -188,6 +188,8 @@ def _predict(
 def doctor(model: Model, device: Device = "auto", as_json: Json = False) -> None:
     """Check that a model folder is whole and runs: configuration, weights, logits, generation, tokenizer.
 
+    Other commands make the checks that need no forward pass before any work, and refuse a folder that fails.
+
     llm-pruner doctor --model pruned/model
     """
     from llm_pruner.models.doctor import examine

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llm_pruner.evaluation.records.efficiency import BatchTimes, EfficiencyResult
-from llm_pruner.models.architecture import read_config
-from llm_pruner.models.checkpoint import load, model_class
+from llm_pruner.models.check import check_folder
+from llm_pruner.models.checkpoint import check_loaded, load, model_class
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.system.device import limit_threads, pick_device
 from llm_pruner.system.provenance import Run
@@ -66,14 +66,14 @@ def measure_efficiency(
     """
     import torch
 
-    # imports the model's code before the clock starts and memory is counted
-    model_class(read_config(folder))
+    # the model's code is imported before the clock starts and memory is counted
+    model_class(check_folder(folder).config)
     device = pick_device(device)
     threads = limit_threads(threads)
     run = Run({"prompt_length": prompt_length, "new_tokens": new_tokens, "repeats": repeats}, device=device)
     memory = _PeakMemory(device, spread)
     started = time.perf_counter()
-    model = load(folder, device=device, device_map="auto" if spread else None)
+    model = load(folder, device=device, device_map="auto" if spread else None, check=False)
     device = str(model.device)
     _synchronize(device)
     load_seconds = time.perf_counter() - started
@@ -84,6 +84,8 @@ def measure_efficiency(
     ]
     _warm_up(model, prompts, new_tokens)
     peak = memory.peak()
+    # only now, since it reads weights that stay on disk while a model runs
+    check_loaded(model, folder)
     timed_models = [model]
     if base and _has_room(base, model.device):
         timed_models.append(load(base, device=device, device_map="auto" if spread else None))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.models.architecture import ADDED_BIASES, Architecture, read_architecture
+from llm_pruner.models.architecture import Architecture, read_architecture
 from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, write_config
-from llm_pruner.models.layout import component, cut_of, segment_sizes
+from llm_pruner.models.layout import ADDED_BIASES, component, cut_of, segment_sizes
 from llm_pruner.planning.plan import LayerPlan, Plan
 from llm_pruner.surgery.cut import smaller_config
 from llm_pruner.system.errors import PlanError

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from llm_pruner.models.headers import TensorEntry, read_headers
+from llm_pruner.models.config_file import CONFIG_FILE, completed, read_config_file
+from llm_pruner.models.foreign_json import shown
+from llm_pruner.models.headers import RECOMPUTED, TensorEntry, not_finite, read_headers, read_stored, weights_place
 from llm_pruner.models.layout import (
-    BLOCKS,
+    ATTENTION_LINEARS,
     EMBEDDING,
-    FINAL_NORM,
     HEAD,
-    LINEARS,
-    NORMS,
+    MLP_LINEARS,
+    PER_LAYER_WIDTHS,
     NormLayout,
     block_of_linear,
     component,
@@ -32,8 +33,20 @@ from llm_pruner.models.layout import (
     layer_prefix,
     part_of,
 )
+from llm_pruner.models.planned import (
+    TOGETHER,
+    compare_shapes,
+    dropped_blocks,
+    head_size,
+    layer_widths,
+    planned_shapes,
+)
 from llm_pruner.system.errors import CheckpointError, PlanError, nearest
 from llm_pruner.system.files import read_json
+
+_HEAD, _EMBEDDING = f"{HEAD}.weight", f"{EMBEDDING}.weight"
+_FLOATS = ("F64", "F32", "F16", "BF16")
+"""Dtypes of weights that models compute with, by their names in safetensors headers."""
 
 
 @dataclass(frozen=True)
@@ -46,24 +59,36 @@ class Family:
     """Whether the configuration class refuses a number of query heads that does not divide the hidden size."""
     bias_keys: tuple[str, ...] = ()
     """Keys of config.json that together give every linear layer of the decoder layers a bias."""
+    biases: Mapping[str, tuple[str, ...]] | None = None
+    """Linear layers of a decoder layer that have a bias, by the key of config.json that asks for it, with an empty key
+    for those that have one in any case. With None, tensors are compared with config.json only where torch is loaded."""
+    head_norms: bool = False
+    """Whether queries and keys are normed in each head. Used with ``biases`` alone."""
+    defaults: Mapping[str, int] = field(default_factory=dict)
+    """Values that the configuration class takes for keys that config.json lacks, besides one key-value head for each
+    query head and a hidden size divided among the heads."""
 
 
 FAMILIES: Mapping[str, Family] = {
-    "llama": Family("LlamaForCausalLM", heads_divide_hidden=True, bias_keys=("attention_bias", "mlp_bias")),
-    "mistral": Family("MistralForCausalLM"),
-    "qwen2": Family("Qwen2ForCausalLM"),
-    "qwen3": Family("Qwen3ForCausalLM"),
+    "llama": Family(
+        "LlamaForCausalLM",
+        heads_divide_hidden=True,
+        bias_keys=("attention_bias", "mlp_bias"),
+        biases={"attention_bias": ATTENTION_LINEARS, "mlp_bias": MLP_LINEARS},
+    ),
+    "mistral": Family("MistralForCausalLM", biases={}, defaults={"num_key_value_heads": 8}),
+    "qwen2": Family("Qwen2ForCausalLM", biases={"": ATTENTION_LINEARS[:3]}, defaults={"num_key_value_heads": 32}),
+    "qwen3": Family(
+        "Qwen3ForCausalLM",
+        biases={"attention_bias": ATTENTION_LINEARS},
+        head_norms=True,
+        defaults={"num_key_value_heads": 32, "head_dim": 128},
+    ),
 }
 """Families by ``model_type`` of config.json."""
 
-DROPPED = "dropped_blocks"
-"""The key of config.json with the layers that lack a block: ``{"attention": [2, 3]}``."""
-ADDED_BIASES = "added_biases"
-"""The key of config.json with the linear layers, within every decoder layer, that have a bias which the family's own
-class lacks: ``["mlp.down_proj"]``."""
 MODEL_AGAIN = "get the model's folder again or, if a run made it, delete it and run again"
 """What to do about a model whose config.json is damaged; the file may be a user's own."""
-_PER_LAYER = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
 
 
 @dataclass(frozen=True)
@@ -106,7 +131,7 @@ class Architecture:
 
     @property
     def head_dim(self) -> int:
-        return int(self.config.get("head_dim") or self.hidden_size // self.config["num_attention_heads"])
+        return head_size(self.config)
 
     @cached_property
     def layers(self) -> tuple[LayerShape, ...]:
@@ -123,20 +148,11 @@ class Architecture:
 
     def layer_config(self, index: int) -> dict[str, int]:
         """Heads, key-value heads and MLP width of one layer, with ``per_layer_config`` and dropped blocks applied."""
-        overrides = {int(key): value for key, value in (self.config.get("per_layer_config") or {}).items()}
-        own = overrides.get(index, {})
-        widths = {key: int(own.get(key, self.config[key])) for key in _PER_LAYER}
-        dropped = self.dropped_blocks(index)
-        if "attention" in dropped:
-            widths |= {"num_attention_heads": 0, "num_key_value_heads": 0}
-        if "mlp" in dropped:
-            widths |= {"intermediate_size": 0}
-        return widths
+        return layer_widths(self.config, index)
 
     def dropped_blocks(self, index: int) -> tuple[str, ...]:
         """Blocks that a layer lacks: ``attention`` or ``mlp``."""
-        dropped = self.config.get(DROPPED) or {}
-        return tuple(block for block in BLOCKS if index in dropped.get(block, ()))
+        return dropped_blocks(self.config, index)
 
     @cached_property
     def norms(self) -> NormLayout:
@@ -169,7 +185,7 @@ class Architecture:
 
     def _layer_shape(self, index: int) -> LayerShape:
         sizes = self.layer_config(index)
-        heads, groups, channels = (sizes[key] for key in _PER_LAYER)
+        heads, groups, channels = (sizes[key] for key in PER_LAYER_WIDTHS)
         attention = self._block_size(index, "attention") if groups else 0
         mlp = self._block_size(index, "mlp") if channels else 0
         return LayerShape(heads, groups, channels, attention // max(groups, 1), mlp // max(channels, 1))
@@ -205,45 +221,43 @@ class Architecture:
 
 
 def planned_architecture(config: Mapping[str, Any]) -> Architecture:
-    """The shape of a model with this configuration, before it has weights. Leaves out biases and q/k norms."""
-    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
-    head_dim = config.get("head_dim") or hidden // config["num_attention_heads"]
-    queries, keys = (config[key] * head_dim for key in ("num_attention_heads", "num_key_value_heads"))
-    channels = config["intermediate_size"]
-    rows = dict(zip(LINEARS, (queries, keys, keys, hidden, channels, channels, hidden), strict=True))
-    columns = dict(zip(LINEARS, (hidden, hidden, hidden, queries, hidden, hidden, channels), strict=True))
-    shapes: dict[str, tuple[int, ...]] = {f"{EMBEDDING}.weight": (config["vocab_size"], hidden)}
-    for index in range(layers):
-        for name in LINEARS:
-            shapes[f"{layer_prefix(index)}{name}.weight"] = (rows[name], columns[name])
-        for norm in NORMS[0].names:
-            shapes[f"{layer_prefix(index)}{norm}.weight"] = (hidden,)
-    shapes[f"{FINAL_NORM}.weight"] = (hidden,)
-    if not config.get("tie_word_embeddings"):
-        shapes[f"{HEAD}.weight"] = (config["vocab_size"], hidden)
+    """The shape of a model with this configuration, before it has weights."""
     nowhere = Path()
+    shapes = planned_shapes(config, FAMILIES[config["model_type"]])
     tensors = {name: TensorEntry(name, nowhere, "F32", shape, 0, 0) for name, shape in shapes.items()}
     return Architecture(nowhere, dict(config), tensors)
 
 
-def check_headers(architecture: Architecture) -> None:
-    """Raise CheckpointError unless the tensors of a whole model match its config.json, by name and shape.
+def check_tensors(architecture: Architecture) -> None:
+    """Raise CheckpointError unless the tensors are those of config.json, by name, shape and kind of numbers.
 
-    The check needs no torch and covers tensors of all families: embeddings, norms and linear layers, without biases.
-    It skips models that this project cut.
+    Names and shapes of families without described biases, and weights in few bits other than NF4, are not checked.
     """
-    config = architecture.config
-    cut = any(config.get(key) for key in ("per_layer_config", DROPPED, "sliced"))
-    if cut or is_quantized(config) or not all(key in config for key in _PER_LAYER):
-        return
-    for name, planned in planned_architecture(config).tensors.items():
-        stored = architecture.tensors.get(name)
-        if stored is None:
-            raise CheckpointError(f"{architecture.folder}: lacks '{name}'")
-        if stored.shape != planned.shape:
+    config, tensors, family = architecture.config, architecture.tensors, FAMILIES[architecture.family]
+    packed = {entry.name for entry in tensors.values() if entry.dtype == "NF4"}
+    place = weights_place(architecture.folder)
+    if is_quantized(config) and not packed:
+        if config["quantization_config"].get("bnb_4bit_quant_type") == "nf4":
             raise CheckpointError(
-                f"{architecture.folder}: '{name}' is {list(stored.shape)}, not {list(planned.shape)} as in config.json"
+                f"{place}: holds no weights in NF4, but config.json has them in its quantization_config; {TOGETHER}"
             )
+        return
+    for entry in tensors.values():
+        if entry.dtype not in _FLOATS and not (is_quantized(config) and entry.name in packed):
+            raise CheckpointError(
+                f"{entry.file}: {shown(entry.name)} is stored as {entry.dtype}, not as one of {', '.join(_FLOATS)}; "
+                "store the weights in one of these, or describe the packing as quantization_config in config.json"
+            )
+    if architecture.num_layers > len(tensors):  # said at once, however many layers config.json asks for
+        raise CheckpointError(
+            f"{place}: holds {len(tensors)} tensors, but config.json asks for {shown(architecture.num_layers)} layers; "
+            f"{TOGETHER}"
+        )
+    if family.biases is not None:
+        files = {name: entry.file for name, entry in tensors.items()}
+        compare_shapes(
+            planned_shapes(config, family), {name: entry.shape for name, entry in tensors.items()}, place, files
+        )
 
 
 def check_family(config: Mapping[str, Any], place: str | os.PathLike[str]) -> str:
@@ -284,33 +298,56 @@ def refuse_sliced(config: Mapping[str, Any], place: str | os.PathLike[str]) -> N
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """config.json of a model folder with a supported family.
+    """config.json of a model folder with a supported family, with the values that the family takes for missing sizes.
 
     Raises:
-        CheckpointError: if the folder or the file is missing, or the family is not supported.
+        CheckpointError: if the folder or the file is missing or damaged, the family is not supported, or a value has a
+            wrong type or does not fit the others.
     """
-    path = Path(folder) / "config.json"
-    if not path.exists():
-        raise CheckpointError(f"{folder}: has no config.json; name a Hugging Face model folder")
-    config = read_json(path, way_out=MODEL_AGAIN)
-    check_family(config, path)
-    return dict(config)
+    folder = Path(folder)
+    config = read_config_file(folder)
+    path = folder / CONFIG_FILE
+    return completed(config, path, FAMILIES[check_family(config, path)].defaults)
 
 
 def read_architecture(folder: str | os.PathLike[str]) -> Architecture:
     """Shape of the checkpoint in ``folder``, from config.json and the safetensors headers, without torch.
 
+    Every tensor is checked to be there, in the shape that config.json asks for; none is read.
+
     Raises:
-        CheckpointError: for a missing, truncated, inconsistent or unsupported checkpoint.
+        CheckpointError: for a missing, damaged, inconsistent or unsupported checkpoint.
     """
-    config = read_config(folder)
-    return Architecture(Path(folder), config, read_headers(folder))
+    config, tensors = read_config(folder), read_headers(folder)
+    if config.get("tie_word_embeddings") and (copy := tensors.get(_HEAD)) and _EMBEDDING in tensors:
+        # a second copy of the same weights, which transformers ties when it loads them
+        compare_shapes({_HEAD: tensors[_EMBEDDING].shape}, {_HEAD: copy.shape}, copy.file)
+        del tensors[_HEAD]
+    architecture = Architecture(Path(folder), config, tensors)
+    check_tensors(architecture)
+    return architecture
 
 
 def check_finite(folder: str | os.PathLike[str]) -> None:
-    """Raise CheckpointError if any weight is NaN or infinite. Names the tensor."""
-    for entry in read_headers(folder).values():
-        if not entry.is_finite():
-            raise CheckpointError(
-                f"{entry.file}: '{entry.name}' holds NaN or infinite values; this checkpoint is damaged"
-            )
+    """Raise CheckpointError if any weight is NaN or infinite. Names the tensor. Reads every weight once."""
+    for entry in read_stored(folder).values():
+        if not entry.name.endswith(RECOMPUTED) and not entry.is_finite():
+            raise CheckpointError(not_finite(entry.file, entry.name))
+
+
+def check_tied(folder: str | os.PathLike[str]) -> bool:
+    """Whether output weights are stored although config.json ties them to the embedding.
+
+    Raises:
+        CheckpointError: if they differ from the embedding. transformers would not tie them then.
+    """
+    tensors = read_headers(folder)
+    head, embedding = tensors.get(_HEAD), tensors.get(_EMBEDDING)
+    if not read_config(folder).get("tie_word_embeddings") or head is None or embedding is None:
+        return False
+    if head.dtype != embedding.dtype or not head.same_bits(embedding):
+        raise CheckpointError(
+            f"{head.file}: '{_HEAD}' differs from '{_EMBEDDING}', but config.json ties them; set tie_word_embeddings "
+            f"to false in config.json, or leave '{_HEAD}' out"
+        )
+    return True

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from llm_pruner.models.architecture import ADDED_BIASES, FAMILIES, Architecture
+from llm_pruner.models.architecture import FAMILIES, Architecture
 from llm_pruner.models.headers import TensorEntry
-from llm_pruner.models.layout import component, cut_of, layer_prefix
+from llm_pruner.models.layout import ADDED_BIASES, component, cut_of, layer_prefix
 
 
 def with_output_biases(architecture: Architecture) -> Architecture:

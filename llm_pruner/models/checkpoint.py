@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from llm_pruner.models.architecture import ADDED_BIASES, DROPPED, FAMILIES, is_quantized, read_config
-from llm_pruner.models.headers import INDEX_FILE, SINGLE_FILE, read_headers
-from llm_pruner.models.layout import layer_prefix
+from llm_pruner.models.architecture import FAMILIES, check_tied, is_quantized, read_config
+from llm_pruner.models.check import check_folder
+from llm_pruner.models.foreign_json import shortened
+from llm_pruner.models.headers import AGAIN, INDEX_FILE, SINGLE_FILE, not_finite, read_headers, weights_place
+from llm_pruner.models.layout import ADDED_BIASES, DROPPED, layer_prefix
+from llm_pruner.models.planned import TOGETHER
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import write_json
 from llm_pruner.system.ownership import MARKER
@@ -29,7 +32,12 @@ _CHUNK = 2**24
 
 
 def load(
-    folder: str | os.PathLike[str], *, dtype: str = "auto", device: str = "cpu", device_map: str | None = None
+    folder: str | os.PathLike[str],
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    device_map: str | None = None,
+    check: bool = True,
 ) -> PreTrainedModel:
     """Load a model folder of any kind this project writes, in evaluation mode.
 
@@ -42,18 +50,66 @@ def load(
         device: device of the model; ignored with ``device_map``.
         device_map: passed to transformers (for example ``auto``: spread over several GPUs by accelerate).
 
+        check: check the folder first and all weights afterwards, see ``check_folder``; not needed if both are done.
+
     Raises:
-        CheckpointError: if the folder is missing, truncated or of an unsupported family.
+        CheckpointError: if the folder is missing, damaged or of an unsupported family, its weights are not those of
+            config.json or are not finite, or transformers cannot load it.
     """
+    import torch
+
+    if check:
+        check_folder(folder)
     config = read_config(folder)
-    read_headers(folder)
+    try:
+        model = _load_unchecked(Path(folder), config, dtype, device, device_map)
+    except (CheckpointError, ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # transformers raises errors of all kinds for what a folder may hold
+        from llm_pruner.models.shapes import expected_shapes
+
+        expected_shapes(Path(folder))  # raises if config.json is at fault, and names it
+        reason = shortened(f"{type(error).__name__}: {error}")
+        raise CheckpointError(f"{folder}: transformers cannot load it ({reason}); {AGAIN}") from error
+    if not (device_map or is_quantized(config)):
+        model = model.to(device)  # type: ignore[arg-type]
+    if check:
+        check_loaded(model, folder)
+        check_tied(folder)
+    return model.eval()
+
+
+def _load_unchecked(
+    folder: Path, config: Mapping[str, Any], dtype: str, device: str, device_map: str | None
+) -> PreTrainedModel:
+    cls = model_class(config)
     if is_quantized(config):
         from llm_pruner.models.packed import load_packed
 
-        return load_packed(model_class(config), Path(folder), device=device_map or device, dtype=dtype)
+        return load_packed(cls, folder, device=device_map or device, dtype=dtype)
     kwargs = {"device_map": device_map} if device_map else {}
-    model = model_class(config).from_pretrained(folder, dtype=dtype, **kwargs)
-    return (model if device_map else model.to(device)).eval()
+    model, loading = cls.from_pretrained(folder, dtype=dtype, output_loading_info=True, **kwargs)
+    if missing := sorted(loading["missing_keys"]):
+        # transformers would go on with random weights
+        raise CheckpointError(f"{weights_place(folder)}: lacks '{missing[0]}'; {TOGETHER}")
+    return model
+
+
+def check_loaded(model: PreTrainedModel, folder: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError if a model loaded from ``folder`` has weights that are not finite. Names the tensor.
+
+    Weights that are offloaded, and weights in few bits, are not looked at.
+    """
+    import torch
+
+    floats = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+    for name, tensor in model.named_parameters():
+        if tensor.dtype in floats and not tensor.is_meta and tensor.numel():
+            # the smallest and the largest are NaN if any is; neither needs a copy of the tensor
+            low, high = torch.aminmax(tensor.detach())
+            if not (torch.isfinite(low) and torch.isfinite(high)):
+                entry = read_headers(folder).get(name)
+                raise CheckpointError(not_finite(entry.file if entry else folder, name))
 
 
 def model_class(config: Mapping[str, Any]) -> Any:
@@ -73,8 +129,11 @@ def load_tokenizer(folder: str | os.PathLike[str], trust_remote_code: bool = Fal
 
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: has no usable tokenizer ({error})") from None
+    except ImportError:
+        raise
+    except Exception as error:  # the libraries of tokenizers raise errors of all kinds for damaged files
+        reason = shortened(str(error)) or type(error).__name__
+        raise CheckpointError(f"{folder}: has no usable tokenizer ({reason}); copy the base model's") from error
 
 
 def own_module(config: Mapping[str, Any]) -> str | None:
@@ -160,6 +219,28 @@ class LoadedWeights(Weights):
 def read_weights(source: str | os.PathLike[str] | PreTrainedModel) -> Weights:
     """The tensors of a model folder, or of a loaded model."""
     return WeightReader(source) if isinstance(source, str | os.PathLike) else LoadedWeights(source)
+
+
+def converted(tensor: torch.Tensor, dtype: str, place: Path, name: str) -> torch.Tensor:
+    """The tensor in another dtype.
+
+    Args:
+        place, name: file and name of the tensor, for messages.
+
+    Raises:
+        CheckpointError: if a value is not finite, or is not in the other dtype.
+    """
+    import torch
+
+    if not tensor.isfinite().all():
+        raise CheckpointError(not_finite(place, name))
+    result = tensor.to(getattr(torch, dtype))
+    if not result.isfinite().all():
+        raise CheckpointError(
+            f"{place}: '{name}' has values up to {tensor.abs().max().item():.3g}, beyond {dtype}; set model.dtype to "
+            "bfloat16 or float32"
+        )
+    return result
 
 
 class CheckpointWriter:

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from llm_pruner.models.architecture import check_finite, read_architecture, read_config
-from llm_pruner.models.checkpoint import WeightReader, load, load_tokenizer
+from llm_pruner.models.architecture import check_finite, check_tied, read_architecture, read_config
+from llm_pruner.models.checkpoint import load, load_tokenizer
 from llm_pruner.models.headers import read_headers
-from llm_pruner.models.layout import EMBEDDING, HEAD
+from llm_pruner.models.layout import HEAD
 from llm_pruner.models.shapes import check_stored
+from llm_pruner.models.vocabulary import check_vocabulary_size
 from llm_pruner.system.device import pick_device
 from llm_pruner.system.errors import CheckpointError
 
@@ -72,7 +73,7 @@ class _Patient:
 
     @cached_property
     def model(self) -> PreTrainedModel:
-        return load(self.folder, device=self.device)
+        return load(self.folder, device=self.device, check=False)
 
     def config(self) -> str:
         config = read_config(self.folder)
@@ -88,17 +89,10 @@ class _Patient:
         return "no NaN, no infinity"
 
     def tied(self) -> str:
-        import torch
-
-        tied = bool(read_config(self.folder).get("tie_word_embeddings"))
-        weights = WeightReader(self.folder)
-        if f"{HEAD}.weight" not in weights.entries:
-            return "the output uses the input embedding"
-        if not tied:
-            return "the output has weights of its own"
-        if not torch.equal(weights.tensor(f"{HEAD}.weight"), weights.tensor(f"{EMBEDDING}.weight")):
-            raise CheckpointError("config.json ties the embeddings, but the folder stores two different embeddings")
-        return "stored twice, and equal"
+        if check_tied(self.folder):
+            return "stored twice, and equal"
+        stored = f"{HEAD}.weight" in read_headers(self.folder)
+        return "the output has weights of its own" if stored else "the output uses the input embedding"
 
     def loads(self) -> str:
         return f"{type(self.model).__name__} in {str(self.model.dtype).removeprefix('torch.')}"
@@ -136,11 +130,15 @@ class _Patient:
         # transformers makes an empty tokenizer for some families if the folder has none
         if not any(list(self.folder.glob(pattern)) for pattern in ("tokenizer.*", "vocab.*", "*.model")):
             raise CheckpointError(f"{self.folder}: has no tokenizer; copy the base model's")
-        tokenizer: Any = load_tokenizer(self.folder)
         size = read_config(self.folder)["vocab_size"]
-        if len(tokenizer) > size:
-            raise CheckpointError(f"the tokenizer has {len(tokenizer):,} tokens, the model {size:,}")
-        return f"{len(tokenizer):,} tokens, the model has {size:,}"
+        check_vocabulary_size(self.folder, size)
+        tokens: dict[str, int] = load_tokenizer(self.folder).get_vocab()
+        last = max(tokens, key=tokens.__getitem__, default="")
+        if tokens and tokens[last] >= size:
+            raise CheckpointError(
+                f"the tokenizer gives '{last}' the id {tokens[last]:,}, the model has {size:,} tokens"
+            )
+        return f"{len(tokens):,} tokens, the model has {size:,}"
 
     def _prompt(self) -> torch.Tensor:
         import torch

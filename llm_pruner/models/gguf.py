@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.models.architecture import FAMILIES
-from llm_pruner.models.checkpoint import CheckpointWriter
+from llm_pruner.models.checkpoint import CheckpointWriter, converted
 from llm_pruner.models.headers import read_headers
 from llm_pruner.models.layout import layer_prefix
 from llm_pruner.models.shapes import check_shapes
@@ -107,7 +107,7 @@ def dequantize_gguf(path: Path, folder: Path, dtype: str = "auto") -> dict[str, 
                 ) from None
             if shape["model_type"] == "llama" and (heads := _rotated_heads(name, shape)):
                 values = _in_halves(values, heads)
-            writer.add(name, values.to(getattr(torch, dtype)))
+            writer.add(name, converted(values, dtype, path, tensor.name))
     check_shapes(folder, {name: entry.shape for name, entry in read_headers(folder).items()}, str(path))
     return {"file": path.name, "tensors": types, "dtype": dtype}
 

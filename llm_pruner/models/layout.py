@@ -27,6 +27,13 @@ SHORTCUTS = ("attn_shortcut", "mlp_shortcut")
 
 PER_LAYER_LISTS = ("layer_types", "no_rope_layers", "mlp_layer_types")
 """Keys of config.json with a list that has an entry for each layer."""
+PER_LAYER_WIDTHS = ("num_attention_heads", "num_key_value_heads", "intermediate_size")
+"""Keys of config.json, and of an entry of its ``per_layer_config``, with the widths of a layer's blocks."""
+DROPPED = "dropped_blocks"
+"""The key of config.json with the layers that lack a block: ``{"attention": [2, 3]}``."""
+ADDED_BIASES = "added_biases"
+"""The key of config.json with the linear layers, within every decoder layer, that have a bias which the family's own
+class lacks: ``["mlp.down_proj"]``."""
 
 Unit = Literal["query", "key_value", "head", "channel"]
 

@@ -7,12 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from llm_pruner.models.architecture import check_finite, read_architecture, read_config
-from llm_pruner.models.checkpoint import CheckpointWriter, WeightReader, copy_companions, link_folder, write_config
+from llm_pruner.models.architecture import check_tied, read_config
+from llm_pruner.models.check import check_folder
+from llm_pruner.models.checkpoint import (
+    CheckpointWriter,
+    WeightReader,
+    converted,
+    copy_companions,
+    link_folder,
+    write_config,
+)
 from llm_pruner.models.gguf import dequantize_gguf
 from llm_pruner.models.packages import MODELS, fetch_package
 from llm_pruner.models.records import BaseRecord
-from llm_pruner.models.shapes import check_base
+from llm_pruner.models.shapes import check_base, check_form
 from llm_pruner.models.sources import gguf_path, kind_of
 from llm_pruner.system.errors import CheckpointError
 from llm_pruner.system.files import staged_directory
@@ -53,15 +61,17 @@ def prepare_model(
         gguf = None
         if origin.is_file():
             gguf = dequantize_gguf(origin, staged, dtype)
-            check_finite(staged)
         else:
-            stored = {tensor.dtype for tensor in read_architecture(origin).tensors.values()}
-            check_base(origin)
+            stored = {tensor.dtype for tensor in check_folder(origin).tensors.values()}
+            # weights are read once: to be checked, or to be checked and converted
             if dtype == "auto" or stored == {STORED[dtype]}:
+                check_base(origin)
                 link_folder(origin, staged)
             else:
+                check_form(origin)
+                check_tied(origin)
                 _convert(origin, staged, dtype)
-        architecture = read_architecture(staged)
+        architecture = check_folder(staged)
     result = BaseRecord(
         source=source,
         revision=revision,
@@ -110,12 +120,11 @@ def _download(source: str, revision: str | None, gguf_file: str | None) -> Path:
 
 
 def _convert(folder: Path, staged: Path, dtype: str) -> None:
-    import torch
-
     weights = WeightReader(folder)
     with CheckpointWriter(staged) as writer:
         for name in weights.names():
-            writer.add(name, weights.tensor(name).to(getattr(torch, dtype)))
+            entry = weights.entries[name]
+            writer.add(name, converted(weights.tensor(name), dtype, entry.file, name))
     config = read_config(folder)
     config.pop("torch_dtype", None)
     write_config(staged, {**config, "dtype": dtype})

@@ -19,7 +19,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.models.architecture import read_config
+from llm_pruner.models.architecture import read_architecture, read_config
 from llm_pruner.models.checkpoint import model_class, read_weights
 from llm_pruner.models.layout import norm_layout
 from llm_pruner.system.device import release_freed_memory
@@ -202,6 +202,8 @@ class LayerStream:
         layers: Sequence[int] | None = None,
         part: str = "layer",
     ) -> None:
+        if isinstance(source, str | os.PathLike):
+            read_architecture(source)  # refuses a folder whose tensors are not those of its config.json
         self.source = source
         self.input_ids = input_ids
         self.runtime = runtime

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from llm_pruner.models.architecture import check_finite, is_quantized, read_config
+from llm_pruner.models.architecture import is_quantized, read_config
 from llm_pruner.models.checkpoint import copy_companions, model_class, write_config
 from llm_pruner.models.headers import bytes_on_disk
 from llm_pruner.models.layout import HEAD, SHORTCUTS
+from llm_pruner.models.shapes import check_base
 from llm_pruner.steps.base import Step, StepInputs, StepOutcome
 from llm_pruner.steps.records import StepRecord
 from llm_pruner.system.errors import CheckpointError
@@ -58,15 +59,15 @@ def quantize_model(parent: Path, output: Path, options: NF4Options) -> Pair[int]
         Bytes on disk.
 
     Raises:
-        CheckpointError: if the parent cannot be read, or is stored in few bits already.
+        CheckpointError: if the parent fails ``check_base``, or is stored in few bits already.
     """
     from llm_pruner.models.nf4 import nf4_config
     from llm_pruner.models.packed import load_packed
 
-    check_finite(parent)
     config = read_config(parent)
     if is_quantized(config):
         raise CheckpointError(f"{parent}: stored in few bits already")
+    check_base(parent)
     dtype = options.compute_dtype
     if dtype == "auto":
         dtype = config.get("dtype") or config.get("torch_dtype") or "float32"

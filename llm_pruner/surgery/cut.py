@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llm_pruner.models.architecture import (
-    DROPPED,
     FAMILIES,
     Architecture,
     LayerShape,
@@ -25,6 +24,7 @@ from llm_pruner.models.checkpoint import (
 )
 from llm_pruner.models.layout import (
     BLOCKS,
+    DROPPED,
     PER_LAYER_LISTS,
     component,
     cut_of,

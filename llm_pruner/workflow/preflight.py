@@ -9,7 +9,8 @@ from pathlib import Path
 from llm_pruner.encoders.architecture import EncoderShape, builtin_shape, check_pruned_share, read_shape
 from llm_pruner.encoders.options import BUILTIN
 from llm_pruner.mechanisms import get_mechanism
-from llm_pruner.models.architecture import Architecture, check_headers, planned_architecture, read_architecture
+from llm_pruner.models.architecture import Architecture, planned_architecture
+from llm_pruner.models.check import check_folder
 from llm_pruner.models.gguf import read_gguf
 from llm_pruner.models.packages import ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
@@ -35,8 +36,6 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
         raise ConfigError(problems, source)
     try:
         architecture = known_architecture(config)
-        if architecture and config.model.kind == "folder":
-            check_headers(architecture)
     except CheckpointError as error:
         raise ConfigError([f"model.source: {error}"], source) from None
     if architecture is None:
@@ -75,7 +74,7 @@ def known_architecture(config: Config) -> Architecture | None:
     if model.kind == "gguf":
         shape, _ = read_gguf(gguf_path(model.source, model.gguf_file))
         return planned_architecture(shape)
-    return read_architecture(Path(model.source).expanduser()) if model.kind == "folder" else None
+    return check_folder(Path(model.source).expanduser()) if model.kind == "folder" else None
 
 
 def _check_encoders(config: Config) -> list[str]:

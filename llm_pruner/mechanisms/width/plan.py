@@ -10,8 +10,8 @@ from llm_pruner.mechanisms.depth.records import LayerScoresFile
 from llm_pruner.mechanisms.records import ScoresFile
 from llm_pruner.mechanisms.width.options import SEARCH, WidthOptions
 from llm_pruner.mechanisms.width.records import GroupScoresFile
-from llm_pruner.models.architecture import ADDED_BIASES
 from llm_pruner.models.biases import with_output_biases
+from llm_pruner.models.layout import ADDED_BIASES
 from llm_pruner.planning.budget import GroupScores, Limits, check_reachable, check_scores, plan_units
 from llm_pruner.planning.plan import Plan
 from llm_pruner.system.errors import PlanError
