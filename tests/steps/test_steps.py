@@ -141,6 +141,6 @@ def test_a_record_of_before_the_list_is_read_as_it_was_and_never_half(tmp_path: 
     with pytest.raises(DataError, match=r"steps: lora, but 'GQA_2000\+kd\+lora' has other steps"):
         record_of("GQA_2000+kd+lora", step=healed)
     old = record_of("GQA_2000+lora", step=healed)
-    further = replace(counted(), name="GQA_2000+lora+count", parent="GQA_2000+lora")
+    further = replace(counted(), parent="GQA_2000+lora")
     record = take_step(further, tmp_path, old, tmp_path / "out", files=files)
     assert "step" not in record.to_dict() and [step.name for step in record.steps] == ["lora", "count"]
