@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from llm_pruner.system.errors import DataError, nearest
+from llm_pruner.system.paths import file_exists
 
 TOKEN_SUFFIX = ".safetensors"
 
@@ -96,7 +97,7 @@ def split_for(source: str, split: str | None, use: Use) -> str | None:
 
 
 def _check_exists(source: str) -> None:
-    if not Path(source).is_file():
+    if not file_exists(source):
         raise DataError(f"'{source}' is neither a file nor a known source{nearest(source, SOURCES)}")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llm_pruner.encoders.options import BUILTIN, TaskOptions
 from llm_pruner.system.errors import DataError, nearest
+from llm_pruner.system.paths import file_exists
 
 if TYPE_CHECKING:
     import torch
@@ -118,7 +119,7 @@ def check_dataset(options: TaskOptions) -> None:
             raise DataError(f"{options.dataset} has its own splits; leave out validation and test")
         return
     for path in filter(None, (options.dataset, options.validation, options.test)):
-        if not Path(path).is_file():
+        if not file_exists(path):
             hint = "; stsb is a regression, not a classification" if path == "stsb" else nearest(path, (BUILTIN, *GLUE))
             raise DataError(f"'{path}' is neither a file nor a known data set{hint}")
         if Path(path).suffix not in (".csv", ".tsv", ".jsonl"):

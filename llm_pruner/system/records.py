@@ -54,7 +54,7 @@ class Record(Part):
             return cls.model_validate(value)
         except ValidationError as error:
             way_out = "damaged, or of another version: delete it and run again to make it anew"
-            raise DataError(listed(str(path), problems_of(error, cls), way_out)) from None
+            raise DataError(listed(str(path), problems_of(error, cls, value), way_out)) from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the record as JSON. The file appears under its name only once it is complete."""
