@@ -114,15 +114,21 @@ def _keys(item: Mapping[str, Any], given: Any) -> tuple[str, ...]:
     keys: list[str] = []
     place = item["loc"]
     for number, part in enumerate(place):
-        if isinstance(given, Mapping) and part in given:
-            given = given[part]
-            keys.append(f".{part}")
+        written = [key for key in given if _same(key, part)] if isinstance(given, Mapping) else []
+        if written:
+            given = given[written[0]]
+            keys.append(f".{written[0] if isinstance(written[0], str) else shown(written[0])}")
         elif isinstance(given, list | tuple) and isinstance(part, int) and part < len(given):
             given = given[part]
             keys.append(f"[{part}]")
         elif number == len(place) - 1 and item["type"] in ("missing", "extra_forbidden"):
             keys.append(f".{part}")
     return tuple(keys)
+
+
+def _same(key: Any, part: str | int) -> bool:
+    """Whether a part of pydantic's place is a key, which may be no text."""
+    return str(key) == str(part) or (isinstance(key, bool) and key == part)
 
 
 def _lines(same: list[_Found], model: type[BaseModel], moved: Moved) -> list[str]:
@@ -159,8 +165,8 @@ _MESSAGES = {kind: _SHOULD_BE + words for words, kinds in _ALLOWED.items() for k
 def _message(item: Mapping[str, Any]) -> str:
     """What is allowed, without the value."""
     kind, facts = item["type"], item.get("ctx", {})
-    if item["loc"] and item["loc"][-1] == "[key]":
-        return f"{_SHOULD_BE}keyed by {_MESSAGES.get(kind, '').removeprefix(_SHOULD_BE) or 'other keys'}"
+    if item["loc"] and item["loc"][-1] == "[key]" and kind in _MESSAGES:
+        return f"{_SHOULD_BE}keyed by {_MESSAGES[kind].removeprefix(_SHOULD_BE)}"
     if kind in ("too_short", "too_long"):
         least, most = facts.get("min_length"), facts.get("max_length")
         return f"Input should have at {f'least {least}' if kind == 'too_short' else f'most {most}'} entries"

@@ -36,7 +36,6 @@ class Options(BaseModel):
         frozen=True,
         use_attribute_docstrings=True,
         allow_inf_nan=False,
-        str_max_length=_LONGEST_TEXT,
     )
 
     @field_validator("*", mode="before")
@@ -52,9 +51,13 @@ class Options(BaseModel):
 
     @field_validator("*", mode="after")
     @classmethod
-    def _within_reason(cls, value: Any) -> Any:
-        if any(isinstance(each, int | float) and abs(each) > _LARGEST for each in _scalars(value)):
-            raise ValueError(f"Input should be at most {_LARGEST:,.0f} in size, not {shown(value)}")
+    def _within_reason(cls, value: Any, info: ValidationInfo) -> Any:
+        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        for each in () if Any in kinds else _scalars(value):
+            if isinstance(each, int | float) and abs(each) > _LARGEST:
+                raise ValueError(f"Input should be at most {_LARGEST:,.0f} in size, not {shown(value)}")
+            if isinstance(each, str) and len(each) > _LONGEST_TEXT:
+                raise ValueError(f"Input should be at most {_LONGEST_TEXT:,} characters long, not {len(each):,}")
         return value
 
 

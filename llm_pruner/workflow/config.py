@@ -282,7 +282,7 @@ class TimingConfig(Options):
 
 
 class EncodersConfig(Options):
-    rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rows: dict[str, dict[Any, Any]] = Field(default_factory=dict)
     """Pruned classifiers by name. A row's options replace those of ``pruning``; ``start: <row>`` lets it start from
     another row instead of the teacher. ``<row>+nf4`` stores a row in few bits without training, ``<row>+qkd`` trains it
     for few bits; their options replace those of ``quantization`` and ``qat``. Without rows, nothing in this section
@@ -369,9 +369,9 @@ class Config(Options):
     """Resources that a job requests from the machine or the cluster."""
     encoders: EncodersConfig = EncodersConfig()
     """The second track: classifiers, pruned while they imitate a teacher, and stored in few bits."""
-    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    methods: dict[str, dict[Any, Any]] = Field(default_factory=dict)
     """Options for all variants of a method, by method."""
-    variants: list[str | dict[str, dict[str, Any] | None]] = Field(min_length=1)
+    variants: list[str | dict[str, dict[Any, Any] | None]] = Field(min_length=1)
     """Rows of the table: names, or names with options of their own, ``- GQA_uniform_2000: {uniform: true}``."""
     seed: Seed = 0
     """Seed of the built-in model, of its tasks, and of lm-eval's few-shot examples."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -26,6 +27,12 @@ def gpu_limit(workflow: Any) -> int | None:
 def config_files(workflow: Any) -> list[str]:
     """Paths of this run's configuration files, as the user wrote them."""
     return [str(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
+
+
+def files_to_read(workflow: Any, usual: str = "config.yaml") -> list[str]:
+    """Paths of the configuration files that this run reads, in this order, before the workflow names ``usual``."""
+    there = [usual] if Path(usual).is_file() else []
+    return [*there, *(path for path in config_files(workflow) if not there or not Path(path).samefile(usual))]
 
 
 def submit_at_once(workflow: Any) -> None:
