@@ -199,7 +199,7 @@ def predict(
         progress: show a progress bar on stderr.
     """
     recorder = _Recorder(TOP)
-    perplexity(model, read_tokens(tokens), progress=progress, observe=recorder.add, **options)
+    perplexity(model, read_tokens(tokens, model.config.vocab_size), progress=progress, observe=recorder.add, **options)
     return recorder.predictions(weights=_weights_digest(folder), **text_facts(tokens, options))
 
 

@@ -90,7 +90,7 @@ def measure_perplexity(
         reference: another model's predictions on the same windows, to measure the divergence.
         progress: show a progress bar on stderr.
     """
-    facts, stream = read_facts(tokens), read_tokens(tokens)
+    stream, facts = read_tokens(tokens, model.config.vocab_size), read_facts(tokens)
     run = Run(options, device=str(model.device))
     divergence = Divergence(reference) if reference else None
     observe = divergence.add if divergence else None

@@ -71,7 +71,7 @@ def search_split(
     runtime = runtime.start()
     run = Run({"coarse": coarse, "fine": fine, "patience": patience}, device=runtime.device)
     architecture = read_architecture(base)
-    ids = read_tokens(held_out)
+    ids = read_tokens(held_out, architecture.config["vocab_size"])
     group_scores, layer_scores = read_scores(scores), read_scores(importance) if importance else None
     journal = _Journal(
         output.with_name(f".{output.stem}.trials.json"), variant, *filter(None, (scores, importance, held_out))

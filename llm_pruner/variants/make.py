@@ -10,7 +10,7 @@ from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.mechanisms.job import Job, Outcome
 from llm_pruner.mechanisms.records import read_scores
 from llm_pruner.mechanisms.width.split import SplitSearch
-from llm_pruner.models.architecture import refuse_quantized
+from llm_pruner.models.architecture import read_config, refuse_quantized
 from llm_pruner.models.shapes import check_base
 from llm_pruner.system.provenance import Run
 from llm_pruner.system.runtime import Runtime
@@ -50,6 +50,7 @@ def prune(
 
     Raises:
         PlanError: if the amount is out of reach.
+        DataError: if the calibration samples are damaged, or do not fit the base's vocabulary.
         CheckpointError: if the base cannot be read, or its weights do not match its config.json or are not finite.
     """
     refuse_quantized(base)
@@ -68,9 +69,9 @@ def prune(
         group_scores,
         ranking,
         found.best.split if found else None,
-        calibration_samples(variant.build_method(), calibration),
+        calibration_samples(variant.build_method(), calibration, base),
         runtime,
-        read_tokens(calibration) if calibration and variant.repaired else None,
+        read_tokens(calibration, read_config(base)["vocab_size"]) if calibration and variant.repaired else None,
     )
     outcome: Outcome = import_module(get_mechanism(variant.mechanism).prune_with).prune(job)
     if outcome.plan:

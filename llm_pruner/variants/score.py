@@ -46,6 +46,7 @@ def compute_scores(
     Raises:
         CheckpointError: if the base cannot be read, its weights do not match its config.json or are not finite, or its
             scores are not finite.
+        DataError: if the calibration samples are damaged, or do not fit the base's vocabulary.
         PlanError: if the base's hidden dimensions are sliced.
     """
     refuse_quantized(base)
@@ -55,7 +56,7 @@ def compute_scores(
     runtime = Runtime(device, batch_size, progress).start()
     method = build_method(score.implementation, score.options)
     run = Run(score.options, device=runtime.device)
-    input_ids = calibration_samples(method, calibration)
+    input_ids = calibration_samples(method, calibration, base)
     mechanism = get_mechanism(score.mechanism)
     assert mechanism.Scores
     scored: Scored = import_module(score.job).score(method, base, input_ids, runtime, **score.scored_options)
@@ -78,6 +79,12 @@ def compute_scores(
     return scores
 
 
-def calibration_samples(method: Method, calibration: Path | None) -> torch.Tensor | None:
-    """The calibration samples of a method; None if the method uses no samples."""
-    return method.first_samples(read_tokens(calibration)) if calibration and method.calibrated else None
+def calibration_samples(method: Method, calibration: Path | None, base: Path) -> torch.Tensor | None:
+    """The calibration samples of a method; None if the method uses no samples.
+
+    Raises:
+        DataError: if the token file is damaged, or does not fit the base's vocabulary.
+    """
+    if not (calibration and method.calibrated):
+        return None
+    return method.first_samples(read_tokens(calibration, read_config(base)["vocab_size"]))
