@@ -34,7 +34,7 @@ def kind_of(source: str, gguf_file: str | None = None) -> Kind:
 
 def is_hub_id(source: str) -> bool:
     """Whether a text has the form of a model's id on the hub, ``owner/name``, or ``name`` for the oldest models."""
-    return re.fullmatch(r"(?:[\w.-]{1,96}/)?\w[\w.-]{0,95}", source, re.ASCII) is not None
+    return re.fullmatch(r"(?:\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", source, re.ASCII) is not None
 
 
 def _kind(source: str) -> Kind:

@@ -17,7 +17,7 @@ ENTRIES = 100
 _LARGEST = 1e12
 _LONGEST_TEXT = 4096  # as long as a path can be
 
-Count = Annotated[int, Field(ge=1, le=MANY)]
+Count = Annotated[int, Field(gt=0, le=MANY)]
 """A number of things, at least one."""
 Natural = Annotated[int, Field(ge=0, le=MANY)]
 """A number of things, or none."""

@@ -31,8 +31,11 @@ def read_text(path: str | os.PathLike[str]) -> str:
     for mark, encoding in _MARKS:
         if content.startswith(mark):
             raise DataError(f"{path}, line 1, column 1: begins as {encoding}; save the file as UTF-8")
+    if b"\0" in content:
+        line, column = position(content[: content.index(b"\0")].decode("utf-8-sig", errors="replace"))
+        raise DataError(f"{path}, line {line}, column {column}: holds a zero byte; save the file as text, in UTF-8")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         # the decoder counts from behind a mark, which is as long as the first three bytes
         start = error.start + (len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0)
@@ -40,10 +43,6 @@ def read_text(path: str | os.PathLike[str]) -> str:
         raise DataError(
             f"{path}, line {line}, column {column}: byte 0x{content[start]:02x} is not UTF-8; save the file as UTF-8"
         ) from None
-    if "\0" in text:
-        line, column = position(text[: text.index("\0")])
-        raise DataError(f"{path}, line {line}, column {column}: holds a zero byte; not a text file in UTF-8")
-    return text
 
 
 def position(before: str) -> tuple[int, int]:
