@@ -731,7 +731,7 @@ def test_built_in_task_is_balanced_and_its_splits_are_apart() -> None:
         (
             {"dataset": "data.csv", "label_column": "y"},
             "text,label\na,1\n",
-            "line 2: no column 'y'; known: label, text",
+            "line 2: no column 'y'; known: label",
         ),
         ({"dataset": "data.jsonl"}, "{'a'}", "line 1, column 2: not a JSON object"),
         ({"dataset": "data.jsonl"}, "", "no example"),
