@@ -175,7 +175,7 @@ class UnbalancedStructuredPruningCalculator:
         try:
             # a uniform rate does not depend on importance
             weighed = {} if strategy == "uniform" else {"alpha": alpha, "log": use_log_transform}
-            given = {"allocation": {strategy: weighed}, "min_rate": min_rate, "max_rate": max_rate}
+            given: dict[str, Any] = {"allocation": {strategy: weighed}, "min_rate": min_rate, "max_rate": max_rate}
             options = WidthOptions(**given)
         except ValidationError as error:
             raise PlanError("; ".join(problems_of(error, WidthOptions, given))) from None

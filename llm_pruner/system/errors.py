@@ -49,7 +49,8 @@ class PlanError(PrunerError):
 
 def _shortened(message: str) -> str:
     """The message without the ends of words that are too long to be names of files."""
-    return re.sub(rf"[^\s/]{{{_LONGEST_WORD + 1},}}", lambda word: f"{word[0][:_LONGEST]}…", message)
+    long = rf"([^\s/]{{{_LONGEST_WORD + 1},}}?)([:;,'\")\]]*)(?=[\s/]|$)"
+    return re.sub(long, lambda word: f"{word[1][:_LONGEST]}…{word[2]}", message)
 
 
 def listed(source: str, problems: Iterable[str], way_out: str = "") -> str:
@@ -178,7 +179,7 @@ def _message(item: Mapping[str, Any]) -> str:
 def _value(item: Mapping[str, Any]) -> str:
     if item["type"] == "value_error":
         return ""
-    close = ""
+    close = None
     if item["type"] == "literal_error" and isinstance(item["input"], str):
         close = _close(item["input"], re.findall(r"'([^']+)'", item["ctx"]["expected"]))
     return f", not {shown(item['input'])}{f'; did you mean {close!r}?' if close else ''}"

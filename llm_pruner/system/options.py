@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
 from llm_pruner.system.errors import shown
 
@@ -17,11 +18,11 @@ ENTRIES = 100
 _LARGEST = 1e12
 _LONGEST_TEXT = 4096  # as long as a path can be
 
-Count = Annotated[int, Field(gt=0, le=MANY)]
+Count = Annotated[int, Gt(0), Le(MANY)]
 """A number of things, at least one."""
-Natural = Annotated[int, Field(ge=0, le=MANY)]
+Natural = Annotated[int, Ge(0), Le(MANY)]
 """A number of things, or none."""
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
+Seed = Annotated[int, Ge(0), Lt(2**32)]
 """A seed that every library takes."""
 
 
@@ -41,7 +42,7 @@ class Options(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        kinds = _kinds_of(cls, info)
         if kinds.isdisjoint((Any, bool)) and any(isinstance(each, bool) for each in _scalars(value)):
             allowed = next((words for kind, words in _WORDS.items() if kind in kinds), "something else")
             raise ValueError(f"Input should be {allowed}, not {shown(value)}")
@@ -52,7 +53,7 @@ class Options(BaseModel):
     @field_validator("*", mode="after")
     @classmethod
     def _within_reason(cls, value: Any, info: ValidationInfo) -> Any:
-        kinds = _kinds(cls.model_fields[info.field_name or ""].annotation)
+        kinds = _kinds_of(cls, info)
         for each in () if Any in kinds else _scalars(value):
             if isinstance(each, int | float) and abs(each) > _LARGEST:
                 raise ValueError(f"Input should be at most {_LARGEST:,.0f} in size, not {shown(value)}")
@@ -64,8 +65,13 @@ class Options(BaseModel):
 _WORDS = {float: "a number", int: "a whole number", str: "text"}
 
 
+def _kinds_of(model: type[BaseModel], info: ValidationInfo) -> frozenset[Any]:
+    annotation: Any = model.model_fields[info.field_name or ""].annotation
+    return _kinds(annotation)
+
+
 @cache
-def _kinds(annotation: Any) -> frozenset[Any]:
+def _kinds(annotation: Hashable) -> frozenset[Any]:
     """The types that an annotation is made of. Values of nested options count as any, as they check themselves."""
     if get_origin(annotation) is Annotated:
         return _kinds(get_args(annotation)[0])

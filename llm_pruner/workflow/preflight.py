@@ -117,10 +117,10 @@ def _check_tasks(config: Config) -> list[str]:
     """Problems of the names of lm-eval's tasks; none where lm-eval is not installed."""
     asked = set(config.zero_shot.tasks or ()) - {*BUILTIN_TASKS, *REAL_TASKS}
     known = known_tasks() if asked else None
-    return [
-        f"zero_shot.tasks: lm-eval has no task '{task}'{nearest(task, {*known, *BUILTIN_TASKS})}"
-        for task in (sorted(asked - known) if known else ())
-    ]
+    if known is None:
+        return []
+    names = {*known, *BUILTIN_TASKS}
+    return [f"zero_shot.tasks: lm-eval has no task '{task}'{nearest(task, names)}" for task in sorted(asked - known)]
 
 
 def check_variant(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:
