@@ -774,7 +774,8 @@ def test_bad_models_are_reported(
     with pytest.raises(CheckpointError, match=r"layer.1.ffn.lin1.weight' holds NaN"):
         quantize_classifier(damaged, tmp_path / "e", QuantizationOptions())
     with pytest.raises(CheckpointError, match=r"training diverged|not finite"):
-        wild = TeacherOptions(source=str(teacher / "model"), epochs=2, learning_rate=1e30, warmup=0)
+        wild = TeacherOptions(source=str(teacher / "model"), epochs=2, warmup=0)
+        wild = wild.model_copy(update={"learning_rate": 1e30})
         train_teacher(tmp_path / "f", task, wild, device="cpu")
     assert not [path for name in "abcdef" for path in (tmp_path / name).rglob("*.safetensors") if "model" in path.parts]
 
