@@ -3,6 +3,9 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
+include: "rules/configuration.smk"
+
+
 configfile: "config.yaml"
 
 

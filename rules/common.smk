@@ -10,6 +10,7 @@ from snakemake.logging import logger
 
 from llm_pruner.workflow import locks, resources, snakemake_private
 from llm_pruner.workflow.config import load_config
+from llm_pruner.workflow.config_files import located
 from llm_pruner.data.sources import is_file, split_for
 from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.provenance import sha256
@@ -67,6 +68,8 @@ try:
     CONFIG, VARIANTS = load_config(config, CONFIG_NAME)
     if workflow.is_main_process:
         preflight(CONFIG, VARIANTS.values(), CONFIG_NAME)
+except ConfigError as error:
+    raise WorkflowError(str(ConfigError(located(error.problems, CONFIG_PLACES), CONFIG_NAME))) from None
 except PrunerError as error:
     raise WorkflowError(str(error)) from None
 

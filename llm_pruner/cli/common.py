@@ -136,7 +136,7 @@ def read_options(pairs: Sequence[str] | None) -> dict[str, Any]:
             raise typer.BadParameter(f"write KEY=VALUE, not '{pair}'", param_hint="--option")
         try:
             options[key] = json.loads(value)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # no JSON, or more digits or brackets than Python reads
             options[key] = value
     return options
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from llm_pruner.cli.common import Force, Json, Output, emit
 from llm_pruner.models.packages import ENCODERS, MODELS, fetch_package
 from llm_pruner.models.sources import BUILTIN
 from llm_pruner.system.errors import PrunerError
+from llm_pruner.system.paths import expanded
 from llm_pruner.variants.grammar import checked
 from llm_pruner.workflow.config import ModelConfig
 
@@ -42,7 +42,7 @@ def fetch(
 
     if source == BUILTIN:
         raise PrunerError("builtin is trained, not fetched; run the workflow with model.source: builtin")
-    local = [Path(source).expanduser()] if Path(source).expanduser().exists() else []
+    local = [expanded(source)] if expanded(source).exists() else []
     refuse_existing(output, force, local, records=["model.json"])
     model = output / "model"
     if source in ENCODERS:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from llm_pruner.data.rows import read_rows
 from llm_pruner.system.errors import DataError, nearest
+from llm_pruner.system.paths import file_exists
+from llm_pruner.system.text_files import read_text
 
 TOKEN_SUFFIX = ".safetensors"
 
@@ -96,7 +98,7 @@ def split_for(source: str, split: str | None, use: Use) -> str | None:
 
 
 def _check_exists(source: str) -> None:
-    if not Path(source).is_file():
+    if not file_exists(source):
         raise DataError(f"'{source}' is neither a file nor a known source{nearest(source, SOURCES)}")
 
 
@@ -108,27 +110,14 @@ def load_texts(source: str, split: str | None) -> list[str]:
         split: split of a named source; None for a file.
 
     Raises:
-        DataError: for a missing, empty or malformed file.
+        DataError: for a missing, empty or malformed file, or one that is not UTF-8.
     """
     if not is_file(source):
         assert split is not None
         return SOURCES[source].load(split)
     _check_exists(source)
     path = Path(source)
-    texts = _jsonl(path) if path.suffix == ".jsonl" else [path.read_text(encoding="utf-8")]
+    texts = [row.text("text") for row in read_rows(path)] if path.suffix == ".jsonl" else [read_text(path)]
     if not any(text.strip() for text in texts):
         raise DataError(f"{path}: holds no text")
-    return texts
-
-
-def _jsonl(path: Path) -> list[str]:
-    texts = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                texts.append(json.loads(line)["text"])
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise DataError(f"{path}, line {number}: not a JSON object with a 'text' ({error!r})") from None
     return texts

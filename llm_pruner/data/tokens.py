@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.system.errors import DataError
+from llm_pruner.system.errors import DataError, shown
 from llm_pruner.system.files import staged_file
+from llm_pruner.system.paths import file_exists
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
 
 KEY = "input_ids"
+_FACTS: dict[str, tuple[type, ...]] = {
+    "source": (str,),
+    "split": (str,),
+    "sha256": (str,),
+    "length": (int,),
+    "seed": (int,),
+    "bytes_per_token": (int, float),
+}
+"""Types of the facts that jobs go by."""
 
 
-def read_tokens(path: str | os.PathLike[str]) -> torch.Tensor:
+def read_tokens(path: str | os.PathLike[str], vocabulary: int | None = None) -> torch.Tensor:
     """Token ids of a file: int64 [samples, length].
 
+    Args:
+        vocabulary: number of tokens of the model that will read them, if known.
+
     Raises:
-        DataError: if the file is missing or damaged, or holds something else.
+        DataError: if the file is missing or damaged, holds something else, or has ids outside the vocabulary.
     """
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    if not Path(path).exists():
+    if not file_exists(os.fspath(path)):
         raise DataError(f"{path}: no such token file")
     try:
         tensors = load_file(path)
-    except SafetensorError as error:
+    except (SafetensorError, OSError, KeyError) as error:  # KeyError: of a dtype that torch has not
         raise DataError(f"{path}: not a safetensors file, or truncated ({error})") from None
     if KEY not in tensors:
         raise DataError(f"{path}: has no '{KEY}' (found: {', '.join(tensors) or 'nothing'})")
@@ -41,6 +55,7 @@ def read_tokens(path: str | os.PathLike[str]) -> torch.Tensor:
         raise DataError(
             f"{path}: '{KEY}' must be int64 [samples, length] and not empty, not {tokens.dtype} {tuple(tokens.shape)}"
         )
+    check_ids(tokens, vocabulary, str(path))
     return tokens
 
 
@@ -53,11 +68,27 @@ def write_tokens(path: str | os.PathLike[str], tokens: torch.Tensor, facts: dict
 
 
 def read_facts(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The facts about the tokens' origin; empty for a file made elsewhere."""
-    from safetensors import safe_open
+    """The facts about the tokens' origin; empty for a file made elsewhere.
 
-    with safe_open(path, framework="np") as handle:
-        return json.loads((handle.metadata() or {}).get("facts", "{}"))
+    Raises:
+        DataError: if the file is damaged, or holds facts of another form.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as handle:
+            facts = json.loads((handle.metadata() or {}).get("facts", "{}"))
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not a token file, or damaged ({error})") from None
+    if not isinstance(facts, dict):
+        raise DataError(f"{path}: its facts must be keys and values, not {shown(facts)}")
+    for key, kinds in _FACTS.items():
+        value = facts.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise DataError(f"{path}: its fact '{key}' must not be {shown(value)}")
+    if not 0 < (facts.get("bytes_per_token") or 1) < math.inf:
+        raise DataError(f"{path}: its fact 'bytes_per_token' must not be {shown(facts['bytes_per_token'])}")
+    return facts
 
 
 def digest(tokens: torch.Tensor) -> str:
@@ -69,12 +100,20 @@ def check_vocabulary(tokens: torch.Tensor, model: Path | PreTrainedModel, source
     """Raise DataError if token ids do not fit the vocabulary of a model folder, or of a loaded model."""
     from llm_pruner.models.architecture import read_config
 
-    size = read_config(model)["vocab_size"] if isinstance(model, Path) else model.config.vocab_size
+    check_ids(tokens, read_config(model)["vocab_size"] if isinstance(model, Path) else model.config.vocab_size, source)
+
+
+def check_ids(tokens: torch.Tensor, vocabulary: int | None, source: str) -> None:
+    """Raise DataError if token ids are negative, or do not fit a vocabulary of this size."""
     low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= size:
-        raise DataError(
-            f"{source}: token ids {low} … {high} do not fit a vocabulary of {size}; use this model's tokenizer"
-        )
+    if low >= 0 and (vocabulary is None or high < vocabulary):
+        return
+    sample, place = (int(each) for each in ((tokens < 0) | (tokens >= (vocabulary or high + 1))).nonzero()[0])
+    size = "any vocabulary" if vocabulary is None else f"a vocabulary of {vocabulary}"
+    raise DataError(
+        f"{source}: token ids {low} … {high} do not fit {size} (the first is {int(tokens[sample, place])}, sample "
+        f"{sample + 1}, token {place + 1}); use this model's tokenizer"
+    )
 
 
 def read_tokens_of(path: str | os.PathLike[str], model: Path | PreTrainedModel) -> torch.Tensor:

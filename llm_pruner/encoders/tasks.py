@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import zlib
 from collections import Counter, defaultdict
@@ -13,8 +11,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llm_pruner.data.rows import SUFFIXES, read_rows
 from llm_pruner.encoders.options import BUILTIN, TaskOptions
 from llm_pruner.system.errors import DataError, nearest
+from llm_pruner.system.paths import file_exists
 
 if TYPE_CHECKING:
     import torch
@@ -40,6 +40,7 @@ AREAS = ("asyncio", "c", "email", "idlelib", "tkinter", "topics")
 """Classes of the built-in task: parts of CPython that the texts come from."""
 _PIECE = range(8, 17)  # words
 _PER_AREA = 1000
+_MOST_CLASSES = 1_000
 _HELD_OUT = 10  # a tenth of the examples for validation, another tenth for the test
 
 
@@ -118,10 +119,10 @@ def check_dataset(options: TaskOptions) -> None:
             raise DataError(f"{options.dataset} has its own splits; leave out validation and test")
         return
     for path in filter(None, (options.dataset, options.validation, options.test)):
-        if not Path(path).is_file():
+        if not file_exists(path):
             hint = "; stsb is a regression, not a classification" if path == "stsb" else nearest(path, (BUILTIN, *GLUE))
             raise DataError(f"'{path}' is neither a file nor a known data set{hint}")
-        if Path(path).suffix not in (".csv", ".tsv", ".jsonl"):
+        if Path(path).suffix not in SUFFIXES:
             raise DataError(f"{path}: unknown suffix; name a .csv, .tsv or .jsonl file")
 
 
@@ -226,6 +227,11 @@ def _files(options: TaskOptions) -> ClassificationTask:
     raw = {split: _read(Path(path), options) for split, path in places.items() if path}
     counts = Counter(label for rows in raw.values() for *_, label in rows)
     labels = tuple(sorted(counts, key=lambda label: (not re.fullmatch(r"-?\d+", label), _number(label), label)))
+    if len(labels) > _MOST_CLASSES:
+        raise DataError(
+            f"{options.dataset}: {len(labels):,} classes, at most {_MOST_CLASSES:,} are told apart; is "
+            f"'{options.label_column}' the column of the labels?"
+        )
     number = {label: index for index, label in enumerate(labels)}
     given = {split: [Example(text, pair, number[label]) for text, pair, label in rows] for split, rows in raw.items()}
     shares = _split(_shuffled(given["train"], options.seed), options.seed)
@@ -244,29 +250,11 @@ def _number(label: str) -> int:
 
 def _read(path: Path, options: TaskOptions) -> list[tuple[str, str | None, str]]:
     """Read text, second text and label of each row."""
-    columns = [options.text_column, *([options.pair_column] if options.pair_column else []), options.label_column]
-    examples = []
-    for number, row in _rows(path):
-        for column in columns:
-            if row.get(column) is None:
-                raise DataError(f"{path}, line {number}: no column '{column}'{nearest(column, map(str, row))}")
-        pair = str(row[options.pair_column]) if options.pair_column else None
-        examples.append((str(row[options.text_column]), pair, str(row[options.label_column])))
+    pair = options.pair_column
+    examples = [
+        (row.text(options.text_column), row.text(pair) if pair else None, row.label(options.label_column))
+        for row in read_rows(path)
+    ]
     if not examples:
         raise DataError(f"{path}: no examples; name a file with at least one row")
     return examples
-
-
-def _rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read the rows of a file, with their line numbers."""
-    with path.open(encoding="utf-8", newline="") as lines:
-        if path.suffix != ".jsonl":
-            reader = csv.DictReader(lines, dialect="excel-tab" if path.suffix == ".tsv" else "excel")
-            yield from ((reader.line_num, row) for row in reader)
-            return
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
-                try:
-                    yield number, dict(json.loads(line))
-                except (json.JSONDecodeError, TypeError, ValueError) as error:
-                    raise DataError(f"{path}, line {number}: not a JSON object ({error})") from None

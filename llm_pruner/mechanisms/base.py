@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STEPS_OF_RATIO = 10_000
 """Names write ratios in hundredths of a percent."""
+_DIGITS = 6
 RATIO = r"\d{4}"
 """Pattern of a ratio in a name."""
 
@@ -165,6 +166,17 @@ class Mechanism(ABC):
         return (self.prune_with, *chosen)
 
 
+def read_number(digits: str) -> int:
+    """The number of layers or of weights that digits of a name stand for.
+
+    Raises:
+        ConfigError: for more digits than any model has layers or inputs.
+    """
+    if len(digits) > _DIGITS:
+        raise ConfigError([f"a number of {len(digits):,} digits; write at most {_DIGITS}"])
+    return int(digits)
+
+
 def read_ratio(digits: str) -> float:
     """Read a ratio from four digits of a name.
 
@@ -190,9 +202,9 @@ def write_ratio(ratio: float | None) -> str:
     """
     if ratio is None:
         raise ConfigError(["a ratio is needed, such as 0.5"])
-    steps = round(ratio * STEPS_OF_RATIO)
     if not 0 < ratio < 1:
         raise ConfigError([f"{ratio} is not between 0 and 1"])
+    steps = round(ratio * STEPS_OF_RATIO)
     if abs(ratio * STEPS_OF_RATIO - steps) > 1e-6:
         below = int(ratio * STEPS_OF_RATIO)
         near = [f"{step / STEPS_OF_RATIO:g}" for step in (below, below + 1) if 0 < step < STEPS_OF_RATIO]

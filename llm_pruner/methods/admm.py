@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
 from llm_pruner.methods.base import CalibratedOptions, WeightSolver
 from llm_pruner.scoring.quadratic import finite_moments, singular, to_one_scale
+from llm_pruner.system.options import Count
 
 if TYPE_CHECKING:
     import torch
@@ -20,9 +21,9 @@ _PENALTY = 1.0
 class AdmmOptions(CalibratedOptions):
     """Options of the alternation."""
 
-    iterations: PositiveInt = 20
+    iterations: Count = 20
     """Number of rounds, each a product of the weight and a square matrix."""
-    mask_iterations: PositiveInt = 15
+    mask_iterations: Count = 15
     """Number of first rounds that choose a new mask. Later rounds keep the last mask."""
     gradual: bool = True
     """Increase the number of zeros over the rounds that choose masks, by the cube of the share of rounds left. False

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from llm_pruner.methods.base import CalibratedOptions, WeightSolver
 from llm_pruner.scoring.quadratic import finite_moments, masked_solution, singular, to_one_scale
+from llm_pruner.system.options import Count, Natural
 
 if TYPE_CHECKING:
     import torch
@@ -27,11 +28,11 @@ _LARGEST_PENALTY = 1e6
 class AlpsOptions(CalibratedOptions):
     """Options of the alternation and of the fit after it."""
 
-    iterations: PositiveInt = 300
+    iterations: Count = 300
     """Largest number of rounds, each a product of the weight and a square matrix. A constant mask ends them earlier."""
     penalty: PositiveFloat = 0.1
     """First penalty on the distance between sparse and fitted weights. The penalty grows while the mask changes."""
-    refit: NonNegativeInt = 10
+    refit: Natural = 10
     """Steps of conjugate gradients in the final fit of the kept weights."""
     ridge: NonNegativeFloat = 0.01
     """Addition to the diagonal of the inputs' second moments, as a share of the mean diagonal."""

@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import NonNegativeInt, PositiveInt
-
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options, Seed
 
 if TYPE_CHECKING:
     import torch
@@ -25,14 +23,14 @@ class MethodOptions(Options):
 class CalibratedOptions(MethodOptions):
     """Options of a method that uses calibration samples."""
 
-    samples: PositiveInt | None = None
+    samples: Count | None = None
     """Use the first n calibration samples; all by default."""
 
 
 class SeededOptions(MethodOptions):
     """Options of a method with random scores."""
 
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the random numbers."""
 
 

@@ -3,9 +3,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from llm_pruner.methods.base import CalibratedOptions, ColumnMethod
+from llm_pruner.system.options import Count
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ _COMPACT = 0.875
 class ObsOptions(CalibratedOptions):
     """Options of structured optimal brain surgery."""
 
-    rounds: PositiveInt | None = 64
+    rounds: Count | None = 64
     """Number of rounds. Each round removes the same number of units and then scores the others again; null removes one
     unit at a time."""
     ridge: float = Field(default=0.01, gt=0)

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from pydantic import PositiveInt
-
 from llm_pruner.methods.ablation import losses_without_each
 from llm_pruner.methods.base import CalibratedOptions, LayerScoreMethod
 from llm_pruner.system.errors import PlanError
+from llm_pruner.system.options import Count
 
 if TYPE_CHECKING:
     from llm_pruner.scoring.stream import LayerStream
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 class RemovalOptions(CalibratedOptions):
     """Options of methods that remove one layer after the other."""
 
-    steps: PositiveInt | None = None
+    steps: Count | None = None
     """Number of layers to rank, one pass each; no variant can remove more. Half of the layers, rounded up, by
     default."""
 

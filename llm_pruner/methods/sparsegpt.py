@@ -2,10 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
 from llm_pruner.methods.base import CalibratedOptions, WeightSolver
 from llm_pruner.scoring.quadratic import finite_moments, inverse_factor
+from llm_pruner.system.options import Count
 
 if TYPE_CHECKING:
     import torch
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 class SparseGptOptions(CalibratedOptions):
     """Options of the sweep over columns."""
 
-    block: PositiveInt = 128
+    block: Count = 128
     """Number of columns whose weights are ranked together for unstructured zeros, rounded up to whole groups for
     N:M."""
     ridge: NonNegativeFloat = 0.01

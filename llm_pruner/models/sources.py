@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from llm_pruner.models.gguf import SUFFIX
 from llm_pruner.models.packages import MODELS
 from llm_pruner.system.errors import CheckpointError, nearest
+from llm_pruner.system.paths import expanded, file_exists, folder_exists
 
 BUILTIN = "builtin"
 Kind = Literal["builtin", "package", "gguf", "folder", "hub"]
@@ -30,21 +32,26 @@ def kind_of(source: str, gguf_file: str | None = None) -> Kind:
     return "gguf" if gguf_file and kind == "folder" else kind
 
 
+def is_hub_id(source: str) -> bool:
+    """Whether a text has the form of a model's id on the hub, ``owner/name``, or ``name`` for the oldest models."""
+    return re.fullmatch(r"(?:\w[\w.-]{0,95}/)?\w[\w.-]{0,95}", source, re.ASCII) is not None
+
+
 def _kind(source: str) -> Kind:
     if source == BUILTIN:
         return "builtin"
     if source in MODELS:
         return "package"
-    path = Path(source).expanduser()
-    if path.is_dir():
+    path = expanded(source)
+    if folder_exists(str(path)):
         return "folder"
     if path.suffix == SUFFIX:
-        if not path.is_file():
+        if not file_exists(str(path)):
             raise CheckpointError(f"no GGUF file '{source}'")
         return "gguf"
     if source.startswith((".", "/", "~")):
         raise CheckpointError(f"no folder '{source}'")
-    if source.count("/") == 1:
+    if source.count("/") == 1 and is_hub_id(source):
         return "hub"
     raise CheckpointError(
         f"'{source}' is no known model, no folder, no GGUF file, and no id on the hub, which is written owner/name"
@@ -54,5 +61,5 @@ def _kind(source: str) -> Kind:
 
 def gguf_path(source: str, gguf_file: str | None = None) -> Path:
     """The file on this machine of a source of the kind ``gguf``."""
-    path = Path(source).expanduser()
+    path = expanded(source)
     return path / gguf_file if gguf_file else path

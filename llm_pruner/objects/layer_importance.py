@@ -22,7 +22,7 @@ from llm_pruner.models.architecture import check_family, read_config, refuse_sli
 from llm_pruner.objects.examples import get_examples_from_text
 from llm_pruner.planning.budget import LEAST_WEIGHT, share_out
 from llm_pruner.scoring.stream import LayerStream
-from llm_pruner.system.errors import DataError, PlanError, explain, nearest
+from llm_pruner.system.errors import DataError, PlanError, nearest, problems_of
 from llm_pruner.system.files import read_json, staged_file, write_json
 from llm_pruner.system.ownership import MADE_BY
 from llm_pruner.system.runtime import Runtime
@@ -176,9 +176,10 @@ class UnbalancedStructuredPruningCalculator:
         try:
             # a uniform rate does not depend on importance
             weighed = {} if strategy == "uniform" else {"alpha": alpha, "log": use_log_transform}
-            options = WidthOptions(allocation={strategy: weighed}, min_rate=min_rate, max_rate=max_rate)
+            given: dict[str, Any] = {"allocation": {strategy: weighed}, "min_rate": min_rate, "max_rate": max_rate}
+            options = WidthOptions(**given)
         except ValidationError as error:
-            raise PlanError("; ".join(map(explain, error.errors()))) from None
+            raise PlanError("; ".join(problems_of(error, WidthOptions, given))) from None
         if not min_rate <= target_overall_rate <= max_rate:
             raise PlanError(
                 f"target_overall_rate {target_overall_rate:g} is not between min_rate {min_rate:g} and max_rate "

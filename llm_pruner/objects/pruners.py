@@ -31,7 +31,7 @@ from llm_pruner.planning.plan import Plan
 from llm_pruner.scoring.stream import LayerStream
 from llm_pruner.surgery.cut import cut
 from llm_pruner.system.device import pick_device
-from llm_pruner.system.errors import ConfigError, DataError, PlanError, PrunerError, explain
+from llm_pruner.system.errors import ConfigError, DataError, PlanError, PrunerError, problems_of
 from llm_pruner.system.files import scratch_directory, staged_directory
 from llm_pruner.system.ownership import refuse_foreign
 from llm_pruner.system.runtime import Runtime
@@ -93,10 +93,11 @@ class BasePruner:
         self.device = pick_device(device)
         self.batch_size = batch_size
         self.seq_len = seq_len
+        model_of = self.options_class()
         try:
-            self.options = self.options_class()(**options)
+            self.options = model_of(**options)
         except ValidationError as error:
-            raise ConfigError(map(explain, error.errors()), type(self).__name__) from None
+            raise ConfigError(problems_of(error, model_of, options), type(self).__name__) from None
         if model is not None:
             self._analyzer()  # checks the model
         self._stream: LayerStream | None = None

@@ -168,10 +168,11 @@ class Plan:
             DataError: if the file is missing or not JSON.
             PlanError: if the file is JSON but not a plan. Names every problem.
         """
+        value = read_json(path)
         try:
-            held = _PlanFile.model_validate(read_json(path))
+            held = _PlanFile.model_validate(value)
         except ValidationError as error:
-            problems = problems_of(error, _PlanFile)
+            problems = problems_of(error, _PlanFile, value)
             raise PlanError(listed(f"{path}: not a pruning plan", problems, WAY_OUT)) from None
         layers = tuple(LayerPlan(layer.index, layer.groups, layer.channels) for layer in held.layers)
         return cls(held.base.num_layers, layers)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import NonNegativeFloat
 
 from llm_pruner.refinements.base import Refinement
 from llm_pruner.scoring.quadratic import finite_moments
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class DsnotOptions(Options):
     """Options of the exchange by expected error."""
 
-    cycles: PositiveInt = 50
+    cycles: Count = 50
     """Largest number of exchanges in each output row."""
     threshold: NonNegativeFloat = 0.1
     """Expected error, summed over a sample's tokens, at which a row needs no further exchange."""

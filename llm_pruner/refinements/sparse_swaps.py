@@ -2,11 +2,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pydantic import PositiveInt
-
 from llm_pruner.refinements.base import Refinement
 from llm_pruner.scoring.quadratic import finite_moments
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options
 
 if TYPE_CHECKING:
     import torch
@@ -23,9 +21,9 @@ _WORTH = 1e-6
 class SparseSwapsOptions(Options):
     """Options of the exchange by squared error."""
 
-    swaps: PositiveInt = 50
+    swaps: Count = 50
     """Largest number of exchanges in each output row."""
-    candidates: PositiveInt = 8
+    candidates: Count = 8
     """Number of zeroed weights of a row to try against all kept weights: the weights whose return alone helps most. N:M
     patterns try all pairs in every group of M."""
 

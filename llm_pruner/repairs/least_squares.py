@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import MinLen
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from llm_pruner.repairs.linear import Candidate, LinearRepair, RepairOptions
 from llm_pruner.scoring.quadratic import masked_solution
 from llm_pruner.system.errors import PlanError
+from llm_pruner.system.options import Count
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,7 @@ class LeastSquaresOptions(RepairOptions):
     ridge: PositiveFloat | Annotated[tuple[PositiveFloat, ...], MinLen(1)] = (0.01, 0.1, 1.0)
     """Penalty on the distance to the original weights, in units of the mean squared input. From several values,
     held-out samples choose one for each linear layer. Fewer tokens need a larger ridge."""
-    iterations: PositiveInt = 20
+    iterations: Count = 20
     """Iterations of conjugate gradients, for masks of single weights."""
 
 

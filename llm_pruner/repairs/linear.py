@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from llm_pruner.repairs.base import Removed, Repair
 from llm_pruner.repairs.records import LinearRepairRecord
 from llm_pruner.repairs.walk import repair_linears, repair_model
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class RepairOptions(Options):
     weigh: Literal["stream", "equal"] = "stream"
     """Weights of tokens in errors of the residual stream: one over the squared norm of the token's ``stream`` behind
     the block, because the next norm divides by it; or ``equal``, so that few tokens of huge norm dominate."""
-    samples: PositiveInt | None = None
+    samples: Count | None = None
     """Use the first n calibration samples; all of them by default."""
     held_out: float = Field(default=0.125, gt=0, lt=1)
     """Share of the samples held out of the fit. Held-out samples choose the repair of each linear layer or block, or

@@ -5,13 +5,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from llm_pruner.repairs.base import Removed, Repair
 from llm_pruner.repairs.finished import FinishedBlocks
 from llm_pruner.repairs.linear import RepairOptions
 from llm_pruner.repairs.records import BlockRepairRecord
 from llm_pruner.repairs.walk import fitted_samples, repair_model
+from llm_pruner.system.options import Count, Seed
 from llm_pruner.system.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -21,16 +22,16 @@ if TYPE_CHECKING:
 class LocalOptions(RepairOptions):
     """Options of local reconstruction; unknown keys are refused."""
 
-    epochs: PositiveInt = 5
+    epochs: int = Field(default=5, ge=1, le=10_000)
     """Passes over the samples to train each block. Held-out samples measure the error after each pass."""
     learning_rate: PositiveFloat = 0.005
     """Peak learning rate of Adam, in units of the root mean square weight of each linear layer: about the relative
     change of a weight by one update."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the updates in which the learning rate rises. It then falls linearly to zero."""
-    batch_size: PositiveInt = 2
+    batch_size: Count = 2
     """Samples for each update."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the order of the samples."""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from llm_pruner.system.errors import explain, nearest
+from llm_pruner.system.errors import nearest, problems_of, shown
 from llm_pruner.system.registry import module_of, registered
 
 Choice = str | dict[str, dict[str, Any]]
@@ -61,7 +61,7 @@ class Choices:
             ((name, options),) = value.items()
             if isinstance(name, str) and isinstance(options, Mapping | None):
                 return name, options or {}
-        raise ValueError(f"{value!r} is no {self.kind}; write a name, or {self.example}")
+        raise ValueError(f"{shown(value)} is no {self.kind}; write a name, or {self.example}")
 
     def read(self, value: Any, mechanism: str) -> Choice:
         """A choice with every default filled in; the name alone if the entry has no options.
@@ -84,7 +84,7 @@ class Choices:
         try:
             options = model(**given).model_dump()
         except ValidationError as error:
-            raise ValueError("; ".join(f"{name}.{explain(item)}" for item in error.errors())) from None
+            raise ValueError("; ".join(f"{name}.{line}" for line in problems_of(error, model, given))) from None
         return {name: options} if options else name
 
     def may_choose(self, value: Any, mechanism: str) -> bool:

@@ -15,7 +15,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from llm_pruner.system.errors import PrunerError, shown
+
 _WAIT_SECONDS = 1.0
+
+
+def check_device(request: str) -> None:
+    """Raise ValueError unless a device is ``auto``, ``cpu``, ``cuda``, ``cuda:<number>`` or ``mps``."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?|mps", request):
+        known = ("auto", "cpu", "cuda", "cuda:1", "mps")
+        raise ValueError(f"no device {shown(request)}; write {', '.join(known[:-1])} or {known[-1]}")
 
 
 def pick_device(request: str = "auto") -> str:
@@ -23,7 +32,14 @@ def pick_device(request: str = "auto") -> str:
 
     Returns:
         A device string for torch: ``cpu``, ``cuda:1``, ``mps``.
+
+    Raises:
+        PrunerError: for a text that names no device.
     """
+    try:
+        check_device(request)
+    except ValueError as error:
+        raise PrunerError(str(error)) from None
     if request != "auto":
         return request
     import torch

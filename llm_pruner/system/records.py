@@ -65,7 +65,7 @@ class Record(Part):
         try:
             return cls.model_validate(value)
         except ValidationError as error:
-            raise DataError(listed(str(path), problems_of(error, cls), WAY_OUT)) from None
+            raise DataError(listed(str(path), problems_of(error, cls, value), WAY_OUT)) from None
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the record as JSON. The file appears under its name only once it is complete."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from llm_pruner.models.layout import LINEARS
 from llm_pruner.system.errors import nearest
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options, Seed
 
 TARGETS = tuple(name.rpartition(".")[2] for name in LINEARS)
 """Linear layers that healing may change, by the last part of their names."""
@@ -17,9 +17,9 @@ TARGETS = tuple(name.rpartition(".")[2] for name in LINEARS)
 class HealingOptions(Options):
     """Options of every kind of healing; unknown keys are refused."""
 
-    rank: PositiveInt = 8
+    rank: Count = 8
     """Rank of each linear layer's change."""
-    alpha: PositiveInt = 16
+    alpha: Count = 16
     """The change is multiplied by ``alpha / rank``."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on an adapter's input: drawn for each token, or for the whole batch if the model is sparse."""
@@ -27,11 +27,11 @@ class HealingOptions(Options):
     """Linear layers to heal, in every block."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Peak learning rate of AdamW. The default is usual for billions of parameters; small models need a higher rate."""
-    steps: PositiveInt = 500
+    steps: Count = 500
     """Number of updates. The training samples are repeated as often as needed."""
-    batch_size: PositiveInt = 8
+    batch_size: Count = 8
     """Samples on the device at once."""
-    gradient_accumulation: PositiveInt = 1
+    gradient_accumulation: Count = 1
     """Batches that make one update."""
     clip: float = Field(default=1.0, gt=0)
     """Largest norm of an update's gradient; longer gradients are scaled down to it."""
@@ -41,9 +41,9 @@ class HealingOptions(Options):
     """Weight decay of the adapters: pulls the change, not the weights, towards zero."""
     schedule: Literal["linear", "cosine"] = "linear"
     """Shape of the learning rate's fall to zero after the warm-up."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the order of the samples, the adapters' first values and dropout."""
-    checks: int = Field(default=5, ge=2)
+    checks: int = Field(default=5, ge=2, le=10_000)
     """Number of points on the held-out curve: the first before healing, the last after merging."""
 
     @field_validator("targets")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -27,10 +27,13 @@ from llm_pruner.methods import METHODS
 from llm_pruner.methods.base import LayerMeasure
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import NamedStep, step_class
-from llm_pruner.system.errors import ConfigError, explain, nearest
-from llm_pruner.variants.variant import DENSE, ScoreSpec, StepSpec, Variant, load_class
+from llm_pruner.system.errors import ConfigError, nearest, problems_of, shown
+from llm_pruner.variants.variant import DENSE, ScoreSpec, StepSpec, Variant, is_class_name, load_class
 
 Checked = TypeVar("Checked", bound=BaseModel)
+
+LONGEST_NAME = 200
+"""Largest number of characters of a variant's name. Its files have longer names, of which disks take 255."""
 
 
 def either(names: Iterable[str]) -> str:
@@ -57,7 +60,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
             impossible amount, or unknown or wrong options; all problems of the name at once.
     """
     own = dict(options or {})
-    custom = own.pop("method", None)
+    custom = _custom_method(own.pop("method"), name) if "method" in own else None
     parsed = _parse(name)
     method = parsed.method
     if not custom and method not in METHODS:
@@ -80,10 +83,11 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> Variant:
     problems += [unknown_option(key, known, [mechanism]) for key in given if key not in known]
     resolved: dict[str, BaseModel] = {}
     for kind, model in models.items():
+        values = {key: value for key, value in given.items() if key in model.model_fields}
         try:
-            resolved[kind] = model(**{key: value for key, value in given.items() if key in model.model_fields})
+            resolved[kind] = model(**values)
         except ValidationError as error:
-            problems += [explain(item) for item in error.errors()]
+            problems += problems_of(error, model, values)
     importance = None
     mechanism_options = resolved.get("options")
     if isinstance(mechanism_options, MechanismOptions):
@@ -121,6 +125,7 @@ def derive(parent: Variant, step: str, options: Mapping[str, Any] | None = None)
         ConfigError: for an unknown step, a step that cannot follow the parent's last step, or unknown or wrong options.
     """
     name = f"{parent.name}+{step}"
+    check_length(name)
     check_step(name, {known: step_class(implementation) for known, implementation in STEPS.items()})
     resolved = checked(step_class(STEPS[step]).Options, options or {}, name)
     return replace(
@@ -153,10 +158,11 @@ def checked(model: type[Checked], options: Mapping[str, Any], name: str) -> Chec
     """
     known = model.model_fields
     problems = [f"{key}: unknown option{nearest(key, known)}" for key in options if key not in known]
+    values = {key: value for key, value in options.items() if key in known}
     try:
-        resolved = model(**{key: value for key, value in options.items() if key in known})
+        resolved = model(**values)
     except ValidationError as error:
-        problems += [explain(item) for item in error.errors()]
+        problems += problems_of(error, model, values)
     if problems:
         raise ConfigError(problems, name)
     return resolved
@@ -193,7 +199,8 @@ def _counted(
         unit, asked = mechanism.unit({}), given.pop("of", None)
         wrong = asked is not None and asked != unit
         return [f"of: an amount by {mechanism.name} always counts {unit or 'nothing'}; leave 'of' out"] if wrong else []
-    if counted and given.setdefault("of", counted) != counted:
+    written = get_args(mechanism.Options.model_fields["of"].annotation)
+    if counted and given.setdefault("of", counted) != counted and shown(given["of"]) in map(shown, written):
         ways = either(f"Method{example}" for example in mechanism.examples)
         return [f"of: an amount written _{suffix} counts {counted}, not {given['of']}; write {ways}"]
     return []
@@ -278,8 +285,24 @@ class _Parsed(NamedTuple):
     """Mechanisms that write amounts in this form; a method has at most one of them."""
 
 
+def _custom_method(written: Any, name: str) -> str:
+    """``module:Class`` of a method that is not registered."""
+    if isinstance(written, str) and is_class_name(written):
+        return written
+    raise ConfigError(
+        [f"method: {shown(written)} is not a class, which is written my_package.my_module:MyPruner"], name
+    )
+
+
+def check_length(name: str) -> None:
+    """Raise ConfigError if the name of a variant or of a classifier's row is too long for folders and files."""
+    if len(name) > LONGEST_NAME:
+        raise ConfigError([f"a name of {len(name):,} characters; at most {LONGEST_NAME} fit a folder's name"], name)
+
+
 def _parse(name: str) -> _Parsed:
     """Split a name into its parts. A label between the method and the amount is dropped."""
+    check_length(name)
     mechanisms = all_mechanisms()
     if name == DENSE:
         method, suffix = DENSE, ""

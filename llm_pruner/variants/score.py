@@ -46,6 +46,7 @@ def compute_scores(
     Raises:
         CheckpointError: if the base cannot be read, its weights do not match its config.json or are not finite, or its
             scores are not finite.
+        DataError: if the calibration samples are damaged, or do not fit the base's vocabulary.
         PlanError: if the base's hidden dimensions are sliced.
     """
     refuse_quantized(base)

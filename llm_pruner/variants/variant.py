@@ -127,6 +127,16 @@ def load_class(implementation: str) -> type[Method]:
     return import_module("llm_pruner.objects.pruners").pruner_method(implementation)
 
 
+def is_class_name(text: str) -> bool:
+    """Whether a text has the form ``module:Class``.
+
+    >>> is_class_name("my_package.my_module:MyPruner"), is_class_name(".x:Y")
+    (True, False)
+    """
+    module, _, name = text.partition(":")
+    return name.isidentifier() and all(part.isidentifier() for part in module.split("."))
+
+
 def import_class(implementation: str) -> type:
     """The class of ``module:Class``, of any kind.
 
@@ -134,12 +144,13 @@ def import_class(implementation: str) -> type:
         ConfigError: if there is no such module, or no such class in the module.
     """
     module, _, name = implementation.partition(":")
-    if not (module and name):
+    if not is_class_name(implementation):
         raise ConfigError(["write the class as my_package.my_module:MyPruner"], implementation)
     try:
         found = import_module(module)
-    except ImportError as error:
-        raise ConfigError([f"'{module}' cannot be imported ({error})"], implementation) from error
+    except Exception as error:  # whatever a module of the user's raises
+        told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        raise ConfigError([f"'{module}' cannot be imported ({told})"], implementation) from error
     classes = [key for key, value in vars(found).items() if isinstance(value, type)]
     if name not in classes:
         raise ConfigError([f"'{module}' has no class '{name}'{nearest(name, classes)}"], implementation)

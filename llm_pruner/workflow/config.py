@@ -6,21 +6,13 @@ A run checks the whole configuration before any job, and reports all problems at
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-    create_model,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, create_model, field_validator, model_validator
 
 from llm_pruner.data.builtin.options import BuiltinModel
 from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
@@ -38,17 +30,21 @@ from llm_pruner.encoders.steps.base import ClassifierStep, classifier_step
 from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.evaluation.continuations import PROMPTS
 from llm_pruner.methods import METHODS
-from llm_pruner.models.sources import BUILTIN, Kind, kind_of
+from llm_pruner.models.packages import ENCODERS as TEACHERS
+from llm_pruner.models.sources import BUILTIN, Kind, is_hub_id, kind_of
 from llm_pruner.steps import STEPS
 from llm_pruner.steps.base import step_class
-from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of
-from llm_pruner.system.options import Options
-from llm_pruner.variants.grammar import check_step, checked, derive, resolve, shared_options, understood
+from llm_pruner.system.device import check_device
+from llm_pruner.system.errors import CheckpointError, ConfigError, DataError, nearest, problems_of, shown
+from llm_pruner.system.options import ENTRIES, MANY, Count, Natural, Options, Seed, different
+from llm_pruner.system.paths import file_exists
+from llm_pruner.variants.grammar import check_length, check_step, checked, derive, resolve, shared_options, understood
 from llm_pruner.variants.variant import DENSE, Variant
 from llm_pruner.workflow import resources
 from llm_pruner.workflow.names import clash_problems
 from llm_pruner.workflow.resources import Needs
 
+MOST_TASKS = 1_000
 REAL_TASKS = ("boolq", "piqa", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 
 
@@ -73,6 +69,12 @@ class ModelConfig(Options):
     builtin: BuiltinModel = BuiltinModel()
     """Size and training schedule of the built-in model. Keys left out keep their defaults."""
 
+    @field_validator("device")
+    @classmethod
+    def _is_device(cls, value: str) -> str:
+        check_device(value)
+        return value
+
     @property
     def kind(self) -> Kind:
         """Kind of ``source``: built-in, package, folder, GGUF file or hub.
@@ -92,34 +94,32 @@ class TextConfig(Options):
     @field_validator("source")
     @classmethod
     def _exists(cls, value: str) -> str:
-        if is_file(value) and not Path(value).is_file():
+        if is_file(value) and not file_exists(value):
             raise ValueError(f"neither a file nor a known source{nearest(value, SOURCES)}")
         return value
 
 
 class CalibrationConfig(TextConfig):
-    samples: PositiveInt = 128
+    samples: Count = 128
     """Number of samples, drawn once. A method with its own option ``samples: n`` uses the first n of them."""
-    length: PositiveInt = 128
+    length: Count = 128
     """Tokens in a sample."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the draw."""
-    seeds: tuple[NonNegativeInt, ...] | None = Field(default=None, min_length=1)
+    seeds: tuple[Seed, ...] | None = Field(default=None, min_length=1, max_length=ENTRIES)
     """Several seeds instead of ``seed``: every calibrated variant is made once with each seed's samples, and the table
     shows how far the results spread. The first seed makes the table's rows, so a run keeps variants that were already
     made with it. By default ``seed`` alone."""
-    batch_size: PositiveInt = 16
+    batch_size: Count = 16
     """Samples run at once."""
-    held_out: PositiveInt = 64
+    held_out: Count = 64
     """Number of held-out samples, for decisions made during a run: the search for a split, and the curve of healing.
     Scoring, training and reported numbers never use them."""
 
     @field_validator("seeds")
     @classmethod
     def _differ(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        twice = sorted({seed for seed in value or () if value and value.count(seed) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(map(str, twice))} is listed twice; the same samples give the same result")
+        different(value, "the same samples give the same result")
         return value
 
     @model_validator(mode="after")
@@ -140,21 +140,21 @@ class CalibrationConfig(TextConfig):
 
 
 class PerplexityConfig(TextConfig):
-    window: int = Field(default=128, ge=2)
+    window: int = Field(default=128, ge=2, le=MANY)
     """Tokens that the model sees at once."""
-    stride: PositiveInt | None = None
+    stride: Count | None = None
     """Tokens from the start of one window to the start of the next. By default the window's length, so windows do not
     overlap, as in the papers."""
-    max_windows: PositiveInt | None = None
+    max_windows: Count | None = None
     """Largest number of windows. By default the whole text."""
-    batch_size: PositiveInt = 16
+    batch_size: Count = 16
     """Windows run at once."""
 
 
 class HealingConfig(TextConfig):
-    samples: PositiveInt = 2048
+    samples: Count = 2048
     """Number of training samples, drawn once for all healed variants."""
-    length: PositiveInt = 128
+    length: Count = 128
     """Tokens in a sample."""
 
 
@@ -192,24 +192,33 @@ CLASSIFIER_STEPS = {name: classifier_step(implementation) for name, implementati
 
 
 class ZeroShotConfig(Options):
-    tasks: tuple[str, ...] | None = Field(default=None, min_length=1)
+    tasks: tuple[str, ...] | None = Field(default=None, min_length=1, max_length=MOST_TASKS)
     """Names of lm-eval tasks. The built-in model and packaged models get the tasks made from the built-in text by
     default, other models the seven usual tasks."""
-    num_fewshot: NonNegativeInt = 0
+    num_fewshot: Natural = 0
     """Solved examples in front of each item."""
-    limit: PositiveInt | None = None
+    limit: Count | None = None
     """Largest number of items in a task, for a quick look. By default all items."""
-    batch_size: PositiveInt = 32
+    batch_size: Count = 32
     """Requests run at once."""
-    items: PositiveInt = 400
+    items: Count = 400
     """Items in each task made from the built-in text."""
+
+    @field_validator("tasks")
+    @classmethod
+    def _differ(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        different(value, "each task counts once in the mean")
+        return value
+
+
+Prompt = Annotated[str, Field(min_length=1)]
 
 
 class ContinuationsConfig(Options):
-    prompts: Literal["builtin"] | tuple[Annotated[str, Field(min_length=1)], ...] = "builtin"
+    prompts: Literal["builtin"] | Annotated[tuple[Prompt, ...], Field(max_length=ENTRIES)] = "builtin"
     """Prompts that every model continues, so that readers can compare the texts. ``builtin`` stands for five short
     prompts, ``[]`` for none."""
-    new_tokens: PositiveInt = 32
+    new_tokens: Count = 32
     """Tokens that a model writes after each prompt."""
 
     @property
@@ -222,58 +231,64 @@ class ContinuationsConfig(Options):
 class SearchConfig(Options):
     coarse: int = Field(default=10, ge=1, le=50)
     """Distance between the first splits, in percent of the budget."""
-    fine: int = Field(default=2, ge=1)
+    fine: int = Field(default=2, ge=1, le=100)
     """Smallest distance between splits near the best one, in percent of the budget."""
-    patience: PositiveInt = 3
+    patience: Count = 3
     """Number of different splits in a row that may fail to improve before the search stops."""
 
 
 class EfficiencyConfig(Options):
-    prompt_length: PositiveInt = 128
+    prompt_length: Count = 128
     """Tokens in the prefill."""
-    new_tokens: int = Field(default=32, ge=2)
+    new_tokens: int = Field(default=32, ge=2, le=MANY)
     """Tokens decoded after the prefill."""
-    batch_sizes: tuple[PositiveInt, ...] = Field(default=(1, 4, 8), min_length=1)
+    batch_sizes: tuple[Count, ...] = Field(default=(1, 4, 8), min_length=1, max_length=ENTRIES)
     """Numbers of prompts run at once. Each is measured."""
-    repeats: PositiveInt = 5
+    repeats: Count = 5
     """Timed runs, of which the fastest counts."""
-    threads: PositiveInt | None = None
+    threads: Count | None = None
     """Threads on a CPU. By default all cores of the run."""
     beside_base: bool = True
     """Time the base model in turn with each model, in one process: other work on the machine then slows both, and
     speed-ups hold. Both models have to fit main memory; on a GPU without room for both, the base's own job counts."""
 
+    @field_validator("batch_sizes")
+    @classmethod
+    def _differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        different(value, "each is measured once")
+        return value
+
 
 class JobsConfig(Options):
-    memory_mb: PositiveInt | None = None
+    memory_mb: Count | None = None
     """Main memory of a job that reads a model, in MB. By default 2,000 for the built-in model, 6,000 for a packaged
     model, else 32,000 (classifiers: 16,000). A second attempt requests twice as much."""
-    minutes: PositiveInt | None = None
+    minutes: Count | None = None
     """Time limit of a job that reads a model. By default 30 for the built-in model, 60 for a packaged model, else 240
     (classifiers: 480). A second attempt requests twice as much."""
-    threads: PositiveInt | None = None
+    threads: Count | None = None
     """Cores of a job that runs a model. By default 1 for the built-in model and packaged models, else 8."""
-    gpus: PositiveInt = 1
+    gpus: int = Field(default=1, ge=1, le=1_000)
     """GPUs of a job that evaluates a model or measures its speed; accelerate spreads the model over them. Other jobs
     use one GPU."""
 
 
 class TimingConfig(Options):
-    batch_size: PositiveInt = 32
+    batch_size: Count = 32
     """Examples run at once, measured beside single examples."""
-    repeats: PositiveInt = 20
+    repeats: Count = 20
     """Timed runs, of which the fastest counts."""
-    threads: PositiveInt | None = None
+    threads: Count | None = None
     """Threads on a CPU. By default all cores of the run."""
 
 
 class EncodersConfig(Options):
-    rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    rows: dict[str, dict[Any, Any]] = Field(default_factory=dict)
     """Pruned classifiers by name. A row's options replace those of ``pruning``; ``start: <row>`` lets it start from
     another row instead of the teacher. ``<row>+nf4`` stores a row in few bits without training, ``<row>+qkd`` trains it
     for few bits; their options replace those of ``quantization`` and ``qat``. Without rows, nothing in this section
     runs."""
-    seeds: tuple[NonNegativeInt, ...] = Field(default=(0, 1, 2), min_length=1)
+    seeds: tuple[Seed, ...] = Field(default=(0, 1, 2), min_length=1, max_length=ENTRIES)
     """Seeds. Each row is made once with each seed."""
     task: TaskOptions = TaskOptions()
     """The classification task."""
@@ -287,6 +302,12 @@ class EncodersConfig(Options):
     """Training for few bits."""
     timing: TimingConfig = TimingConfig()
     """Measurement of latency."""
+
+    @field_validator("seeds")
+    @classmethod
+    def _differ(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        different(value, "the same seed gives the same result")
+        return value
 
     @property
     def needs_hub(self) -> bool:
@@ -349,11 +370,11 @@ class Config(Options):
     """Resources that a job requests from the machine or the cluster."""
     encoders: EncodersConfig = EncodersConfig()
     """The second track: classifiers, pruned while they imitate a teacher, and stored in few bits."""
-    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    methods: dict[str, dict[Any, Any]] = Field(default_factory=dict)
     """Options for all variants of a method, by method."""
-    variants: list[str | dict[str, dict[str, Any] | None]] = Field(min_length=1)
+    variants: list[str | dict[str, dict[Any, Any] | None]] = Field(min_length=1)
     """Rows of the table: names, or names with options of their own, ``- GQA_uniform_2000: {uniform: true}``."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Seed of the built-in model, of its tasks, and of lm-eval's few-shot examples."""
 
     @property
@@ -405,11 +426,13 @@ def load_config(raw: Mapping[str, Any], source: str = "config") -> tuple[Config,
     Raises:
         ConfigError: with every problem found.
     """
+    if not isinstance(raw, Mapping):
+        raise ConfigError([f"Input should be keys and values, not {shown(raw)}"], source)
     problems: list[str] = []
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        problems += problems_of(error, Config, _MOVED)
+        problems += problems_of(error, Config, raw, _MOVED)
         config = None
     variants, named = _resolve_variants(raw)
     problems += named + clash_problems("variants", variants)
@@ -477,15 +500,17 @@ def _entries(raw: Any) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
             yield place, entry, {}
         elif isinstance(entry, dict):
             for name, options in entry.items():
-                if isinstance(options, dict | None):
-                    yield place, str(name), options or {}
+                if isinstance(name, str) and isinstance(options, dict | None):
+                    yield place, name, options or {}
 
 
 def _method_options(raw: Any) -> tuple[dict[str, dict[str, Any]], list[str]]:
     options, problems = {}, []
     for method, own in (raw if isinstance(raw, dict) else {}).items():
+        if not isinstance(method, str):
+            continue
         if method not in METHODS:
-            problems.append(f"methods.{method}: unknown method{nearest(str(method), METHODS)}")
+            problems.append(f"methods.{method}: unknown method{nearest(method, METHODS)}")
         elif isinstance(own, dict):
             options[method], unknown = shared_options(method, own)
             problems += [f"methods.{method}.{problem}" for problem in unknown]
@@ -529,9 +554,13 @@ def _check_texts(config: Config) -> list[str]:
 
 def _check_model(model: ModelConfig) -> list[str]:
     try:
-        kind = model.kind
+        kind = kind_of(model.source)
     except CheckpointError as error:
         return [f"model.source: {error}"]
+    try:
+        kind_of(model.source, model.gguf_file)
+    except CheckpointError as error:
+        return [f"model.gguf_file: {error}"]
     if model.revision and kind != "hub":
         return [f"model.revision: '{model.source}' has no revisions; only models on the hub have"]
     return []
@@ -539,26 +568,16 @@ def _check_model(model: ModelConfig) -> list[str]:
 
 def _check_encoders(encoders: EncodersConfig) -> list[str]:
     # the teacher's folder lies beside those of the rows
-    problems = clash_problems("encoders.rows", ["Teacher", *encoders.rows])
+    problems = _check_sources(encoders) + clash_problems("encoders.rows", ["Teacher", *encoders.rows])
     if "Teacher" in encoders.rows:
         problems.append("encoders.rows: 'Teacher' is the folder of the teacher; rename the row")
-    try:
-        if encoders.rows:
-            check_dataset(encoders.task)
-    except DataError as error:
-        problems.append(f"encoders.task: {error}")
     starts: dict[str, str | None] = {}
     for row in encoders.rows:
-        name, *steps = row.split("+")
-        if not re.fullmatch(r"[A-Za-z][\w-]*", name):
-            problems.append(
-                f"encoders.rows: '{row}' cannot name a folder; begin with a letter, then letters, digits, '_' and '-'"
-            )
-        parent = row.rpartition("+")[0]
-        if steps and parent not in encoders.rows:
-            problems.append(f"encoders.rows.{row}: no row '{parent}'{nearest(parent, encoders.rows)}")
+        if wrong := _check_row_name(row, encoders.rows):
+            problems += wrong
+            continue
         try:
-            if steps:
+            if "+" in row:
                 check_step(row, CLASSIFIER_STEPS)
                 encoders.step_options(row)
             else:
@@ -572,4 +591,36 @@ def _check_encoders(encoders: EncodersConfig) -> list[str]:
         TopologicalSorter({row: [start] if start else [] for row, start in starts.items()}).prepare()
     except CycleError as error:
         problems.append(f"encoders.rows: these rows start from each other, {' → '.join(error.args[1])}")
+    return problems
+
+
+def _check_sources(encoders: EncodersConfig) -> list[str]:
+    """Problems of the classifiers' data and of their teacher's name."""
+    problems = []
+    try:
+        if encoders.rows:
+            check_dataset(encoders.task)
+    except DataError as error:
+        problems.append(f"encoders.task: {error}")
+    source = encoders.teacher.source
+    if encoders.teacher.on_hub and not is_hub_id(source):
+        hint = nearest(source, (BUILTIN, *TEACHERS))
+        problems.append(f"encoders.teacher.source: '{source}' is no folder and no id on the hub{hint}")
+    return problems
+
+
+def _check_row_name(row: str, rows: Collection[str]) -> list[str]:
+    """Problems of the name of a classifiers' row."""
+    try:
+        check_length(row)
+    except ConfigError as error:
+        return [f"encoders.rows.{row}: {problem}" for problem in error.problems]
+    problems = []
+    if not re.fullmatch(r"[A-Za-z][\w-]*", row.partition("+")[0]):
+        problems.append(
+            f"encoders.rows: '{row}' cannot name a folder; begin with a letter, then letters, digits, '_' and '-'"
+        )
+    parent, step, _ = row.rpartition("+")
+    if step and parent not in rows:
+        problems.append(f"encoders.rows.{row}: no row '{parent}'{nearest(parent, rows)}")
     return problems

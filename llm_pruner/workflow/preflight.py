@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from pathlib import Path
 
+from llm_pruner.data.builtin.tasks import TASKS as BUILTIN_TASKS
 from llm_pruner.encoders.architecture import EncoderShape, builtin_shape, check_pruned_share, read_shape
 from llm_pruner.encoders.options import BUILTIN
+from llm_pruner.evaluation.task_index import known_tasks
 from llm_pruner.mechanisms import get_mechanism
 from llm_pruner.models.architecture import Architecture, planned_architecture
 from llm_pruner.models.check import check_folder
 from llm_pruner.models.gguf import read_gguf
 from llm_pruner.models.packages import ENCODERS, MODELS
 from llm_pruner.models.sources import gguf_path
-from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError
+from llm_pruner.system.errors import CheckpointError, ConfigError, PlanError, nearest
+from llm_pruner.system.paths import expanded, folder_exists
 from llm_pruner.variants.variant import Variant
-from llm_pruner.workflow.config import Config
+from llm_pruner.workflow.config import REAL_TASKS, Config
 
 
 def preflight(config: Config, variants: Iterable[Variant], source: str = "config") -> None:
@@ -32,12 +34,14 @@ def preflight(config: Config, variants: Iterable[Variant], source: str = "config
             layers than the model has, rows that N:M does not divide, too few calibration tokens, windows longer than
             the model's context.
     """
-    if problems := _check_encoders(config):
+    problems = _check_encoders(config) + _check_tasks(config)
+    if problems:
         raise ConfigError(problems, source)
+    place = "model.gguf_file" if config.model.gguf_file else "model.source"
     try:
         architecture = known_architecture(config)
-    except CheckpointError as error:
-        raise ConfigError([f"model.source: {error}"], source) from None
+    except (CheckpointError, OSError) as error:
+        raise ConfigError([f"{place}: {error}"], source) from None
     if architecture is None:
         return
     for variant in variants:
@@ -74,7 +78,7 @@ def known_architecture(config: Config) -> Architecture | None:
     if model.kind == "gguf":
         shape, _ = read_gguf(gguf_path(model.source, model.gguf_file))
         return planned_architecture(shape)
-    return check_folder(Path(model.source).expanduser()) if model.kind == "folder" else None
+    return check_folder(expanded(model.source)) if model.kind == "folder" else None
 
 
 def _check_encoders(config: Config) -> list[str]:
@@ -87,11 +91,11 @@ def _check_encoders(config: Config) -> list[str]:
             encoder = builtin_shape(encoders.teacher.builtin)
         elif encoders.teacher.package:
             encoder = EncoderShape(ENCODERS[source].config)
-        elif encoders.rows and Path(source).is_dir():
+        elif encoders.rows and folder_exists(source):
             encoder = read_shape(source)
         else:
             return []
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         return [f"encoders.teacher.source: {error}"]
     for row in encoders.pruned:
         try:
@@ -106,6 +110,16 @@ def _check_encoders(config: Config) -> list[str]:
             f"encoders.quantization.layer_bits: no layer {unknown[0]}; the teacher has {len(encoder.layers)}"
         )
     return problems
+
+
+def _check_tasks(config: Config) -> list[str]:
+    """Problems of the names of lm-eval's tasks; none where lm-eval is not installed."""
+    asked = set(config.zero_shot.tasks or ()) - {*BUILTIN_TASKS, *REAL_TASKS}
+    known = known_tasks() if asked else None
+    if known is None:
+        return []
+    names = {*known, *BUILTIN_TASKS}
+    return [f"zero_shot.tasks: lm-eval has no task '{task}'{nearest(task, names)}" for task in sorted(asked - known)]
 
 
 def check_variant(variant: Variant, architecture: Architecture, tokens: int | None = None) -> None:

@@ -38,6 +38,12 @@ def config_files(workflow: Any) -> list[str]:
     return [str(path) for path in workflow.overwrite_configfiles or workflow.configfiles]
 
 
+def files_to_read(workflow: Any, usual: str = "config.yaml") -> list[str]:
+    """Paths of the configuration files that this run reads, in this order, before the workflow names ``usual``."""
+    there = [usual] if Path(usual).is_file() else []
+    return [*there, *(path for path in config_files(workflow) if not there or not Path(path).samefile(usual))]
+
+
 def submit_at_once(workflow: Any) -> None:
     """Switch off Snakemake's limit of submissions per second, which only clusters need.
 

@@ -153,7 +153,7 @@ def test_jsonl(tmp_path: Path) -> None:
     file.write_text('{"text": "one"}\n\n{"text": "two", "meta": 1}\n')
     assert load_texts(str(file), None) == ["one", "two"]
     file.write_text('{"text": "one"}\n{"txt": "two"}\n')
-    with pytest.raises(DataError, match=r"text\.jsonl, line 2: not a JSON object with a 'text'"):
+    with pytest.raises(DataError, match=r"text\.jsonl, line 2: no column 'text'; did you mean 'txt'\?"):
         load_texts(str(file), None)
     file.write_text("\n")
     with pytest.raises(DataError, match="holds no text"):

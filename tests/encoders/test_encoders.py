@@ -729,8 +729,12 @@ def test_built_in_task_is_balanced_and_its_splits_are_apart() -> None:
         ({"dataset": "sst3"}, "", "'sst3' is neither a file nor a known data set; did you mean 'sst2'"),
         ({"dataset": "stsb"}, "", "a regression"),
         ({"dataset": "data.jsonl"}, '{"txt": "a", "label": 0}', "line 1: no column 'text'; did you mean 'txt'"),
-        ({"dataset": "data.csv", "label_column": "y"}, "text,label\na,1\n", "line 2: no column 'y'"),
-        ({"dataset": "data.jsonl"}, "{'a'}", "line 1: not a JSON object"),
+        (
+            {"dataset": "data.csv", "label_column": "y"},
+            "text,label\na,1\n",
+            "line 2: no column 'y'; known: label",
+        ),
+        ({"dataset": "data.jsonl"}, "{'a'}", "line 1, column 2: not a JSON object"),
         ({"dataset": "data.jsonl"}, "", "no example"),
         ({"dataset": "data.csv"}, "text,label\n" + "a,1\n" * 50, "only one class|too few examples"),
         ({"dataset": "data.parquet"}, "x", "unknown suffix; name a .csv, .tsv or .jsonl file"),
@@ -771,7 +775,8 @@ def test_bad_models_are_reported(
     with pytest.raises(CheckpointError, match=r"layer.1.ffn.lin1.weight' holds NaN"):
         quantize_classifier(damaged, tmp_path / "e", QuantizationOptions())
     with pytest.raises(CheckpointError, match=r"training diverged|not finite"):
-        wild = TeacherOptions(source=str(teacher / "model"), epochs=2, learning_rate=1e30, warmup=0)
+        wild = TeacherOptions(source=str(teacher / "model"), epochs=2, warmup=0)
+        wild = wild.model_copy(update={"learning_rate": 1e30})
         train_teacher(tmp_path / "f", task, wild, device="cpu")
     assert not [path for name in "abcdef" for path in (tmp_path / name).rglob("*.safetensors") if "model" in path.parts]
 

@@ -469,7 +469,7 @@ def test_a_file_that_is_cut_off_or_no_object_is_named(
     assert "not valid JSON" in refused(record, whole[: len(whole) // 2], tmp_path)
     for other in ("[]", "3", "null", '"text"'):
         message = refused(record, other, tmp_path)
-        assert "1 problem" in message and "dictionary" in message
+        assert "1 problem" in message and "keys and values" in message
 
 
 @named

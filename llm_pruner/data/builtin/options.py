@@ -4,39 +4,52 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import MANY, Count, Options
 
 Positive = Annotated[float, Field(gt=0)]
 
 BOS, EOS, PAD = SPECIAL = ("<s>", "</s>", "<pad>")
 
 
+Size = Annotated[int, Field(ge=1, le=65_536)]
+"""A width of a model that is trained on the spot."""
+Layers = Annotated[int, Field(ge=1, le=1_000)]
+"""Layers of such a model."""
+_WEIGHTS = 1_000_000_000
+
+
+def refuse_large(weights: int) -> None:
+    """Raise ValueError if a model has too many weights to be trained on the spot."""
+    if weights > _WEIGHTS:
+        raise ValueError(f"these sizes make {weights:,} weights, more than {_WEIGHTS:,}; choose smaller ones")
+
+
 class BuiltinModel(Options):
     """A small Llama with a byte-level tokenizer of its own."""
 
-    vocab_size: int = Field(default=2048, ge=256 + len(SPECIAL))
+    vocab_size: int = Field(default=2048, ge=256 + len(SPECIAL), le=1_000_000)
     """Tokens: at least every byte and the special tokens."""
-    hidden_size: PositiveInt = 128
+    hidden_size: Size = 128
     """Width of the residual stream."""
-    num_hidden_layers: PositiveInt = 8
+    num_hidden_layers: Layers = 8
     """Decoder layers."""
-    num_attention_heads: PositiveInt = 8
+    num_attention_heads: Size = 8
     """Query heads of a layer."""
-    num_key_value_heads: PositiveInt = 4
+    num_key_value_heads: Size = 4
     """Key-value heads of a layer. The number of query heads must be a multiple of this number."""
-    head_dim: PositiveInt = 16
+    head_dim: Size = 16
     """Width of a head."""
-    intermediate_size: PositiveInt = 384
+    intermediate_size: Size = 384
     """MLP channels of a layer."""
-    max_position_embeddings: PositiveInt = 512
+    max_position_embeddings: Count = 512
     """Longest text, in tokens."""
-    steps: PositiveInt = 720
+    steps: Count = 720
     """Updates of the training."""
-    batch_size: PositiveInt = 8
+    batch_size: Count = 8
     """Samples in an update."""
-    sequence_length: int = Field(default=128, ge=2)
+    sequence_length: int = Field(default=128, ge=2, le=MANY)
     """Tokens in a sample; at most ``max_position_embeddings``."""
     muon_learning_rate: Positive = 0.03
     """Peak learning rate of the layers' matrices."""
@@ -55,4 +68,7 @@ class BuiltinModel(Options):
             raise ValueError("num_attention_heads must be a multiple of num_key_value_heads")
         if self.sequence_length > self.max_position_embeddings:
             raise ValueError("sequence_length must not exceed max_position_embeddings")
+        attention = 2 * (self.num_attention_heads + self.num_key_value_heads) * self.head_dim
+        layer = self.hidden_size * (attention + 3 * self.intermediate_size)
+        refuse_large(self.vocab_size * self.hidden_size + self.num_hidden_layers * layer)
         return self

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, write_ratio
+from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_number, read_ratio, write_ratio
 from llm_pruner.mechanisms.depth.check import check
 from llm_pruner.mechanisms.depth.options import DROPS, DepthOptions
 from llm_pruner.mechanisms.depth.records import LayerScoresFile
@@ -43,7 +43,7 @@ class Depth(Mechanism):
     def read(self, suffix: str) -> Amount:
         if not suffix.startswith("remove_"):
             return Amount(self.name, read_ratio(suffix), "parameters")
-        count = int(suffix.removeprefix("remove_"))
+        count = read_number(suffix.removeprefix("remove_"))
         if count == 0:
             raise ConfigError(["removes no layer; write Dense instead"])
         return Amount(self.name, count, "layers")

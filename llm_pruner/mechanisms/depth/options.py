@@ -5,11 +5,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
 from llm_pruner.mechanisms.base import MechanismOptions
 from llm_pruner.repairs.choice import NONE, REPAIR
 from llm_pruner.system.choice import Choice
+from llm_pruner.system.options import Natural
 
 if TYPE_CHECKING:
     from llm_pruner.methods.base import Method
@@ -31,9 +32,9 @@ class DepthOptions(MechanismOptions):
     drop: Literal["layer", "attention", "mlp"] = "layer"
     """Part to remove from the chosen layers: the whole ``layer``, or the ``attention`` or ``mlp`` block, by scores of
     such blocks. A model with a missing block carries its own modelling file."""
-    protect_first: NonNegativeInt = 0
+    protect_first: Natural = 0
     """Number of first layers that are never removed. Methods that remove one layer after the other skip them."""
-    protect_last: NonNegativeInt = 0
+    protect_last: Natural = 0
     """Number of last layers that are never removed."""
     repair: Choice = Field(default=NONE, json_schema_extra=partial(REPAIR.schema, mechanism="depth"))
     """Repair of what is kept: the name of a repair, or the name with its options, ``{replace_me: {ridge: 0.1}}``."""

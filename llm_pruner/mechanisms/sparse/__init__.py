@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_ratio, write_ratio
+from llm_pruner.mechanisms.base import RATIO, Amount, Mechanism, read_number, read_ratio, write_ratio
 from llm_pruner.mechanisms.sparse.options import SparseOptions
 from llm_pruner.mechanisms.sparse.records import MeasuresFile
 from llm_pruner.planning.allocations.choice import UNIFORM
@@ -44,7 +44,7 @@ class Sparse(Mechanism):
     def read(self, suffix: str) -> Amount:
         if suffix.startswith(_FREE):
             return Amount(_FREE, read_ratio(suffix.removeprefix(f"{_FREE}_")))
-        n, m = map(int, suffix.split("of"))
+        n, m = map(read_number, suffix.split("of"))
         if not 0 < n < m:
             raise ConfigError([f"N:M sparsity needs 0 < N < M, not {n}:{m}"])
         return Amount(f"{n}:{m}", n / m)
@@ -55,7 +55,7 @@ class Sparse(Mechanism):
     def write(self, structure: str, amount: float | None) -> str:
         if ":" not in structure:
             return f"_{_FREE}_{write_ratio(amount)}"
-        n, m = map(int, structure.split(":"))
+        n, m = map(read_number, structure.split(":"))
         if amount is not None and m and abs(amount - n / m) > 1e-9:
             raise ConfigError([f"{structure} removes {n / m:g}, not {amount:g}"])
         return f"_{n}of{m}"

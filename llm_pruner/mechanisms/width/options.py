@@ -7,7 +7,7 @@ import re
 from functools import partial
 from typing import Any, ClassVar
 
-from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from llm_pruner.mechanisms.base import MechanismOptions
 from llm_pruner.planning.allocations.base import Allocation, Ranking
@@ -15,6 +15,7 @@ from llm_pruner.planning.allocations.choice import ALLOCATION, UNIFORM
 from llm_pruner.repairs.base import Repair
 from llm_pruner.repairs.choice import NONE, REPAIR
 from llm_pruner.system.choice import Choice
+from llm_pruner.system.options import Count, Natural
 
 SEARCH = "search"
 _SPLIT = rf"^[1-9]\d*:\d+$|^\d+:[1-9]\d*$|^{SEARCH}$"
@@ -30,7 +31,7 @@ class WidthOptions(MechanismOptions):
 
     uniform: bool = False
     """Give every layer the same shape, so that any serving engine loads the model."""
-    multiple_of: PositiveInt = 1
+    multiple_of: Count = 1
     """Widths are multiples of this."""
     split: str | None = Field(default=None, json_schema_extra={"pattern": _SPLIT})
     """Shares of the budget for attention and MLP, such as ``2:8``, or ``search`` for the shares with the lowest
@@ -44,13 +45,13 @@ class WidthOptions(MechanismOptions):
     importance: str | None = None
     """Method whose layer scores are the importance for ``freeze_top_layers``, and for an allocation that uses
     importance: any method that prunes by depth, by default ``Ablation``."""
-    importance_samples: PositiveInt | None = None
+    importance_samples: Count | None = None
     """Measure this importance on the first n calibration samples; all by default."""
     min_rate: float = Field(default=0.0, ge=0, lt=1)
     """Smallest share of its units that a layer loses, as far as whole units allow."""
     max_rate: float = Field(default=1.0, gt=0, le=1)
     """Largest share of its units that a layer loses."""
-    freeze_top_layers: NonNegativeInt = 0
+    freeze_top_layers: Natural = 0
     """Keep the n most important layers whole."""
     layer_range: str | None = Field(default=None, json_schema_extra={"pattern": _LAYER_RANGE})
     """Layers that can lose units, as start and end (exclusive): ``4:30``, ``2:-1``, or shares of the depth, rounded up,

@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import PositiveFloat
 
 from llm_pruner.planning.allocations.base import Allocation, Ranking
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options
 
 
 class BiOptions(Options):
@@ -15,7 +15,7 @@ class BiOptions(Options):
     temperature: PositiveFloat = 0.1
     """Temperature of the softmax: this much more block influence divides a layer's loss by e. Larger values make layers
     more alike."""
-    samples: PositiveInt | None = None
+    samples: Count | None = None
     """Measure on the first n calibration samples; all by default."""
 
 

@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from llm_pruner.planning.allocations.base import Allocation, Ranking, spread_around
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options
 
 
 class DlpOptions(Options):
@@ -14,7 +14,7 @@ class DlpOptions(Options):
     spread: float = Field(default=0.15, gt=0, lt=0.5)
     """Half of the difference between the largest and the smallest ratio of a layer. The paper uses 0.15 for 70 % zeros,
     0.1 for 60 % and 0.04 for 50 %."""
-    samples: PositiveInt | None = None
+    samples: Count | None = None
     """Measure on the first n calibration samples; all by default."""
 
 

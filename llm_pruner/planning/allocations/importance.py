@@ -6,10 +6,10 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from pydantic import Field, PositiveInt
+from pydantic import Field
 
 from llm_pruner.planning.allocations.base import Allocation, Ranking
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options
 
 
 class ImportanceOptions(Options):
@@ -22,7 +22,7 @@ class ImportanceOptions(Options):
     importance: str = "Ablation"
     """Method whose layer scores are the importance: any method that prunes by depth, such as ``Ablation`` (loss after
     removal) or ``Activation`` (norm of the output)."""
-    importance_samples: PositiveInt | None = None
+    importance_samples: Count | None = None
     """Measure importance on the first n calibration samples; all by default."""
 
     @property

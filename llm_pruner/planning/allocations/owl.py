@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
 from llm_pruner.planning.allocations.base import Allocation, Ranking, spread_around
-from llm_pruner.system.options import Options
+from llm_pruner.system.options import Count, Options
 
 
 class OwlOptions(Options):
@@ -15,7 +15,7 @@ class OwlOptions(Options):
     """Half of the difference between the largest and the smallest ratio of a layer."""
     threshold: PositiveFloat = 5.0
     """A score above this multiple of the layer's mean score is an outlier."""
-    samples: PositiveInt | None = None
+    samples: Count | None = None
     """Measure on the first n calibration samples; all by default."""
 
 
