@@ -54,6 +54,7 @@ def write_config(folder: Path, widths: list[tuple[int, int]]) -> None:
     config = {
         "model_type": "llama",
         "num_hidden_layers": len(widths),
+        "vocab_size": VOCABULARY,
         "hidden_size": HIDDEN,
         "head_dim": HEAD_DIM,
         "num_attention_heads": 4,
@@ -125,7 +126,7 @@ def test_zeros_are_counted_in_bfloat16_with_negative_zero_and_across_shards(tmp_
     save_file(first, tmp_path / "model-00001-of-00002.safetensors")
     write_bfloat16({name: tensor for name, tensor in tensors.items() if "mlp" in name}, tmp_path)
     index = {name: f"model-0000{1 if name in first else 2}-of-00002.safetensors" for name in tensors}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": index}))
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
     analysis = analyze_model(tmp_path, "sharded")
     assert analysis.totals.parameters == OUTSIDE + LAYER
     assert analysis.totals.nonzero == OUTSIDE + LAYER - 2
@@ -236,7 +237,7 @@ def test_a_plan_of_another_model_is_refused(dense: Path) -> None:
 def test_weights_beyond_the_configured_layers_are_refused(tmp_path: Path) -> None:
     write_config(tmp_path, DENSE[:2])
     save_file(tensors_of(DENSE), tmp_path / "model.safetensors")
-    with pytest.raises(CheckpointError, match=r"layers\.2.*config\.json says 2 layers"):
+    with pytest.raises(CheckpointError, match=r"layers\.2.*config\.json does not describe"):
         analyze_model(tmp_path, "broken")
 
 
