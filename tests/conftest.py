@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +17,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from tests.tiny import REFERENCE
+from tests.tiny import REFERENCE, ready
 from tests.tiny.making import label, make
 from tests.tiny.models import build_model
 from tests.tiny.text import random_tokens, word_tokenizer, write_random_tokens
@@ -35,6 +35,13 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session")
+def ready_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Python that starts with torch, transformers and Snakemake imported."""
+    with ready.start(tmp_path_factory.mktemp("ready")) as python:
+        yield python
 
 
 @pytest.fixture(scope="session")

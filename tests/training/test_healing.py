@@ -435,16 +435,15 @@ def test_the_resume_point_of_another_healing_is_not_taken_up(
     assert updates == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("step", ["lora", "kd"])
 def test_killed_job_goes_on(
-    step: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_model: Callable[..., Path], token_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A process of its own, ended by SIGKILL in the middle."""
+    """A process of its own, ended by SIGKILL in the middle of the step that needs most: teacher, adapters, dropout."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     base = str(make_model("llama"))
-    arguments = ["heal", "--model", base, "--step", step, "--teacher", base, "--device", "cpu", "--no-progress"]
+    arguments = ["heal", "--model", base, "--step", "kd", "--teacher", base, "--device", "cpu", "--no-progress"]
     arguments += ["--tokens", str(token_file), "--held-out", str(token_file)]
-    for option in ("steps=300", "checks=100", "batch_size=2", "learning_rate=0.01", "dropout=0.1"):
+    for option in ("steps=60", "checks=20", "batch_size=2", "learning_rate=0.01", "dropout=0.1"):
         arguments += ["--option", option]
     killed, whole = killed_and_whole(arguments, tmp_path)
     assert {path.name for path in killed.iterdir()} == {"model", "step.json", "pruning.json", "healing.png"}
