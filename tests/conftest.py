@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
@@ -17,6 +18,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
+from llm_pruner.data.builtin import corpus, tasks
+from llm_pruner.training import builtin_model
 from tests.tiny import REFERENCE, ready
 from tests.tiny.making import label, make
 from tests.tiny.models import build_model
@@ -35,6 +38,16 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def builtin_corpus() -> Iterator[Callable[[], dict[str, list[corpus.Document]]]]:
+    """The built-in text, which takes seconds to collect, once for all tests of this process that read it."""
+    collect = functools.cache(corpus.load_corpus)
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (corpus, builtin_model, tasks):
+            patched.setattr(module, "load_corpus", collect)
+        yield collect
 
 
 @pytest.fixture(scope="session")

@@ -565,7 +565,7 @@ def test_a_class_of_ones_own(
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.parametrize(("typed", "offered"), [("Sh", "ShortGPT"), ("sLE", "sLEB"), ("gqa", "gqa"), ("X", "")])
+@pytest.mark.parametrize(("typed", "offered"), [("sLE", "sLEB"), ("X", "")])
 def test_the_shell_completes_methods(typed: str, offered: str) -> None:
     asked = {"COMP_WORDS": f"llm-pruner prune --strategy {typed}", "COMP_CWORD": "3"}
     environment = {**os.environ, "_LLM_PRUNER_COMPLETE": "complete_bash", **asked}

@@ -46,7 +46,8 @@ def kill_in_the_middle(state):
         time.sleep(0.002)
     os.kill(os.getpid(), signal.SIGKILL)
 
-threading.Thread(target=kill_in_the_middle, args=[Path(sys.argv[-1], "resume_point", "state.json")], daemon=True).start()
+state = Path(sys.argv[-1], "resume_point", "state.json")
+threading.Thread(target=kill_in_the_middle, args=[state], daemon=True).start()
 main()
 """
 
@@ -79,7 +80,7 @@ def heavy_imports(*commands: Sequence[Any]) -> list[tuple[str, str, int]]:
         "    print('HEAVY', json.dumps([str(heavy), code or 0]), flush=True)\n"
     )
     given = json.dumps([[str(argument) for argument in arguments] for arguments in commands])
-    done = subprocess.run([sys.executable, "-c", program, given], stdout=subprocess.PIPE, text=True, cwd=ROOT, check=True)
-    ends = re.findall(r"(?s)(.*?)^HEAVY (.*?)$\n", done.stdout, re.MULTILINE)
+    said = subprocess.check_output([sys.executable, "-c", program, given], text=True, cwd=ROOT)
+    ends = re.findall(r"(?s)(.*?)^HEAVY (.*?)$\n", said, re.MULTILINE)
     assert len(ends) == len(commands)
     return [(stdout, *json.loads(end)) for stdout, end in ends]
