@@ -30,8 +30,9 @@ def start(folder: Path) -> Iterator[Path]:
     executable, socket = folder / "python", folder / "socket"
     executable.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {HERE / "client.py"} {socket} "$@"\n')
     executable.chmod(0o755)
-    # libraries read some variables when they are imported
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    # libraries, and Python itself, read some variables when they start
+    other = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
+    environment = {key: value for key, value in os.environ.items() if key not in other}
     environment |= {**ENVIRONMENT, "HF_HUB_OFFLINE": "1"}
     command = [sys.executable, "-P", str(HERE / "server.py"), str(socket), str(executable)]
     server = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
