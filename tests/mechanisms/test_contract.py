@@ -19,7 +19,7 @@ from llm_pruner.system.errors import CheckpointError, PlanError
 from llm_pruner.system.files import read_json
 from llm_pruner.variants.variant import load_class
 from tests.mechanisms.cases import CASES_OF
-from tests.tiny.families import FAMILIES
+from tests.tiny.families import FAMILIES, PAIRS
 from tests.tiny.foreign import foreign_logits
 from tests.tiny.making import make
 from tests.tiny.models import build_model, logits
@@ -35,10 +35,6 @@ FURTHER = [(mechanism, *case) for mechanism, cases in CASES_OF.items() for case 
 CASES = [case for cases in AMOUNTS for case in cases] + FURTHER
 ONCE = [cases[0] for cases in AMOUNTS] + FURTHER
 """Each method by each mechanism with one amount, and every other way to use one."""
-
-
-PAIRS = (("llama", "qwen3"), ("qwen2", "mistral"))
-"""Families with biases or sliding windows, each beside one with neither or with norms of its own."""
 
 
 def _on_families() -> Iterator[tuple[str, str, dict[str, Any], str]]:

@@ -32,7 +32,7 @@ from llm_pruner.training.objective import HealingTask, next_token_loss
 from llm_pruner.training.options import TARGETS, HealByDistillationOptions, HealingOptions, LoraOptions
 from llm_pruner.training.schedule import rate
 from tests.tiny.commands import killed_and_whole
-from tests.tiny.families import FAMILIES, VOCABULARY
+from tests.tiny.families import VOCABULARY, in_turn
 from tests.tiny.models import build_model
 
 QUICK: dict[str, Any] = {"steps": 4, "batch_size": 2, "learning_rate": 1e-2, "checks": 3}
@@ -78,8 +78,7 @@ def repetitive() -> torch.Tensor:
     return torch.tensor([5, 9, 13, 8, 21]).repeat(12, 4)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", PARENTS)
+@pytest.mark.parametrize(("name", "family"), in_turn([*PARENTS]))
 def test_healed_folder_is_the_parents_with_other_weights(
     name: str,
     family: str,
