@@ -9,6 +9,7 @@ kills, belongs into an ordinary interpreter.
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -28,7 +29,8 @@ def start(folder: Path) -> Iterator[Path]:
         folder: for the executable and its socket; its path must be short, as those of all sockets.
     """
     executable, socket = folder / "python", folder / "socket"
-    executable.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S {HERE / "client.py"} {socket} "$@"\n')
+    client = shlex.join([sys.executable, "-I", "-S", str(HERE / "client.py"), str(socket)])
+    executable.write_text(f'#!/bin/sh\nexec {client} "$@"\n')
     executable.chmod(0o755)
     # libraries, and Python itself, read some variables when they start
     other = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE")
