@@ -22,11 +22,11 @@ def test_gguf_file_is_dequantised_once_whatever_is_killed(ready_python: Path, tm
     made = workflow.digests()
     assert "resources/model/model.safetensors" in made
     kill_in_the_middle(workflow, "model", "resources/model")
-    workflow.python = ready_python
     workflow.run("resources/model")
     assert workflow.digests() == made
     assert not list(workflow.run_folder.rglob(".*.staged-*"))
     write_gguf(source, "qwen2", stored="F32")
+    workflow.python = ready_python
     assert "prepare_model" in workflow.to_do()
 
 

@@ -3,7 +3,8 @@
 Importing torch and transformers takes a process most of its time when its model is tiny. ``start`` imports them once,
 in a server without anything of this package; each call of the executable it gives is a fork of that server, with the
 arguments, the environment, the working folder and the standard streams of the call. What a test asserts of imports, or
-kills, belongs into an ordinary interpreter.
+kills, belongs into an ordinary interpreter; so does what needs the hub, which the server's libraries hold to be out of
+reach.
 """
 
 from __future__ import annotations
