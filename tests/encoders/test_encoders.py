@@ -639,7 +639,7 @@ def test_killed_command_goes_on(teacher: Path, tmp_path: Path, monkeypatch: pyte
     """A separate process, ended by SIGKILL in the middle of its training."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     arguments = ["distill", "prune", "--teacher", str(teacher), "--device", "cpu", "--no-progress"]
-    for option in ("epochs=12", "checks=24", "learning_rate=0.003"):
+    for option in ("epochs=4", "checks=8", "learning_rate=0.003"):
         arguments += ["--option", option]
     killed, whole = killed_and_whole(arguments, tmp_path)
     assert weights_of(killed) == weights_of(whole)
