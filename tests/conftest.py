@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,7 +18,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 import torch
 
-from tests.tiny import REFERENCE
+from llm_pruner.data.builtin import corpus, tasks
+from llm_pruner.training import builtin_model
+from tests.tiny import REFERENCE, ready
 from tests.tiny.making import label, make
 from tests.tiny.models import build_model
 from tests.tiny.text import random_tokens, word_tokenizer, write_random_tokens
@@ -35,6 +38,23 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def builtin_corpus() -> Iterator[Callable[[], dict[str, list[corpus.Document]]]]:
+    """The built-in text, which takes seconds to collect, once for all tests of this process that read it."""
+    collect = functools.cache(corpus.load_corpus)
+    with pytest.MonkeyPatch.context() as patched:
+        for module in (corpus, builtin_model, tasks):
+            patched.setattr(module, "load_corpus", collect)
+        yield collect
+
+
+@pytest.fixture(scope="session")
+def ready_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A Python that starts with torch, transformers and Snakemake imported."""
+    with ready.start(tmp_path_factory.mktemp("ready")) as python:
+        yield python
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from llm_pruner.data.builtin import tasks
-from llm_pruner.data.builtin.corpus import SPLITS, Document, load_corpus, load_split
+from llm_pruner.data.builtin.corpus import SPLITS, Document, load_split
 from llm_pruner.data.builtin.options import BuiltinModel
 from llm_pruner.data.builtin.tasks import write_tasks
 from llm_pruner.report.figures import FIGURES
@@ -43,8 +43,8 @@ TINY = BuiltinModel(
 
 
 @pytest.fixture(scope="module")
-def corpus() -> dict[str, list[Document]]:
-    return load_corpus()
+def corpus(builtin_corpus: Callable[[], dict[str, list[Document]]]) -> dict[str, list[Document]]:
+    return builtin_corpus()
 
 
 @pytest.fixture

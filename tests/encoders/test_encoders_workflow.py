@@ -90,7 +90,7 @@ def test_unsupported_bits_are_a_usage_error(tmp_path: Path) -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    stdout, heavy, code = heavy_imports("distill", "--help")
+    ((stdout, heavy, code),) = heavy_imports(["distill", "--help"])
     assert code == 0 and heavy == "[]" and "qat" in stdout
 
 
@@ -186,8 +186,8 @@ def test_rows_that_do_not_fit_the_teacher_are_refused_before_the_run() -> None:
 
 
 @pytest.mark.workflow
-def test_rows_are_made_measured_and_remade(tmp_path: Path) -> None:
-    workflow = Workflow.create(tmp_path / "workflow")
+def test_rows_are_made_measured_and_remade(ready_python: Path, tmp_path: Path) -> None:
+    workflow = Workflow.create(tmp_path / "workflow", ready_python)
     workflow.config = {"model": {"device": "cpu"}, "encoders": ENCODERS, "variants": ["Dense"]}
     write_reviews(workflow.run_folder / "reviews.csv")
     target = "results/final_report.json"

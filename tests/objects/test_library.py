@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import itertools
 import json
 import statistics
@@ -33,7 +32,6 @@ from llm_pruner import (
     prune_attention_by_gqa_groups,
     select_gqa_groups_to_prune,
 )
-from llm_pruner.data.builtin import corpus
 from llm_pruner.data.sampling import SampleSpec, draw_samples
 from llm_pruner.data.tokens import read_tokens, write_tokens
 from llm_pruner.mechanisms.width.score import score
@@ -452,11 +450,8 @@ def test_samples_of_a_file_are_those_of_a_run(
 
 
 @pytest.mark.parametrize("source", ["file", "c4", "builtin"])
-def test_more_samples_begin_with_the_fewer(
-    source: str, text: Path, tokenizer: Any, documents: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_samples_begin_with_the_fewer(source: str, text: Path, tokenizer: Any, documents: None) -> None:
     """So callers load the most they need once, and take the first n."""
-    monkeypatch.setattr(corpus, "load_split", functools.cache(corpus.load_split))
     dataset = str(text) if source == "file" else source
     few, many, other = (
         get_examples(dataset, tokenizer, num_samples, 16, seed=seed) for num_samples, seed in ((3, 0), (9, 0), (9, 1))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -222,12 +221,12 @@ def test_reads_layers_without_data(make_model: Callable[..., Path]) -> None:
     assert [evidence.linear for _, evidence in layers[0].linears()] == list(LINEARS)
 
 
-def test_memory_of_pruning_does_not_grow_with_depth(tmp_path: Path) -> None:
+def test_memory_of_pruning_does_not_grow_with_depth(ready_python: Path, tmp_path: Path) -> None:
     """Twelve layers more, of 12 MiB each; what is held is one of them, however many there are."""
     benchmark = ROOT / "benchmarks" / "pruning.py"
     variants = ["--variants", "Magnitude_2of4", "ShortGPT_remove_2"]
     settings = ["--shape", "tiny", "--layers", "4", "16", "--samples", "4", "--length", "64", *variants]
-    command = [sys.executable, benchmark, *settings, "--folder", tmp_path, "--output", tmp_path / "out.json"]
+    command = [ready_python, benchmark, *settings, "--folder", tmp_path, "--output", tmp_path / "out.json"]
     subprocess.run(command, check=True, capture_output=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     results = read_json(tmp_path / "out.json")["results"]
     assert {(one["variant"], one["phase"]) for one in results} == {

@@ -24,7 +24,7 @@ from llm_pruner.variants.grammar import derive, resolve
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.step import take_step
 from llm_pruner.workflow.config import load_config
-from tests.tiny.families import FAMILIES
+from tests.tiny.families import in_turn
 from tests.tiny.foreign import foreign_logits
 from tests.tiny.making import make
 from tests.tiny.models import logits
@@ -47,8 +47,7 @@ def quantized_by_hand(folder: Path, double_quant: bool = False) -> Any:
     return model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("name", PARENTS)
+@pytest.mark.parametrize(("name", "family"), in_turn([*PARENTS]))
 def test_computes_with_the_quantized_weights(
     name: str,
     family: str,

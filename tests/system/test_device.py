@@ -253,10 +253,10 @@ def test_jobs_of_a_workflow_run_side_by_side_on_gpus_of_their_own(machine: Calla
     ],
 )
 def test_when_jobs_ask_for_a_gpu(
-    device: str, listed: str, options: list[str], asks: bool, machine: Callable, tmp_path: Path
+    device: str, listed: str, options: list[str], asks: bool, machine: Callable, ready_python: Path, tmp_path: Path
 ) -> None:
     machine(listed)
-    workflow = Workflow.create(tmp_path / "workflow")
+    workflow = Workflow.create(tmp_path / "workflow", ready_python)
     workflow.config["model"] = {**CONFIG["model"], "device": device}
     command = workflow.command("--dry-run", "baselines/Dense/evaluation/perplexity.json", *options)
     if "--jobs" in options:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,3 +37,10 @@ FAMILIES = {
     "qwen2": TinyFamily("Qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2}),
     "qwen3": TinyFamily("Qwen3", {"head_dim": 8, "tie_word_embeddings": True}),
 }
+
+
+def in_turn(cases: Sequence[Any]) -> list[tuple[Any, str]]:
+    """Cases that all treat families alike: the first on every family, each of the others on two in turn."""
+    (first, *others), families = cases, list(FAMILIES)
+    turns = itertools.cycle(families)
+    return [(first, family) for family in families] + [(case, next(turns)) for case in others for _ in range(2)]

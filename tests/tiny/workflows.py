@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -18,6 +19,7 @@ from typing import Any
 import yaml
 
 from tests.tiny import ROOT
+from tests.tiny.text import WORDS
 
 PARTS = ("Snakefile", "llm_pruner", "rules", "workflow_scripts", "envs", "profiles", "report")
 CONFIG: dict[str, Any] = {
@@ -37,11 +39,12 @@ CONFIG: dict[str, Any] = {
         },
         "device": "cpu",
     },
-    "calibration": {"samples": 8, "length": 32},
-    "perplexity": {"window": 32, "max_windows": 40},
-    "zero_shot": {"items": 12},
-    "efficiency": {"prompt_length": 16, "new_tokens": 4, "repeats": 1},
-    "healing": {"samples": 16, "length": 32},
+    "calibration": {"source": "train.txt", "samples": 8, "length": 32},
+    "perplexity": {"source": "test.txt", "window": 32, "max_windows": 16},
+    "zero_shot": {"items": 6},
+    "continuations": {"new_tokens": 4},
+    "efficiency": {"prompt_length": 16, "new_tokens": 4, "repeats": 1, "batch_sizes": [1, 2]},
+    "healing": {"source": "train.txt", "samples": 16, "length": 32},
     "steps": {"lora": {"steps": 6, "batch_size": 4, "learning_rate": 0.005}},
     "variants": [
         "Magnitude_2000",
@@ -59,35 +62,46 @@ VARIANTS = ["Dense", *(name for entry in CONFIG["variants"] for name in ([entry]
 
 
 class Workflow:
-    """A copy of the workflow whose sources may be edited, with a folder to run in."""
+    """A copy of the workflow whose sources may be edited, with a folder to run in.
 
-    def __init__(self, root: Path) -> None:
+    Attributes:
+        python: what runs Snakemake, and with it every job.
+    """
+
+    def __init__(self, root: Path, python: str | Path = sys.executable) -> None:
         self.root = root
+        self.python = python
         self.run_folder = root / "run"
         self.config: dict[str, Any] = json.loads(json.dumps(CONFIG))
 
     @classmethod
-    def create(cls, root: Path) -> Workflow:
+    def create(cls, root: Path, python: str | Path = sys.executable) -> Workflow:
         root.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
             copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
             copy(ROOT / part, root / part)
         (root / "run").mkdir()
-        return cls(root)
+        for seed, name in enumerate(("train.txt", "test.txt")):
+            # collecting the built-in text takes a job seconds
+            words = random.Random(seed).choices(WORDS, k=5_000)
+            (root / "run" / name).write_text(" ".join(words))
+        return cls(root, python)
 
     def clone(self, root: Path) -> Workflow:
         """The same sources and results elsewhere, time stamps kept."""
         shutil.copytree(self.root, root, symlinks=True)
-        return Workflow(root)
+        return Workflow(root, self.python)
 
     def command(self, *arguments: str) -> list[str]:
         (self.run_folder / "config.yaml").write_text(yaml.safe_dump(self.config))
-        snakemake = [sys.executable, "-m", "snakemake", "--snakefile", str(self.root / "Snakefile"), "--cores", "2"]
+        snakemake = [str(self.python), "-m", "snakemake", "--snakefile", str(self.root / "Snakefile"), "--cores", "2"]
         return [*snakemake, "--workflow-profile", str(self.root / "profiles" / "default"), *arguments]
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "PYTHONPATH": str(self.root)}
+        """With this copy's package, which the first job compiles for all."""
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+        return {**environment, "PYTHONPATH": str(self.root)}
 
     def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         result = subprocess.run(
@@ -130,13 +144,16 @@ class Workflow:
 
 
 def kill_in_the_middle(workflow: Workflow, job: str, target: str) -> None:
-    """Take away what a job made, start it again, and kill everything of that run at once; its lock is left behind."""
+    """Take away what a job made, start it again, and kill everything of that run at once; its lock is left behind.
+
+    The run is of ordinary processes, all in one group.
+    """
     made = workflow.run_folder / target
     shutil.rmtree(made) if made.is_dir() else made.unlink()
     log = workflow.run_folder / "logs" / f"{job}.log"
     log.unlink()
     process = subprocess.Popen(
-        workflow.command(target),
+        [sys.executable, *workflow.command(target)[1:]],
         cwd=workflow.run_folder,
         env=workflow.environment,
         start_new_session=True,

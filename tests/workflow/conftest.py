@@ -12,13 +12,13 @@ from tests.tiny.workflows import Workflow
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+def finished(tmp_path_factory: pytest.TempPathFactory, ready_python: Path) -> Workflow:
     """A complete run, one for all workers; only to be read and cloned."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
     with root.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        workflow = Workflow(root) if root.exists() else Workflow.create(root)
+        workflow = Workflow(root, ready_python) if root.exists() else Workflow.create(root, ready_python)
         if not (workflow.run_folder / "results" / "summary.xlsx").exists():
             workflow.run("--notemp")
     return workflow

