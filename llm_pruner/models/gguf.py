@@ -95,7 +95,10 @@ def dequantize_gguf(path: Path, folder: Path, dtype: str = "auto") -> dict[str, 
     config.update({**shape, "architectures": [FAMILIES[shape["model_type"]].model_class], "dtype": dtype})
     config.save_pretrained(folder)
     transformers.GenerationConfig.from_model_config(config).save_pretrained(folder)
-    transformers.AutoTokenizer.from_pretrained(**place).save_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(**place)
+    # whether the network was forbidden here says nothing about the model
+    tokenizer.init_kwargs.pop("local_files_only", None)
+    tokenizer.save_pretrained(folder)
     with CheckpointWriter(folder) as writer:
         for tensor in reader.tensors:
             name = _parameter(tensor.name, path)

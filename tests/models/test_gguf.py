@@ -39,6 +39,8 @@ def test_model_and_tokenizer_come_out_as_they_went_in(family: str, tmp_path: Pat
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     assert tokenizer("the")["input_ids"] == [tokenizer.convert_tokens_to_ids("the")]
     assert tokenizer.decode(tokenizer("them\n")["input_ids"]) == "them\n"
+    # nothing of the environment that the job ran in
+    assert "local_files_only" not in (tmp_path / "base" / "tokenizer_config.json").read_text()
 
 
 @pytest.mark.parametrize("stored", ["Q4_1", "Q8_0", "F16", "BF16"])
