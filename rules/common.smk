@@ -217,6 +217,11 @@ def package_folder(name):
     return f"resources/packages/{name}" if name else None
 
 
+def timed_beside(wildcards):
+    """The base model, timed in turn with a variant; none for the base itself."""
+    return "resources/model" if CONFIG.efficiency.beside_base and wildcards.variant != DENSE else []
+
+
 STEPPED = {name: step_class(variant.step.implementation) for name, variant in MODELS_MADE.items() if variant.step}
 TRAINED = [name for name, step in STEPPED.items() if name in VARIANTS and "healing" in step.needs]
 STEP_FILES = {

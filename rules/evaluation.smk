@@ -62,11 +62,6 @@ rule base_predictions:
         "../workflow_scripts/base_predictions.py"
 
 
-def timed_beside(wildcards):
-    """The base model, timed in turn with a variant; none for the base itself."""
-    return "resources/model" if CONFIG.efficiency.beside_base and wildcards.variant != DENSE else []
-
-
 rule efficiency:
     input:
         model="baselines/{variant}/model",

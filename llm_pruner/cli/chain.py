@@ -23,6 +23,7 @@ from llm_pruner.models.headers import checkpoint_files
 from llm_pruner.models.shapes import check_base
 from llm_pruner.system.errors import ConfigError, PrunerError
 from llm_pruner.system.ownership import refuse_foreign
+from llm_pruner.system.paths import file_exists
 from llm_pruner.system.runtime import Runtime
 from llm_pruner.variants.records import PruningRecord
 from llm_pruner.variants.variant import DENSE, ScoreSpec, Variant
@@ -42,7 +43,7 @@ class Text:
     @property
     def files(self) -> list[Path]:
         """The file with the text or tokens; empty for a named source."""
-        return [Path(self.source)] if Path(self.source).is_file() else []
+        return [Path(self.source)] if file_exists(self.source) else []
 
     def places(self, *outputs: Path) -> list[Path]:
         """Those of the token files that ``draw`` may write, but not one that is the source itself."""

@@ -22,6 +22,7 @@ from llm_pruner.encoders.records.classifier import PRUNED, STUDENT, TEACHER, Cla
 from llm_pruner.encoders.runs import RECORD, find_run, read_record
 from llm_pruner.encoders.tasks import GLUE, check_dataset
 from llm_pruner.system.errors import DataError, PrunerError
+from llm_pruner.system.paths import file_exists, folder_exists
 from llm_pruner.training.resume import RESUME_POINT, clear_resume_point
 from llm_pruner.variants.grammar import checked
 from llm_pruner.workflow.config import TimingConfig
@@ -264,12 +265,12 @@ def _refuse(output: Path, force: bool, inputs: list[Path], *, trains: bool = Tru
 
 
 def _local(source: str) -> list[Path]:
-    return [Path(source)] if Path(source).exists() else []
+    return [Path(source)] if file_exists(source) or folder_exists(source) else []
 
 
 def _texts(task: TaskOptions) -> list[Path]:
     """Files with the examples."""
-    return [Path(path) for path in (task.dataset, task.validation, task.test) if path and Path(path).is_file()]
+    return [Path(path) for path in (task.dataset, task.validation, task.test) if path and file_exists(path)]
 
 
 def _task(dataset: str | None, pairs: list[str] | None, teacher: Path | None = None) -> TaskOptions:

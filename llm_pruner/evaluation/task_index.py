@@ -34,16 +34,23 @@ def known_tasks() -> frozenset[str] | None:
     folder = Path(spec.submodule_search_locations[0]) / "tasks"
     origin = {"folder": str(folder), "version": installed}
     cache = _cache_folder() / "lm_eval_tasks.json"
-    try:
-        kept = json.loads(cache.read_text(encoding="utf-8"))
-        if kept["origin"] == origin:
-            return frozenset(kept["names"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # none kept yet, or damaged: made anew
+    kept = _kept(cache, origin)
+    if kept is not None:
+        return kept
     names = frozenset(_names(folder))
     with suppress(OSError):  # a home that cannot be written costs the search again, and no more
+        cache.unlink(missing_ok=True)  # of another version, or damaged
         write_json(cache, {"origin": origin, "names": sorted(names)})
     return names
+
+
+def _kept(cache: Path, origin: dict[str, str]) -> frozenset[str] | None:
+    """The names that were found before for this lm-eval; None if there are none, or the file is damaged."""
+    try:
+        kept = json.loads(cache.read_text(encoding="utf-8"))
+        return frozenset(kept["names"]) if kept["origin"] == origin else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _names(folder: Path) -> set[str]:

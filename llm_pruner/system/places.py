@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from llm_pruner.system.errors import PrunerError
+from llm_pruner.system.paths import folder_exists
 
 
 def place_of(path: Path) -> Path:
@@ -54,7 +55,7 @@ def _leads_to(given: Path) -> Iterator[Path]:
     """The place of an input, and the places of the files that it consists of, if they are links."""
     yield place_of(given)
     yield real_path(given)
-    if given.is_dir():
+    if folder_exists(str(given)):
         yield from (real_path(path) for path in given.iterdir() if path.is_symlink())
 
 

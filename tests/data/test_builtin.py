@@ -225,7 +225,7 @@ def test_diverging_training_says_so(tmp_path: Path) -> None:
         ({"vocab_size": 100}, "greater than or equal to 259"),
         ({"num_key_value_heads": 3}, "num_attention_heads must be a multiple of num_key_value_heads"),
         ({"sequence_length": 100}, "sequence_length must not exceed max_position_embeddings"),
-        ({"num_hidden_layers": 0}, "greater than 0"),
+        ({"num_hidden_layers": 0}, "greater than or equal to 1"),
         ({"clip": "tight"}, "valid number"),
     ],
 )

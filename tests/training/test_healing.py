@@ -325,7 +325,7 @@ def test_damaged_parent_is_not_blamed_on_the_learning_rate(run: Callable[..., He
     model = build_model("llama")
     model.model.layers[1].mlp.up_proj.weight.data[0, 0] = float("nan")
     model.save_pretrained(tmp_path / "parent")
-    with pytest.raises(CheckpointError, match="before healing;"):
+    with pytest.raises(CheckpointError, match="holds NaN or infinite values"):
         run(tmp_path / "parent")
     assert not list(tmp_path.glob("*healed*"))
 

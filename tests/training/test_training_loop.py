@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from llm_pruner.system.errors import CheckpointError
+from llm_pruner.system.ownership import seal
 from llm_pruner.training.loop import History, Schedule, TrainingTask, fit
 from llm_pruner.training.schedule import rate
 
@@ -94,6 +95,7 @@ def test_a_resume_point_of_something_else_is_not_taken_up(tmp_path: Path) -> Non
     assert other.began == [0, 1, 2]
     state = json.loads((tmp_path / "at" / "state.json").read_text())
     (tmp_path / "at" / "state.json").write_text(json.dumps({**state, "format": 1}))
+    seal(tmp_path / "at")
     old = Pull()
     assert isinstance(fit(old, schedule(), resume_point=tmp_path / "at", identity="you"), History)
     assert old.began == [0, 1, 2]

@@ -183,5 +183,5 @@ def test_the_workflow_speaks_before_snakemake(tmp_path: Path) -> None:
     assert "config.yaml, line 2, column 5: while parsing a flow sequence" in said
     assert "Traceback" not in said and "not valid JSON or YAML" not in said
     assert json.dumps(sorted(path.name for path in workflow.run_folder.iterdir() if path.name != ".snakemake")) == (
-        '["config.yaml"]'
+        '["config.yaml", "test.txt", "train.txt"]'
     )

@@ -29,7 +29,7 @@ class Cases(MechanismCases):
         for method in ("Wanda", "Magnitude")
     )
     further += repaired("sparse", ("Wanda", "unstructured_5000"), ("Magnitude", "2of4"))
-    refused = (Refusal("Magnitude_3of7", "multiples of 7"),)
+    refused = (Refusal("Magnitude_3of7", "a multiple of 7"),)
 
     def take_out(self, dense: Any, output: Path, tokens: torch.Tensor) -> Any:
         return with_weights_of(dense, output)
