@@ -134,7 +134,9 @@ def test_uniform_is_refused_where_the_familys_own_class_has_no_such_bias(
     family: str, make_model: Callable[..., Path], token_file: Path, tmp_path: Path
 ) -> None:
     base = make_model(family)
-    told = rf"{family} class of transformers loads, .* no place for a bias of mlp.down_proj.*leave uniform out, or choose"
+    told = (
+        rf"{family} class of transformers loads, .* no place for a bias of mlp.down_proj.*leave uniform out, or choose"
+    )
     for name, options in (("Magnitude_2000", {"repair": "bias"}), ("FLAP_2000", {})):
         variant = resolve(name, {"uniform": True, **options})
         with pytest.raises(PlanError, match=told):
