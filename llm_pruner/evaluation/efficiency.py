@@ -130,15 +130,25 @@ def _warm_up(model: PreTrainedModel, prompts: Sequence[torch.Tensor], new_tokens
 def _measure(
     models: Sequence[PreTrainedModel], prompts: Sequence[torch.Tensor], new_tokens: int, repeats: int
 ) -> list[list[BatchTimes]]:
-    """Times of each model at every batch size: models in turn, round by round, so that a disturbance hits all alike."""
+    """Times of each model at every batch size: models in turn, token by token, so that a disturbance hits all alike."""
     prefill: dict[tuple[int, int], list[float]] = defaultdict(list)
     decode: dict[tuple[int, int], list[float]] = defaultdict(list)
     for _ in range(repeats):
         for size, prompt in enumerate(prompts):
+            device = str(prompt.device)
+            states = []
             for number, model in enumerate(models):
-                seconds, (token, cache) = timed(str(prompt.device), partial(_prefill, model, prompt))
+                seconds, state = timed(device, partial(_prefill, model, prompt))
                 prefill[number, size].append(seconds)
-                seconds, _ = timed(str(prompt.device), partial(_decode, model, token, cache, new_tokens))
+                states.append(state)
+            decoding = [0.0] * len(models)
+            for _ in range(new_tokens):
+                for number, model in enumerate(models):
+                    token, cache = states[number]
+                    seconds, token = timed(device, partial(_next, model, token, cache))
+                    decoding[number] += seconds
+                    states[number] = token, cache
+            for number, seconds in enumerate(decoding):
                 decode[number, size].append(seconds / new_tokens)
     return [
         [_times(prompt, prefill[number, size], decode[number, size]) for size, prompt in enumerate(prompts)]
@@ -166,13 +176,17 @@ def _prefill(model: PreTrainedModel, prompt: torch.Tensor) -> tuple[torch.Tensor
     return output.logits[:, -1:].argmax(-1), output.past_key_values
 
 
-def _decode(model: PreTrainedModel, token: torch.Tensor, cache: Any, new_tokens: int) -> None:
+def _next(model: PreTrainedModel, token: torch.Tensor, cache: Any) -> torch.Tensor:
     import torch
 
     with torch.inference_mode():
-        for _ in range(new_tokens):
-            output = model(input_ids=token, past_key_values=cache, use_cache=True)
-            token = output.logits[:, -1:].argmax(-1)
+        output = model(input_ids=token, past_key_values=cache, use_cache=True)
+        return output.logits[:, -1:].argmax(-1)
+
+
+def _decode(model: PreTrainedModel, token: torch.Tensor, cache: Any, new_tokens: int) -> None:
+    for _ in range(new_tokens):
+        token = _next(model, token, cache)
 
 
 def timed(device: str, work: Callable[[], T]) -> tuple[float, T]:
