@@ -44,7 +44,7 @@ class Cut:
     layers: range
     """The removed layers."""
     middle: list[torch.Tensor] | None
-    """The residual stream in front of the last MLP before the cut; None if the cut begins with layer 0."""
+    """The residual stream in front of the last MLP before the cut; None if the repair folds nothing, or the cut begins with layer 0."""
     written: list[torch.Tensor] | None
     """The outputs of that MLP."""
     entered: list[torch.Tensor]
@@ -72,6 +72,8 @@ class CutRepair(Repair, Generic[Mending]):
     told = "cuts"
     Options: ClassVar[Any] = CutRepairOptions
     options: CutRepairOptions
+    folds: ClassVar[bool] = False
+    """Whether the repair needs the outputs of the last MLP before a cut, to fold something into it."""
 
     def apply(
         self,
@@ -97,7 +99,8 @@ class CutRepair(Repair, Generic[Mending]):
         for layer in LayerStream(base, input_ids, runtime, description=description):
             cut = next((cut for cut in cuts if layer.index in cut), None)
             if cut is None:
-                front = _last_mlp(layer) if any(layer.index + 1 == one.start for one in cuts) else None
+                before_cut = any(layer.index + 1 == one.start for one in cuts)
+                front = _last_mlp(layer) if self.folds and before_cut else None
                 continue
             if layer.index == cut.start:
                 entered = layer.inputs

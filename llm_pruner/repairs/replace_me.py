@@ -37,6 +37,7 @@ class ReplaceMe(CutRepair["torch.Tensor"]):
     paper = "Shopkhoev et al., ReplaceMe: Network Simplification via Depth Pruning, 2025 (arXiv:2505.02819)"
     Options = ReplaceMeOptions
     options: ReplaceMeOptions
+    folds = True
 
     def check(self, cuts: Sequence[range]) -> None:
         if any(cut.start == 0 for cut in cuts):
