@@ -44,7 +44,7 @@ class Cut:
     layers: range
     """The removed layers."""
     middle: list[torch.Tensor] | None
-    """The residual stream in front of the last MLP before the cut; None if the repair folds nothing, or the cut begins with layer 0."""
+    """The stream in front of the last MLP before the cut; None if the repair folds nothing or layer 0 is removed."""
     written: list[torch.Tensor] | None
     """The outputs of that MLP."""
     entered: list[torch.Tensor]
